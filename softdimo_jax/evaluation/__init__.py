@@ -1,0 +1,1 @@
+"""Scores of image sets, and the tables and pages that show them."""

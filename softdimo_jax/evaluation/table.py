@@ -1,0 +1,179 @@
+"""Result rows as text tables: for a terminal, for Markdown, for the report."""
+
+import dataclasses
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+MISSING = '-'
+
+_ROW_ORDER = (
+  'model',
+  'steps',
+  'guidance_scale',
+  'num_images',
+  'fid',
+  'precision',
+  'recall',
+  'density',
+  'coverage',
+  'accuracy',
+  'copy_rate',
+  'unique_rate',
+  'images_per_second',
+)
+
+_TITLES = {
+  'guidance_scale': 'guidance',
+  'num_images': 'images',
+  'fid': 'FID',
+  'copy_rate': 'copies',
+  'unique_rate': 'unique',
+  'images_per_second': 'images/s',
+}
+
+
+def _significant(value: float) -> str:
+  return f'{value:.4g}'
+
+
+def _speed(value: float) -> str:
+  """Whole images a second, unless there are only a few."""
+  return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
+
+
+_FLOAT_FORMATS: Mapping[str, Callable[[float], str]] = {
+  'guidance_scale': _significant,
+  'fid': '{:.3f}'.format,
+  'precision': '{:.3f}'.format,
+  'recall': '{:.3f}'.format,
+  'density': '{:.3f}'.format,
+  'coverage': '{:.3f}'.format,
+  'accuracy': '{:.3f}'.format,
+  'copy_rate': '{:.3f}'.format,
+  'unique_rate': '{:.3f}'.format,
+  'images_per_second': _speed,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+  """A table whose cells are ready to print.
+
+  Attributes:
+    titles: one for each column.
+    rows: one cell for each title.
+    numeric: for each column, whether it reads best aligned to the right.
+  """
+
+  titles: tuple[str, ...]
+  rows: tuple[tuple[str, ...], ...]
+  numeric: tuple[bool, ...]
+
+
+def default_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+  """Keys that some row has a value for: the known first, in reading order.
+
+  `x_std` is no column of its own where `x` is one: it stands in the cell of x.
+  """
+  present = dict.fromkeys(
+    key for row in rows for key, value in row.items() if value is not None
+  )
+  known = [key for key in _ROW_ORDER if key in present]
+  extra = [key for key in present if key not in _ROW_ORDER]
+  return tuple(
+    key
+    for key in (*known, *extra)
+    if not (key.endswith('_std') and key.removesuffix('_std') in present)
+  )
+
+
+def make_table(
+  rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None
+) -> Table:
+  """Formats rows; a missing or None value shows as '-'.
+
+  Args:
+    rows: dicts such as those of results.json; any keys.
+    columns: keys to show, in order; `default_columns(rows)` if None.
+
+  Returns:
+    The cells. A value x beside a number `x_std` reads 'x ± std'.
+  """
+  columns = default_columns(rows) if columns is None else tuple(columns)
+  return Table(
+    titles=tuple(_TITLES.get(key, key.replace('_', ' ')) for key in columns),
+    rows=tuple(tuple(_cell(row, key) for key in columns) for row in rows),
+    numeric=tuple(
+      all(_is_number(row.get(key)) or row.get(key) is None for row in rows)
+      for key in columns
+    ),
+  )
+
+
+def format_table(
+  rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None
+) -> str:
+  """Aligned plain text, no trailing newline; arguments as in `make_table`."""
+  table = make_table(rows, columns)
+  cells = (table.titles, *table.rows)
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  lines = [_aligned(line, widths, table.numeric, '  ') for line in cells]
+  rule = '  '.join('-' * width for width in widths)
+  return '\n'.join([lines[0].rstrip(), rule, *(x.rstrip() for x in lines[1:])])
+
+
+def format_markdown_table(
+  rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None
+) -> str:
+  """A Markdown table, no trailing newline; arguments as in `make_table`."""
+  table = make_table(rows, columns)
+  cells = [
+    tuple(cell.replace('|', r'\|').replace('\n', ' ') for cell in line)
+    for line in (table.titles, *table.rows)
+  ]
+  widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+  lines = [
+    f'| {_aligned(line, widths, table.numeric, " | ")} |' for line in cells
+  ]
+  rule = ' | '.join(
+    '-' * (width - 1) + (':' if numeric else '-')
+    for width, numeric in zip(widths, table.numeric, strict=True)
+  )
+  return '\n'.join([lines[0], f'| {rule} |', *lines[1:]])
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _cell(row: Mapping[str, Any], key: str) -> str:
+  text = _format_value(key, row.get(key))
+  spread = row.get(f'{key}_std')
+  if not _is_number(row.get(key)) or not _is_number(spread):
+    return text
+  return f'{text} ± {_format_value(key, float(spread))}'
+
+
+def _format_value(key: str, value: Any) -> str:
+  if value is None:
+    return MISSING
+  if isinstance(value, bool):
+    return 'yes' if value else 'no'
+  if isinstance(value, numbers.Integral):
+    return str(value)
+  if isinstance(value, numbers.Real):
+    return _FLOAT_FORMATS.get(key, _significant)(value)
+  return str(value)
+
+
+def _aligned(
+  cells: Sequence[str],
+  widths: Sequence[int],
+  numeric: Sequence[bool],
+  separator: str,
+) -> str:
+  return separator.join(
+    cell.rjust(width) if right else cell.ljust(width)
+    for cell, width, right in zip(cells, widths, numeric, strict=True)
+  )

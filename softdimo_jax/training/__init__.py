@@ -1,0 +1,1 @@
+"""Stages, state, optimisation, checkpoints and the one training loop."""

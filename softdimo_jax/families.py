@@ -1,0 +1,126 @@
+"""What makes one system: generator, tokenizer and their vocabulary facts."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections
+
+from softdimo_jax.networks.generators.maskbit import MaskBitTransformer
+from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.networks.generators.output import GeneratorOutput
+from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
+from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
+
+Params = Any
+
+_GENERATORS = {'maskgit': MaskGitTransformer, 'maskbit': MaskBitTransformer}
+_TOKENIZERS = {'taming_vqgan': TamingVQGAN, 'maskbit': MaskBitTokenizer}
+# Top-level parameters that distillation leaves as the teacher's (paper
+# Tab. 5b: the official `fix_emb_layer`; MaskBit's head is untied, so it is
+# frozen as Meissonic's is).
+_FROZEN = {
+  'maskgit': ('tok_emb', 'pos_emb', 'logit_bias'),
+  'maskbit': ('input_kernel', 'input_bias', 'pos_emb', 'prediction'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """A generator with its tokenizer.
+
+  Attributes:
+    name: of the generator's architecture.
+    generator: Linen module with `embed`, `table` and `backbone`.
+    tokenizer: Linen module with `encode`, `table`, `decode_embeddings`.
+    frozen: top-level generator parameters that distillation does not train.
+  """
+
+  name: str
+  generator: nn.Module
+  tokenizer: nn.Module
+  frozen: tuple[str, ...]
+
+  @property
+  def vocab_size(self) -> int:
+    """V, codes of one group."""
+    return self.generator.vocab_size
+
+  @property
+  def mask_id(self) -> int:
+    """Id of the mask: one past the codes."""
+    return self.generator.vocab_size
+
+  @property
+  def token_shape(self) -> tuple[int, int]:
+    """(L, G)."""
+    return self.generator.length, self.generator.num_groups
+
+  @property
+  def null_label(self) -> int:
+    """Label of the unconditional branch."""
+    return self.generator.num_classes
+
+  def embed(self, params: Params, tokens: jax.Array) -> jax.Array:
+    """Generator embedding of tokens [B, L, G] -> [B, L, D]."""
+    return self.generator.apply({'params': params}, tokens, method='embed')
+
+  def table(self, params: Params) -> jax.Array:
+    """Generator table [G, V + 1, D]; the mask is the last row."""
+    return self.generator.apply({'params': params}, method='table')
+
+  def backbone(
+    self,
+    params: Params,
+    embeddings: jax.Array,
+    labels: jax.Array,
+    *,
+    dropout_key: jax.Array | None = None,
+  ) -> GeneratorOutput:
+    """Generator after the table; dropout is on if a key is given."""
+    return self.generator.apply(
+      {'params': params},
+      embeddings,
+      labels,
+      deterministic=dropout_key is None,
+      rngs=None if dropout_key is None else {'dropout': dropout_key},
+      method='backbone',
+    )
+
+  def split(self, params: Params) -> tuple[Params, Params]:
+    """(trained in distillation, frozen) parts of generator parameters."""
+    frozen = {k: v for k, v in params.items() if k in self.frozen}
+    return {k: v for k, v in params.items() if k not in frozen}, frozen
+
+  def merge(self, trained: Params, teacher: Params) -> Params:
+    """Whole generator: trained parameters beside the teacher's frozen ones."""
+    return {**self.split(teacher)[1], **trained}
+
+
+def build(config: ml_collections.ConfigDict) -> Family:
+  """Family of `config.generator` and `config.tokenizer`.
+
+  Each of the two holds a `name` and the module's constructor arguments.
+
+  Raises:
+    ValueError: for an unknown name, or sizes of the two that do not match.
+  """
+  generator = _module(_GENERATORS, 'generator', config.generator)
+  tokenizer = _module(_TOKENIZERS, 'tokenizer', config.tokenizer)
+  name = config.generator.name
+  return Family(name, generator, tokenizer, _FROZEN[name])
+
+
+def _module(
+  known: dict[str, type[nn.Module]],
+  role: str,
+  config: ml_collections.ConfigDict,
+) -> nn.Module:
+  arguments = config.to_dict()
+  name = arguments.pop('name')
+  if name not in known:
+    raise ValueError(
+      f'{role} {name!r} is unknown; choose one of {tuple(known)}'
+    )
+  return known[name](**arguments)

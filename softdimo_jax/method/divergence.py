@@ -1,0 +1,133 @@
+"""Di[M]O's token-level divergence as a gradient on the student's logits.
+
+The gradient g of D(p_psi || p_phi) with respect to the auxiliary's logits is
+injected, entry by entry, into the student's logits at x_init (Di[M]O Eq. 5-8,
+official train_DIMO_MaskGit.py). Nothing else carries a gradient: sampling,
+masking, teacher and auxiliary are constants.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+REDUCTIONS = ('sum', 'masked_mean')
+
+
+def guide(
+  conditional: jax.Array, unconditional: jax.Array, guidance_scale: jax.Array
+) -> jax.Array:
+  """Classifier-free guidance on logits: u + s (c - u); s = 1 is no guidance.
+
+  MaskBit's and MaskGen's samplers write c + s' (c - u), that is s = s' + 1.
+  """
+  return unconditional + guidance_scale * (conditional - unconditional)
+
+
+def logit_gradient(
+  teacher_logits: jax.Array,
+  auxiliary_logits: jax.Array,
+  *,
+  beta: float = 0.0,
+  teacher_temperature: float = 1.0,
+  auxiliary_temperature: float = 1.0,
+) -> jax.Array:
+  """Gradient of the generalised Jeffrey divergence (Di[M]O Eq. 8, 16).
+
+  D = (1 - beta) FKL + beta RKL with FKL = KL(p_phi || p_psi) and
+  RKL = KL(p_psi || p_phi). beta = 0 is FKL, 1 is RKL; it may be negative.
+
+  Args:
+    teacher_logits: [..., C], guided.
+    auxiliary_logits: [..., C].
+    beta: weight of RKL.
+    teacher_temperature: divides the teacher's logits.
+    auxiliary_temperature: divides the auxiliary's logits.
+
+  Returns:
+    float32 [..., C]; each row sums to zero. A constant: no gradient flows.
+  """
+  chex.assert_equal_shape([teacher_logits, auxiliary_logits])
+  teacher = teacher_logits.astype(jnp.float32) / teacher_temperature
+  auxiliary = auxiliary_logits.astype(jnp.float32) / auxiliary_temperature
+  log_phi = jax.nn.log_softmax(teacher)
+  log_psi = jax.nn.log_softmax(auxiliary)
+  p_psi = jnp.exp(log_psi)
+  gradient = (1 - beta) * (p_psi - jnp.exp(log_phi))
+  if beta != 0:
+    log_ratio = log_psi - log_phi
+    mean = (p_psi * log_ratio).sum(-1, keepdims=True)
+    gradient += beta * p_psi * (log_ratio - mean)
+  return jax.lax.stop_gradient(gradient)
+
+
+def dimo_loss(
+  student_logits: jax.Array,
+  gradient: jax.Array,
+  mask: jax.Array,
+  *,
+  reduction: str = 'sum',
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Surrogate whose gradient with respect to the student's logits is g.
+
+  Args:
+    student_logits: [B, L, G, C] at x_init.
+    gradient: [B, L, G, C] from `logit_gradient`.
+    mask: bool [B, L, G]: entries masked in x~_t; others get no gradient.
+    reduction: 'sum' over entries and mean over the batch (released code) or
+      'masked_mean' over each sample's masked entries (the paper's Eq. 5).
+
+  Returns:
+    (scalar whose gradient is g, metrics). Its value has no meaning; the
+    metric `dimo/loss` is the official curve 0.5 sum(g^2) / B, and
+    `dimo/discrepancy` the mean |g| over masked entries.
+
+  Raises:
+    ValueError: for an unknown reduction.
+  """
+  chex.assert_equal_shape([student_logits, gradient])
+  chex.assert_equal_shape_prefix([student_logits, mask], 3)
+  batch = student_logits.shape[0]
+  masked = mask[..., None]
+  gradient = jnp.where(masked, jax.lax.stop_gradient(gradient), 0.0)
+  if reduction == 'masked_mean':
+    weight = 1.0 / jnp.maximum(mask.sum((1, 2)), 1)[:, None, None, None]
+  elif reduction == 'sum':
+    weight = 1.0
+  else:
+    raise ValueError(
+      f'reduction {reduction!r} is unknown; choose one of {REDUCTIONS}'
+    )
+  loss = jnp.sum(weight * gradient * student_logits.astype(jnp.float32))
+  entries = mask.sum() * gradient.shape[-1]
+  return loss / batch, {
+    'dimo/loss': 0.5 * jnp.sum(weight * gradient**2) / batch,
+    'dimo/discrepancy': jnp.abs(gradient).sum() / entries,
+  }
+
+
+def masked_cross_entropy(
+  logits: jax.Array,
+  tokens: jax.Array,
+  mask: jax.Array,
+  *,
+  label_smoothing: float = 0.0,
+) -> jax.Array:
+  """Mean cross entropy over the masked entries of the whole batch.
+
+  Loss of the auxiliary model (official code: smoothing 0.1 over all C
+  classes) and, with an all-true mask, of the MaskGit and MaskBit teachers.
+
+  Args:
+    logits: [B, L, G, C].
+    tokens: int [B, L, G], targets.
+    mask: bool [B, L, G], entries that count.
+    label_smoothing: in [0, 1).
+
+  Returns:
+    float32 scalar, in nats.
+  """
+  chex.assert_equal_shape([tokens, mask])
+  log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+  target = jnp.take_along_axis(log_p, tokens[..., None], -1)[..., 0]
+  loss = -(1 - label_smoothing) * target - label_smoothing * log_p.mean(-1)
+  return jnp.where(mask, loss, 0.0).sum() / jnp.maximum(mask.sum(), 1)

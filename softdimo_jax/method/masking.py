@@ -1,0 +1,148 @@
+"""Mask schedules, exact-count masking and the one-step generator's input.
+
+Di[M]O sections 4.2-4.3, official `get_mask_code` and `generate_one_step`.
+"""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+
+SCHEDULES = ('arccos', 'cosine', 'linear', 'square')
+
+
+def mask_rate(
+  schedule: str, u: jax.Array, *, low: float = 0.0, high: float = 1.0
+) -> jax.Array:
+  """Share of masked tokens at time u.
+
+  Args:
+    schedule: one of SCHEDULES. In training direction: `linear` is u itself
+      and `square` u^2 (samplers run them on 1 - u).
+    u: uniform draws in [0, 1), any shape.
+    low: the rate is clamped to [low, high]; Meissonic uses [0.02, 0.98].
+    high: see `low`.
+
+  Returns:
+    float32 of u's shape in [low, high].
+
+  Raises:
+    ValueError: for an unknown schedule.
+  """
+  u = jnp.asarray(u, jnp.float32)
+  if schedule == 'arccos':
+    rate = jnp.arccos(u) / (math.pi / 2)
+  elif schedule == 'cosine':
+    rate = jnp.cos(u * (math.pi / 2))
+  elif schedule == 'linear':
+    rate = u
+  elif schedule == 'square':
+    rate = u**2
+  else:
+    raise ValueError(
+      f'mask schedule {schedule!r} is unknown; choose one of {SCHEDULES}'
+    )
+  return jnp.clip(rate, low, high)
+
+
+def mask_count(rate: jax.Array, entries: int) -> jax.Array:
+  """Number of masked entries: round(rate * entries), at least one."""
+  return jnp.maximum(1, jnp.round(rate * entries).astype(jnp.int32))
+
+
+def exact_mask(
+  key: jax.Array, count: jax.Array, length: int, groups: int = 1
+) -> jax.Array:
+  """Uniformly random mask with an exact number of masked entries a sample.
+
+  Args:
+    key: random key.
+    count: int [B], entries to mask out of length * groups.
+    length: L.
+    groups: G; the groups of a position are masked independently.
+
+  Returns:
+    bool [B, L, G] with count[b] True entries in sample b.
+  """
+  chex.assert_rank(count, 1)
+  draws = jax.random.uniform(key, (count.shape[0], length * groups))
+  # The rank of each draw: exact even if two draws are equal.
+  rank = jnp.argsort(jnp.argsort(draws, axis=-1), axis=-1)
+  mask = rank < count[:, None]
+  return mask.reshape(-1, length, groups)  # [B, L, G]
+
+
+def remask(
+  key: jax.Array,
+  tokens: jax.Array,
+  mask_id: int,
+  *,
+  schedule: str,
+  low: float = 0.0,
+  high: float = 1.0,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Forward process q(x~_t | x): masks an exact count of random entries.
+
+  Args:
+    key: random key; one time is drawn per sample.
+    tokens: int [B, L, G].
+    mask_id: id written into masked entries.
+    schedule: see `mask_rate`.
+    low: clamp of the rate.
+    high: clamp of the rate.
+
+  Returns:
+    (masked tokens [B, L, G], mask bool [B, L, G], rate float32 [B]).
+  """
+  chex.assert_rank(tokens, 3)
+  batch, length, groups = tokens.shape
+  time_key, mask_key = jax.random.split(key)
+  rate = mask_rate(
+    schedule, jax.random.uniform(time_key, (batch,)), low=low, high=high
+  )
+  mask = exact_mask(mask_key, mask_count(rate, length * groups), length, groups)
+  return jnp.where(mask, mask_id, tokens), mask, rate
+
+
+def initial_tokens(
+  key: jax.Array,
+  *,
+  batch: int,
+  length: int,
+  groups: int,
+  vocab_size: int,
+  mask_id: int,
+  mask_ratio: float,
+) -> jax.Array:
+  """x_init: random codes of which round(L G r_init) are masked.
+
+  Di[M]O section 4.3. Returns int32 [B, L, G].
+  """
+  code_key, mask_key = jax.random.split(key)
+  codes = jax.random.randint(code_key, (batch, length, groups), 0, vocab_size)
+  count = mask_count(jnp.full((batch,), mask_ratio), length * groups)
+  mask = exact_mask(mask_key, count, length, groups)
+  return jnp.where(mask, mask_id, codes)
+
+
+def perturb(
+  key: jax.Array, embeddings: jax.Array, noise_scale: float
+) -> jax.Array:
+  """Variance-preserving embedding noise of the one-step generator's input.
+
+  sqrt(1 - sigma^2) e + sigma eps with eps ~ N(0, I), at every position
+  (Di[M]O section 4.3).
+
+  Args:
+    key: random key.
+    embeddings: [B, L, D], positions of the image only.
+    noise_scale: sigma in [0, 1]; the unit of eps is absolute, whatever the
+      scale of the embeddings.
+
+  Returns:
+    [B, L, D].
+  """
+  chex.assert_rank(embeddings, 3)
+  noise = jax.random.normal(key, embeddings.shape, embeddings.dtype)
+  return math.sqrt(1 - noise_scale**2) * embeddings + noise_scale * noise

@@ -1,0 +1,226 @@
+"""Quantisation of latents: codebook lookup, lookup-free bits, their losses.
+
+Lookup (VQ) replaces a latent by the nearest row of a learned codebook.
+Lookup-free quantisation (LFQ; Yu et al. 2024, MaskBit section 3.2) keeps the
+sign of every channel: the code t in [0, 2^bits) of a position has bit k set
+where channel k is positive. MaskBit's generator sees t as G groups of
+e = bits / G bits each; group 0 holds the low bits, so group g owns the
+channels [g e, (g + 1) e) of the latent.
+
+Everything that decides a code or enters a loss is computed in float32.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+# Probabilities below this count as zero inside the logarithm of the entropies
+# (official value; it moves the per-sample entropy in its fifth digit).
+ENTROPY_FLOOR = 1e-5
+
+
+def l2_normalize(x: jax.Array, *, epsilon: float = 1e-12) -> jax.Array:
+  """x / max(|x|, epsilon) over the last axis, without a NaN at zero."""
+  squared = jnp.square(x).sum(-1, keepdims=True)
+  return x * jax.lax.rsqrt(jnp.maximum(squared, epsilon**2))
+
+
+def code_affinity(latents: jax.Array, codebook: jax.Array) -> jax.Array:
+  """2 z.e - |e|^2: minus the squared distance, up to a term of z alone.
+
+  Args:
+    latents: [..., D].
+    codebook: [V, D].
+
+  Returns:
+    float32 [..., V]; the greatest entry names the nearest code, and a softmax
+    over V is the one of the negative squared distances.
+  """
+  chex.assert_equal_shape_suffix([latents[..., None, :], codebook], 1)
+  latents = latents.astype(jnp.float32)
+  # Full precision on every backend: the products decide between near codes.
+  products = jnp.matmul(latents, codebook.T, precision='highest')
+  return 2 * products - jnp.square(codebook).sum(-1)  # [..., V]
+
+
+def nearest_code(latents: jax.Array, codebook: jax.Array) -> jax.Array:
+  """Index of the nearest row of `codebook` [V, D] for `latents` [..., D].
+
+  For a cosine lookup pass both through `l2_normalize` first.
+
+  Returns:
+    int32 [...]; the lower index wins a tie.
+  """
+  return code_affinity(latents, codebook).argmax(-1).astype(jnp.int32)
+
+
+def straight_through(latents: jax.Array, quantized: jax.Array) -> jax.Array:
+  """Value of `quantized`, gradient to `latents` alone; shapes are equal."""
+  chex.assert_equal_shape([latents, quantized])
+  return latents + jax.lax.stop_gradient(quantized - latents)
+
+
+def vq_loss(
+  latents: jax.Array,
+  quantized: jax.Array,
+  *,
+  codebook_weight: float = 1.0,
+  commitment_weight: float = 0.25,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Loss of the codebook lookup (van den Oord et al. 2017, Eq. 3).
+
+  Taming's checkpoints were trained with the two weights exchanged (0.25 on
+  the codebook, 1 on the commitment); the value is the same, 1.25 times the
+  squared error.
+
+  Args:
+    latents: float [..., D], the encoder's output.
+    quantized: float [..., D], the codebook rows, not straight-through: the
+      codebook learns from this loss alone.
+    codebook_weight: weight of the term that moves the rows.
+    commitment_weight: weight of the term that moves the latents.
+
+  Returns:
+    float32 scalar and the unweighted terms `codebook`, `commitment`.
+  """
+  chex.assert_equal_shape([latents, quantized])
+  codebook = _mean_square(quantized - jax.lax.stop_gradient(latents))
+  commitment = _mean_square(latents - jax.lax.stop_gradient(quantized))
+  loss = codebook_weight * codebook + commitment_weight * commitment
+  return loss, {'codebook': codebook, 'commitment': commitment}
+
+
+def lfq_loss(
+  latents: jax.Array,
+  *,
+  commitment_weight: float = 0.25,
+  entropy_weight: float = 0.02,
+  diversity: float = 1.0,
+  temperature: float = 0.01,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Loss of lookup-free quantisation (MaskBit `LookupFreeQuantizer`).
+
+  commitment_weight * commitment
+    + entropy_weight * (per-sample entropy - diversity * average entropy):
+  every position shall be certain of its code, the batch shall use all codes.
+  The entropies run over all 2^bits codes: [..., 2^bits] floats of memory.
+
+  Args:
+    latents: float [..., bits], the encoder's output.
+    commitment_weight: pulls the channels towards -1 and +1.
+    entropy_weight: 0 leaves the entropies out (and their cost).
+    diversity: the official `entropy_gamma`.
+    temperature: of the softmax over codes.
+
+  Returns:
+    float32 scalar and the unweighted terms: `commitment`, and with entropies
+    `sample_entropy`, `average_entropy`.
+  """
+  bits = sign_bits(latents)
+  commitment = _mean_square(latents - jax.lax.stop_gradient(bits))
+  loss = commitment_weight * commitment
+  metrics = {'commitment': commitment}
+  if entropy_weight:
+    num_bits = latents.shape[-1]
+    codes = codes_to_bits(2**num_bits, num_bits)
+    sample, average = code_entropies(
+      code_affinity(latents, codes), temperature=temperature
+    )
+    loss += entropy_weight * (sample - diversity * average)
+    metrics |= {'sample_entropy': sample, 'average_entropy': average}
+  return loss, metrics
+
+
+def code_entropies(
+  affinity: jax.Array, *, temperature: float
+) -> tuple[jax.Array, jax.Array]:
+  """Entropies in nats of softmax(affinity / temperature) [..., V].
+
+  Returns:
+    float32 scalars: the mean entropy of the positions' distributions, and the
+    entropy of their mean (MaskBit `entropy_loss_fn`).
+  """
+  flat = affinity.reshape(-1, affinity.shape[-1]).astype(jnp.float32)
+  probabilities = jax.nn.softmax(flat / temperature)  # [N, V]
+  return (
+    _entropy(probabilities).mean(),
+    _entropy(probabilities.mean(0)),
+  )
+
+
+def sign_bits(latents: jax.Array) -> jax.Array:
+  """+1 where a latent is positive, else -1 (zero gives -1), float32."""
+  return jnp.where(latents > 0, 1.0, -1.0)
+
+
+def bits_to_tokens(bits: jax.Array, num_groups: int = 1) -> jax.Array:
+  """Codes named by the signs of the channels.
+
+  Args:
+    bits: [..., num_groups * e], only their signs matter.
+    num_groups: G.
+
+  Returns:
+    int32 [..., G] in [0, 2^e): bit c of group g is channel g e + c.
+  """
+  grouped = bits.reshape(*bits.shape[:-1], num_groups, -1) > 0
+  weights = 2 ** jnp.arange(grouped.shape[-1], dtype=jnp.int32)
+  return (grouped * weights).sum(-1, dtype=jnp.int32)
+
+
+def codes_to_bits(num_codes: int, num_bits: int) -> jax.Array:
+  """float32 [num_codes, num_bits] of -1 and +1: row t spells t, low first."""
+  codes = jnp.arange(num_codes, dtype=jnp.int32)
+  digits = codes[:, None] >> jnp.arange(num_bits, dtype=jnp.int32) & 1
+  return 2.0 * digits - 1.0
+
+
+def lookup_free_table(num_bits: int, num_groups: int = 1) -> jax.Array:
+  """Embedding table of the grouped codes: float32 [G, 2^e, num_bits].
+
+  Rows of group g hold the group's +-1 in its own e channels and zeros in the
+  others, so the sum over groups is the full code of a position.
+
+  Raises:
+    ValueError: if the bits do not divide evenly over the groups.
+  """
+  e = _bits_per_group(num_bits, num_groups)
+  own = codes_to_bits(2**e, e)  # [V, e]
+  channels = jnp.eye(num_groups)[:, None, :, None] * own[None, :, None, :]
+  return channels.reshape(num_groups, 2**e, num_bits)  # [G, V, D]
+
+
+def split_tokens(
+  tokens: jax.Array, *, num_bits: int, num_groups: int
+) -> jax.Array:
+  """Whole codes int [...] in [0, 2^num_bits) -> int32 [..., G], low first.
+
+  Raises:
+    ValueError: if the bits do not divide evenly over the groups.
+  """
+  e = _bits_per_group(num_bits, num_groups)
+  shifts = e * jnp.arange(num_groups, dtype=jnp.int32)
+  return tokens[..., None].astype(jnp.int32) >> shifts & (2**e - 1)
+
+
+def merge_tokens(groups: jax.Array, *, num_bits: int) -> jax.Array:
+  """Inverse of `split_tokens`: int [..., G] -> int32 [...]."""
+  num_groups = groups.shape[-1]
+  e = _bits_per_group(num_bits, num_groups)
+  shifts = e * jnp.arange(num_groups, dtype=jnp.int32)
+  return (groups.astype(jnp.int32) << shifts).sum(-1, dtype=jnp.int32)
+
+
+def _bits_per_group(num_bits: int, num_groups: int) -> int:
+  if num_bits % num_groups:
+    raise ValueError(f'{num_bits} bits do not split into {num_groups} groups')
+  return num_bits // num_groups
+
+
+def _mean_square(x: jax.Array) -> jax.Array:
+  return jnp.square(x.astype(jnp.float32)).mean()
+
+
+def _entropy(probabilities: jax.Array) -> jax.Array:
+  logs = jnp.log(jnp.maximum(probabilities, ENTROPY_FLOOR))
+  return -(probabilities * logs).sum(-1)

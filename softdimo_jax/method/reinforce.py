@@ -1,0 +1,30 @@
+"""REINFORCE: the unbiased, noisy alternative to soft embeddings."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def reinforce_loss(
+  logits: jax.Array, tokens: jax.Array, rewards: jax.Array
+) -> jax.Array:
+  """Surrogate whose gradient is that of -E[R] with a leave-one-out baseline.
+
+  Args:
+    logits: [B, L, G, V] of the factorised generator.
+    tokens: int [B, L, G] sampled from them.
+    rewards: [B], higher is better; a constant. B >= 2.
+
+  Returns:
+    float32 scalar.
+  """
+  chex.assert_equal_shape_prefix([logits, tokens], 3)
+  chex.assert_shape(rewards, (logits.shape[0],))
+  batch = rewards.shape[0]
+  if batch < 2:
+    raise ValueError('the leave-one-out baseline needs a batch of at least 2')
+  advantage = (rewards - rewards.mean()) * batch / (batch - 1)
+  log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+  log_p = jnp.take_along_axis(log_p, tokens[..., None], -1)
+  total = log_p.sum((1, 2, 3))  # [B]
+  return -(jax.lax.stop_gradient(advantage) * total).mean()

@@ -1,0 +1,143 @@
+"""Soft embeddings: the expectation that lets gradients reach the generator.
+
+A position is embedded as the sum over its groups of one table row each. The
+same two functions serve every table: a generator's (teacher or student) and a
+tokenizer decoder's. With one-hot probabilities the soft path equals the hard
+one (Soft-Di[M]O, Eq. 3: e~ = E^T softmax(z)).
+"""
+
+import chex
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+RELAXATIONS = ('soft', 'gumbel', 'hard')
+
+
+def soft_embedding(probabilities: jax.Array, table: jax.Array) -> jax.Array:
+  """Expected embedding of every position.
+
+  Args:
+    probabilities: [B, L, G, V], each row sums to one.
+    table: [G, V, D].
+
+  Returns:
+    float32 [B, L, D], differentiable with respect to both arguments.
+  """
+  chex.assert_rank([probabilities, table], [4, 3])
+  chex.assert_equal_shape_suffix([probabilities, table[..., 0]], 2)
+  batch, length, groups, codes = probabilities.shape
+  # One matrix product over (group, code): XLA's 2-D product is the fast road
+  # on every backend, and the sum over groups comes for free.
+  flat = probabilities.reshape(batch * length, groups * codes)
+  embedded = jnp.matmul(
+    flat,
+    table.reshape(groups * codes, -1).astype(flat.dtype),
+    preferred_element_type=jnp.float32,
+  )
+  return embedded.reshape(batch, length, -1)  # [B, L, D]
+
+
+def hard_embedding(tokens: jax.Array, table: jax.Array) -> jax.Array:
+  """Embedding of token ids: sum over groups of the rows they name.
+
+  Args:
+    tokens: int [B, L, G], ids below the table's number of rows.
+    table: [G, V, D]; a generator's table has one more row for the mask.
+
+  Returns:
+    [B, L, D] of the table's dtype.
+  """
+  chex.assert_rank([tokens, table], [3, 3])
+  groups = jnp.arange(table.shape[0])
+  rows = jnp.asarray(table)[groups, tokens]
+  return rows.sum(axis=2)  # [B, L, G, D] -> [B, L, D]
+
+
+def soft_masked_embedding(
+  probabilities: jax.Array, table: jax.Array, mask: jax.Array
+) -> jax.Array:
+  """Soft embedding in which masked entries become the mask row.
+
+  Masked entries pass no gradient. Used for the discriminator's fakes; with
+  one-hot probabilities it equals `hard_embedding` of the masked tokens.
+
+  Args:
+    probabilities: [B, L, G, V].
+    table: [G, V + 1, D], the mask is the last row.
+    mask: bool [B, L, G], True where the mask replaces the token.
+
+  Returns:
+    float32 [B, L, D].
+  """
+  chex.assert_equal_shape_prefix([probabilities, mask], 3)
+  kept = jnp.where(mask[..., None], 0.0, probabilities)
+  extended = jnp.concatenate([kept, mask[..., None].astype(kept.dtype)], -1)
+  return soft_embedding(extended, table)
+
+
+def relax(
+  key: jax.Array,
+  logits: jax.Array,
+  *,
+  relaxation: str = 'soft',
+  temperature: float = 1.0,
+) -> jax.Array:
+  """Differentiable assignment of every position to codes.
+
+  Args:
+    key: drawn from by 'gumbel' only.
+    logits: [B, L, G, V], the mask's logit already dropped.
+    relaxation: 'soft' is softmax(z / T) (the paper); 'gumbel' is the
+      straight-through Gumbel-softmax baseline; 'hard' is a straight-through
+      arg max (forward one-hot, backward softmax).
+    temperature: T > 0.
+
+  Returns:
+    float32 [B, L, G, V], rows sum to one.
+
+  Raises:
+    ValueError: for an unknown relaxation.
+  """
+  logits = logits.astype(jnp.float32)
+  if relaxation == 'gumbel':
+    logits = logits + jax.random.gumbel(key, logits.shape)
+  soft = jax.nn.softmax(logits / temperature)
+  if relaxation == 'soft':
+    return soft
+  if relaxation not in RELAXATIONS:
+    raise ValueError(
+      f'relaxation {relaxation!r} is unknown; choose one of {RELAXATIONS}'
+    )
+  hard = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
+  return soft + jax.lax.stop_gradient(hard - soft)
+
+
+@flax.struct.dataclass
+class Concentration:
+  """How close a generator's token distributions are to one-hot.
+
+  Scalars, averaged over all entries: `entropy` in nats, `max_probability`,
+  `delta_share` (at most one code with probability above 1e-3, Di[M]O
+  App. D.4) and `variance`, the trace of the embedding's covariance, which
+  bounds the bias of the soft path (Soft-Di[M]O, theory section).
+  """
+
+  entropy: jax.Array
+  max_probability: jax.Array
+  delta_share: jax.Array
+  variance: jax.Array
+
+
+def concentration(probabilities: jax.Array, table: jax.Array) -> Concentration:
+  """Concentration statistics of [B, L, G, V] over a table [G, V, D]."""
+  chex.assert_rank([probabilities, table], [4, 3])
+  log_p = jnp.log(jnp.maximum(probabilities, 1e-30))
+  second = jnp.einsum('blgv,gv->blg', probabilities, jnp.sum(table**2, -1))
+  mean = jnp.einsum('blgv,gvd->blgd', probabilities, table)
+  return Concentration(
+    entropy=-(probabilities * log_p).sum(-1).mean(),
+    max_probability=probabilities.max(-1).mean(),
+    delta_share=((probabilities > 1e-3).sum(-1) <= 1).mean(),
+    variance=(second - (mean**2).sum(-1)).sum(-1).mean(),
+  )

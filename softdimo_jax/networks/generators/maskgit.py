@@ -1,0 +1,133 @@
+"""MaskGit transformer, as distilled by Di[M]O.
+
+Source: `MaskGit_src/Network/transformer.py` of the official Di[M]O code, the
+network of Halton-MaskGIT v1.0. Sequence: L image tokens, then one class token.
+One table holds codes, mask, classes and the null class.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.method.soft_embedding import hard_embedding
+from softdimo_jax.networks import layers
+from softdimo_jax.networks.generators.output import GeneratorOutput
+
+
+class MaskGitTransformer(nn.Module):
+  """Class-conditional masked generator; defaults are the 256 px teacher's.
+
+  Attributes:
+    vocab_size: V codes; id V is the mask.
+    num_classes: labels 0..num_classes - 1; label num_classes is the null.
+    length: L, image positions.
+    width: D.
+    depth: blocks.
+    num_heads: attention heads.
+    mlp_width: hidden width of the MLPs.
+    dropout: rate when not deterministic.
+    dtype: of the matrix products; parameters are float32.
+    remat: what the backward pass keeps, see `layers.scan_blocks`.
+    unroll: blocks per scan iteration.
+  """
+
+  vocab_size: int = 1024
+  num_classes: int = 1000
+  length: int = 256
+  width: int = 768
+  depth: int = 24
+  num_heads: int = 16
+  mlp_width: int = 3072
+  dropout: float = 0.1
+  dtype: jnp.dtype = jnp.float32
+  remat: str = 'none'
+  unroll: int = 1
+
+  num_groups = 1
+
+  def setup(self) -> None:
+    rows = self.vocab_size + 1 + self.num_classes + 1
+    self.tok_emb = self.param(
+      'tok_emb', nn.initializers.normal(1.0), (rows, self.width)
+    )
+    self.pos_emb = self.param(
+      'pos_emb', layers.normal_02, (self.length + 1, self.width)
+    )
+    self.logit_bias = self.param(
+      'logit_bias', nn.initializers.zeros_init(), (self.length + 1, rows)
+    )
+    dense = lambda: layers.Dense(self.width, self.dtype)
+    norm = lambda: layers.LayerNorm(1e-12, self.dtype)
+    self.first_norm_0, self.first_dense_0 = norm(), dense()
+    self.first_norm_1, self.first_dense_1 = norm(), dense()
+    self.last_norm_0, self.last_dense, self.last_norm_1 = (
+      norm(), dense(), norm(),
+    )  # fmt: skip
+    self.drop = nn.Dropout(self.dropout)
+
+  def table(self) -> jax.Array:
+    """Embedding of every code and, last, of the mask: [1, V + 1, D]."""
+    return self.tok_emb[None, : self.vocab_size + 1]
+
+  def embed(self, tokens: jax.Array) -> jax.Array:
+    """Raw table rows of int tokens [B, L, 1] -> [B, L, D]."""
+    return hard_embedding(tokens, self.table())
+
+  @nn.compact
+  def backbone(
+    self,
+    embeddings: jax.Array,
+    labels: jax.Array,
+    *,
+    deterministic: bool = True,
+  ) -> GeneratorOutput:
+    """Everything after the table.
+
+    Args:
+      embeddings: [B, L, D], hard, soft, masked or noised.
+      labels: int [B] in [0, num_classes]; num_classes drops the condition.
+      deterministic: no dropout (else the rng 'dropout' is needed).
+
+    Returns:
+      GeneratorOutput with C = V + 1.
+    """
+    classes = self.tok_emb[self.vocab_size + 1 + labels]
+    x = jnp.concatenate([embeddings, classes[:, None]], axis=1)
+    x = x + self.pos_emb
+    x = self._first(x, deterministic)
+    blocks = layers.scan_blocks(
+      layers.Block, self.depth, remat=self.remat, unroll=self.unroll
+    )
+    x, hidden = blocks(
+      self.num_heads,
+      self.mlp_width,
+      self.dropout,
+      epsilon=1e-5,
+      deterministic=deterministic,
+      dtype=self.dtype,
+      name='layers',
+    )(x, None)
+    x = self.drop(self.last_norm_0(x), deterministic=deterministic)
+    x = nn.gelu(self.last_dense(x), approximate=False)
+    logits = self._logits(self.last_norm_1(x)[:, : self.length])
+    return GeneratorOutput(logits, hidden[:, :, : self.length])
+
+  def _first(self, x: jax.Array, deterministic: bool) -> jax.Array:
+    drop = lambda y: self.drop(y, deterministic=deterministic)
+    x = self.first_dense_0(drop(self.first_norm_0(x)))
+    x = nn.gelu(x, approximate=False)
+    return self.first_dense_1(drop(self.first_norm_1(x)))
+
+  def _logits(self, x: jax.Array) -> jax.Array:
+    codes = self.vocab_size + 1
+    tied = self.tok_emb[:codes].T
+    logits = layers.matmul_2d(x, tied, self.dtype).astype(jnp.float32)
+    logits = logits + self.logit_bias[: self.length, :codes]
+    return logits[:, :, None]  # [B, L, 1, V + 1]
+
+  def __call__(
+    self, tokens: jax.Array, labels: jax.Array, *, deterministic: bool = True
+  ) -> GeneratorOutput:
+    """Int tokens [B, L, 1] (V is the mask) and labels [B] -> output."""
+    embeddings = self.embed(tokens)
+    return self.backbone(embeddings, labels, deterministic=deterministic)

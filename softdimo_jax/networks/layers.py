@@ -1,0 +1,203 @@
+"""Layers shared by the transformers, with the numerics of the originals.
+
+Parameters are float32; `dtype` is the dtype of the matrix products. Norms and
+softmax are float32. Matrix products run on 2-D operands: the gradient of a
+product with a 3-D left side is several times slower under XLA on CPU, and the
+same elsewhere.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Initializer = Callable[..., jax.Array]
+
+normal_02 = nn.initializers.normal(0.02)
+# torch draws the stacked [3 D, D] projection of query, key and value at once.
+xavier_stacked = nn.initializers.variance_scaling(0.5, 'fan_avg', 'uniform')
+
+
+def torch_linear_init(
+  key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
+) -> jax.Array:
+  """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): torch's default for kernels."""
+  bound = shape[0] ** -0.5
+  return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def matmul_2d(x: jax.Array, kernel: jax.Array, dtype: jnp.dtype) -> jax.Array:
+  """x [..., I] times kernel [I, O] -> [..., O] in `dtype`."""
+  flat = x.reshape(-1, kernel.shape[0]).astype(dtype)
+  return (flat @ kernel.astype(dtype)).reshape(*x.shape[:-1], -1)
+
+
+class Dense(nn.Module):
+  """x [..., I] -> [..., features]."""
+
+  features: int
+  dtype: jnp.dtype = jnp.float32
+  kernel_init: Initializer = torch_linear_init
+  bias_init: Initializer = nn.initializers.zeros_init()
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (x.shape[-1], self.features)
+    kernel = self.param('kernel', self.kernel_init, shape)
+    bias = self.param('bias', self.bias_init, (self.features,))
+    return matmul_2d(x, kernel, self.dtype) + bias.astype(self.dtype)
+
+
+class LayerNorm(nn.Module):
+  """Layer norm over the last axis, statistics in float32, output in `dtype`.
+
+  The two-pass variance is the faithful one: with epsilon 1e-12 the one-pass
+  form loses precision on rows of low variance.
+  """
+
+  epsilon: float
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    width = x.shape[-1]
+    scale = self.param('scale', nn.initializers.ones_init(), (width,))
+    bias = self.param('bias', nn.initializers.zeros_init(), (width,))
+    x = x.astype(jnp.float32)
+    centred = x - x.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    normal = centred * jax.lax.rsqrt(variance + self.epsilon)
+    return (normal * scale + bias).astype(self.dtype)
+
+
+class SelfAttention(nn.Module):
+  """Multi-head self-attention with biases and no mask: [B, L, D] -> [B, L, D].
+
+  `dropout` acts on the attention probabilities only, as torch's does.
+  """
+
+  num_heads: int
+  dropout: float = 0.0
+  out_init: Initializer = torch_linear_init
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
+    batch, length, width = x.shape
+    heads, head_width = self.num_heads, width // self.num_heads
+
+    def project(name: str) -> jax.Array:
+      y = Dense(width, self.dtype, xavier_stacked, name=name)(x)
+      return y.reshape(batch, length, heads, head_width)
+
+    query, key, value = project('query'), project('key'), project('value')
+    query = query * head_width**-0.5
+    scores = jnp.einsum('blhd,bmhd->bhlm', query, key)
+    weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(self.dtype)
+    weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
+    mixed = jnp.einsum('bhlm,bmhd->blhd', weights, value)
+    return Dense(width, self.dtype, self.out_init, name='out')(
+      mixed.reshape(batch, length, width)
+    )
+
+
+class Block(nn.Module):
+  """Transformer block of MaskGit (pre-norm), MaskBit and Google (post-norm).
+
+  Written as the body of `nn.scan`: (x, None) -> (x, x), [B, L, D].
+
+  Attributes:
+    num_heads: attention heads.
+    mlp_width: width of the hidden layer.
+    dropout: rate on attention probabilities and inside and after the MLP.
+    attention_output_dropout: whether `dropout` also acts after attention
+      (MaskBit and Google, not MaskGit).
+    pre_norm: x + f(norm(x)), else norm(x + f(x)).
+    epsilon: of the norms.
+    approximate_gelu: tanh form (Google), else erf.
+    kernel_init: of all kernels but query, key and value.
+    deterministic: no dropout.
+    dtype: of the matrix products.
+  """
+
+  num_heads: int
+  mlp_width: int
+  dropout: float = 0.0
+  attention_output_dropout: bool = False
+  pre_norm: bool = True
+  epsilon: float = 1e-5
+  approximate_gelu: bool = False
+  kernel_init: Initializer = torch_linear_init
+  deterministic: bool = True
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+    x = self._residual(x, self._attention, 'attention_norm')
+    x = self._residual(x, self._mlp, 'mlp_norm')
+    return x, x
+
+  def _residual(
+    self, x: jax.Array, branch: Callable[[jax.Array], jax.Array], norm: str
+  ) -> jax.Array:
+    norm = LayerNorm(self.epsilon, self.dtype, name=norm)
+    return x + branch(norm(x)) if self.pre_norm else norm(x + branch(x))
+
+  def _drop(self, x: jax.Array) -> jax.Array:
+    return nn.Dropout(self.dropout)(x, deterministic=self.deterministic)
+
+  def _attention(self, x: jax.Array) -> jax.Array:
+    y = SelfAttention(
+      self.num_heads,
+      self.dropout,
+      self.kernel_init,
+      self.dtype,
+      name='attention',
+    )(x, deterministic=self.deterministic)
+    return self._drop(y) if self.attention_output_dropout else y
+
+  def _mlp(self, x: jax.Array) -> jax.Array:
+    dense = lambda width, name: Dense(
+      width, self.dtype, self.kernel_init, name=name
+    )
+    y = dense(self.mlp_width, 'mlp_in')(x)
+    y = self._drop(nn.gelu(y, approximate=self.approximate_gelu))
+    return self._drop(dense(x.shape[-1], 'mlp_out')(y))
+
+
+REMAT_POLICIES = {
+  'none': None,
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'full': jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def scan_blocks(
+  block: type[nn.Module],
+  depth: int,
+  *,
+  remat: str = 'none',
+  unroll: int = 1,
+) -> type[nn.Module]:
+  """`depth` equal blocks as one module, parameters stacked on axis 0.
+
+  Args:
+    block: body (carry, None) -> (carry, output); outputs are stacked.
+    depth: number of blocks.
+    remat: key of REMAT_POLICIES: what the backward pass keeps.
+    unroll: blocks per loop iteration; `depth` removes the loop, which lets
+      XLA drop unused outputs and pays at small sizes.
+
+  Returns:
+    A module class with the block's constructor.
+  """
+  if remat != 'none':
+    block = nn.remat(block, prevent_cse=False, policy=REMAT_POLICIES[remat])
+  return nn.scan(
+    block,
+    variable_axes={'params': 0},
+    split_rngs={'params': True, 'dropout': True},
+    length=depth,
+    unroll=unroll,
+  )

@@ -1,0 +1,55 @@
+"""What a stage trains, and nothing that it only reads.
+
+The frozen teacher is an argument of the step: it is never in the state, hence
+never in a checkpoint.
+"""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+Params = Any
+
+
+@flax.struct.dataclass
+class Role:
+  """One trained network.
+
+  Attributes:
+    params: trained parameters. In distillation the generator and the
+      auxiliary hold only what they train; the frozen rest is the teacher's.
+    opt_state: optax state.
+    ema: moving average of params, or None.
+    skipped: int32, updates skipped so far because they were not finite.
+    skipped_in_a_row: int32, the same since the last finite update.
+  """
+
+  params: Params
+  opt_state: Any
+  ema: Params | None
+  skipped: jax.Array
+  skipped_in_a_row: jax.Array
+
+
+@flax.struct.dataclass
+class TrainState:
+  """State of a stage; absent roles are None.
+
+  Attributes:
+    step: int32, finished steps.
+    model: the network the stage is about: tokenizer, teacher or generator.
+    auxiliary: Di[M]O's fake-score model.
+    discriminator: Soft-Di[M]O's heads.
+  """
+
+  step: jax.Array
+  model: Role
+  auxiliary: Role | None = None
+  discriminator: Role | None = None
+
+  @classmethod
+  def create(cls, model: Role, **roles: Role | None) -> 'TrainState':
+    """State at step 0."""
+    return cls(jnp.zeros((), jnp.int32), model, **roles)

@@ -1,0 +1,80 @@
+"""The step that tokenizer, teacher and classifier stages share."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import optax
+
+from softdimo_jax.training import optim
+from softdimo_jax.training.state import Params, TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+LossFn = Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]
+RepairFn = Callable[[Params, Batch, jax.Array, jax.Array], Params]
+
+
+@dataclasses.dataclass(frozen=True)
+class SupervisedTrainer:
+  """One network, one loss; holds no arrays.
+
+  Attributes:
+    loss: (params, batch, key) -> (float32 scalar, metrics).
+    tx: optimiser.
+    ema_decay: of the averaged parameters, which the next stages use.
+    repair: optional (params, batch, key, step) -> params after each update.
+  """
+
+  loss: LossFn
+  tx: optax.GradientTransformation
+  ema_decay: float
+  repair: RepairFn | None = None
+
+  @classmethod
+  def create(
+    cls,
+    loss: LossFn,
+    config: ml_collections.ConfigDict,
+    repair: RepairFn | None = None,
+  ) -> 'SupervisedTrainer':
+    """Optimiser and average from the stage's configuration."""
+    tx = optim.optimizer(config.optimizer, config.steps)
+    return cls(loss, tx, config.ema_decay, repair)
+
+  def init(self, params: Params) -> TrainState:
+    """State at step 0."""
+    return TrainState.create(optim.create_role(params, self.tx, ema=True))
+
+  def step(
+    self, state: TrainState, batch: Batch, frozen: None, key: jax.Array
+  ) -> tuple[TrainState, Metrics]:
+    """One update.
+
+    Args:
+      state: donated by the caller.
+      batch: what the loss reads.
+      frozen: nothing; distillation has its teacher here.
+      key: of the stage; the step's index is folded in.
+
+    Returns:
+      (state, float32 scalars).
+    """
+    del frozen
+    key = jax.random.fold_in(key, state.step)
+    gradient, metrics = jax.grad(self.loss, has_aux=True)(
+      state.model.params, batch, key
+    )
+    model, update_metrics = optim.update(
+      state.model,
+      gradient,
+      self.tx,
+      step=state.step,
+      ema_decay=self.ema_decay,
+    )
+    if self.repair is not None:
+      params = self.repair(model.params, batch, key, state.step)
+      model = model.replace(params=params)
+    return TrainState(state.step + 1, model), metrics | update_metrics

@@ -1,0 +1,81 @@
+"""Teacher stage: masked token prediction with the official losses.
+
+MaskGit and MaskBit: every entry is masked independently with rate
+arccos(u) / (pi / 2), the condition is dropped now and then, and the cross
+entropy runs over all entries, masked or not (a config field narrows it).
+"""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from softdimo_jax.families import Family
+from softdimo_jax.method import divergence, masking
+from softdimo_jax.training.state import Params
+from softdimo_jax.training.supervised import (
+  Batch,
+  Metrics,
+  SupervisedTrainer,
+)
+
+
+def trainer(
+  family: Family, config: ml_collections.ConfigDict
+) -> SupervisedTrainer:
+  """Step of the teacher stage on `tokens` [B, L, G] and `label` [B].
+
+  Args:
+    family: generator and vocabulary facts.
+    config: the stage: steps, optimizer, ema_decay, mask_schedule,
+      label_dropout, label_smoothing, masked_only.
+
+  Returns:
+    The trainer.
+  """
+
+  def loss(
+    params: Params, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    tokens = batch['tokens']
+    corrupt_key, drop_key, dropout_key = jax.random.split(key, 3)
+    masked, mask = _corrupt(
+      corrupt_key, tokens, family.mask_id, config.mask_schedule
+    )
+    logits = family.backbone(
+      params,
+      family.embed(params, masked),
+      _drop(drop_key, batch['label'], family.null_label, config.label_dropout),
+      dropout_key=dropout_key,
+    ).logits
+    cross_entropy = divergence.masked_cross_entropy(
+      logits,
+      tokens,
+      mask if config.masked_only else jnp.ones_like(mask),
+      label_smoothing=config.label_smoothing,
+    )
+    right = (logits.argmax(-1) == tokens) & mask
+    accuracy = right.sum() / jnp.maximum(mask.sum(), 1)
+    return cross_entropy, {
+      'cross_entropy': cross_entropy,
+      'masked_accuracy': accuracy,
+    }
+
+  return SupervisedTrainer.create(loss, config)
+
+
+def _corrupt(
+  key: jax.Array, tokens: jax.Array, mask_id: int, schedule: str
+) -> tuple[jax.Array, jax.Array]:
+  """Bernoulli masking, as the teachers were trained (not an exact count)."""
+  time_key, mask_key = jax.random.split(key)
+  time = jax.random.uniform(time_key, (tokens.shape[0], 1, 1))
+  draws = jax.random.uniform(mask_key, tokens.shape)
+  mask = draws < masking.mask_rate(schedule, time)
+  return jnp.where(mask, mask_id, tokens), mask
+
+
+def _drop(
+  key: jax.Array, labels: jax.Array, null_label: int, rate: float
+) -> jax.Array:
+  dropped = jax.random.uniform(key, labels.shape) < rate
+  return jnp.where(dropped, null_label, labels)

@@ -1,0 +1,91 @@
+"""Tokenizer stage: reconstruction plus the quantiser's own losses.
+
+MaskBit's and Taming's perceptual and patch-GAN terms are left out: they need
+a pre-trained network and matter at photographic resolution only.
+"""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from softdimo_jax.method import quantization
+from softdimo_jax.networks.tokenizers.interface import ImageTokenizer
+from softdimo_jax.training.state import Params
+from softdimo_jax.training.supervised import (
+  Batch,
+  Metrics,
+  SupervisedTrainer,
+)
+
+
+def trainer(
+  tokenizer: ImageTokenizer, config: ml_collections.ConfigDict
+) -> SupervisedTrainer:
+  """Step of the tokenizer stage on batches of `image` [B, H, W, C].
+
+  Args:
+    tokenizer: Linen module.
+    config: the stage: steps, optimizer, ema_decay, commitment_weight,
+      entropy_weight (lookup-free only), restart_steps (codebook only).
+
+  Returns:
+    The trainer.
+  """
+
+  def loss(
+    params: Params, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    del key
+    output = tokenizer.apply({'params': params}, batch['image'])
+    error = jnp.square(output.images - batch['image']).mean()
+    if 'codebook' in params:
+      quantiser_loss, metrics = quantization.vq_loss(
+        output.latents,
+        output.quantized,
+        commitment_weight=config.commitment_weight,
+      )
+    else:
+      quantiser_loss, metrics = quantization.lfq_loss(
+        output.latents,
+        commitment_weight=config.commitment_weight,
+        entropy_weight=config.entropy_weight,
+      )
+    return error + quantiser_loss, metrics | {'reconstruction': error}
+
+  def repair(
+    params: Params, batch: Batch, key: jax.Array, step: jax.Array
+  ) -> Params:
+    if 'codebook' not in params:
+      return params
+    latents = tokenizer.apply(
+      {'params': params}, batch['image'], method='encode_latents'
+    )
+    codebook = restart_unused(key, params['codebook'], latents)
+    active = step < config.restart_steps
+    codebook = jnp.where(active, codebook, params['codebook'])
+    return {**params, 'codebook': codebook}
+
+  return SupervisedTrainer.create(loss, config, repair)
+
+
+def restart_unused(
+  key: jax.Array, codebook: jax.Array, latents: jax.Array
+) -> jax.Array:
+  """Moves codes that no latent of the batch chose onto random latents of it.
+
+  Without this a small codebook collapses: rows that are never nearest get no
+  gradient. It also initialises the codebook in the first steps.
+
+  Args:
+    key: random key.
+    codebook: [V, D].
+    latents: [B, L, D].
+
+  Returns:
+    [V, D].
+  """
+  latents = latents.reshape(-1, codebook.shape[1])
+  nearest = quantization.nearest_code(latents, codebook)
+  used = jnp.zeros(codebook.shape[0], bool).at[nearest].set(True)
+  choice = jax.random.randint(key, used.shape, 0, latents.shape[0])
+  return jnp.where(used[:, None], codebook, latents[choice])

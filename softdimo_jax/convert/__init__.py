@@ -1,0 +1,1 @@
+"""Official state dicts -> parameter trees, one file a family, all strict."""

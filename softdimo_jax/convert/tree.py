@@ -1,0 +1,287 @@
+r"""Renaming and reshaping a flat official state dict into a parameter tree.
+
+A family is a list of rules. A rule says which official names it takes, where
+their arrays go and what happens to the axes on the way:
+
+    Rule(r'blocks\.(?P<layer>\d+)\.norm\.weight', 'blocks/norm/scale')
+    Rule(r'(encoder|decoder)\.out\.weight', r'\1/out/kernel', linear_kernel)
+
+`convert` is strict: every official entry is taken by exactly one rule or
+declared ignorable, and every parameter of the target is set, with its shape.
+Entries are arrays, or `jax.ShapeDtypeStruct` to check a listing of names and
+shapes without any weights.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+Array = Any  # np.ndarray, jax.Array or jax.ShapeDtypeStruct
+Transform = Callable[[Array], Array | tuple[Array, ...]]
+Params = dict[str, Any]
+
+# How many names an error message spells out.
+_NAMED = 3
+
+
+class ConversionError(ValueError):
+  """An official state dict does not fit the rules or the target."""
+
+
+def identity(array: Array) -> Array:
+  """The array as it is: norms, biases, tables, codebooks."""
+  return array
+
+
+def linear_kernel(weight: Array) -> Array:
+  """torch Linear [out, in] -> Dense kernel [in, out]."""
+  return weight.T
+
+
+def conv_kernel(weight: Array) -> Array:
+  """torch Conv2d [O, I, kh, kw] -> Conv kernel [kh, kw, I, O]."""
+  return weight.transpose(2, 3, 1, 0)
+
+
+def to_heads(num_heads: int) -> Transform:
+  """Projection onto heads: [heads hd, in] -> [in, heads, hd]; biases too."""
+  return lambda array: array.T.reshape(*array.shape[1:], num_heads, -1)
+
+
+def from_heads(num_heads: int) -> Transform:
+  """Projection from heads: [out, heads hd] -> [heads, hd, out]."""
+  return lambda weight: weight.T.reshape(num_heads, -1, weight.shape[0])
+
+
+def split_rows(parts: int, transform: Transform = identity) -> Transform:
+  r"""Cuts axis 0 into `parts` equal arrays and transforms each of them.
+
+  torch's MultiheadAttention stores query, key and value that way:
+  `Rule(r'attn\.in_proj_weight', ('query/kernel', 'key/kernel',
+  'value/kernel'), split_rows(3, linear_kernel))`.
+  """
+
+  def split(array: Array) -> tuple[Array, ...]:
+    pieces = array.reshape(parts, -1, *array.shape[1:])
+    return tuple(transform(pieces[i]) for i in range(parts))
+
+  return split
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  r"""Where the entries whose whole official name matches `pattern` go.
+
+  Attributes:
+    pattern: regular expression. A group named `layer` is the index of the
+      entry on a new axis 0 of its leaf: entries 0..N-1 that differ in it are
+      stacked (parameters under `nn.scan`).
+    path: path of the leaf, joined by '/', with references to the pattern's
+      groups (`\1`, `\g<name>`). Several paths where `transform` returns
+      several arrays.
+    transform: of one entry, before stacking.
+  """
+
+  pattern: str
+  path: str | tuple[str, ...]
+  transform: Transform = identity
+
+  @property
+  def paths(self) -> tuple[str, ...]:
+    return (self.path,) if isinstance(self.path, str) else self.path
+
+
+def linear(pattern: str, path: str) -> tuple[Rule, Rule]:
+  """Rules of a torch Linear named `pattern` -> Dense at `path`."""
+  return _weight_and_bias(pattern, path, 'kernel', linear_kernel)
+
+
+def conv(pattern: str, path: str) -> tuple[Rule, Rule]:
+  """Rules of a torch Conv2d named `pattern` -> Conv at `path`."""
+  return _weight_and_bias(pattern, path, 'kernel', conv_kernel)
+
+
+def norm(pattern: str, path: str) -> tuple[Rule, Rule]:
+  """Rules of a torch LayerNorm or GroupNorm -> the Flax one at `path`."""
+  return _weight_and_bias(pattern, path, 'scale', identity)
+
+
+def _weight_and_bias(
+  pattern: str, path: str, leaf: str, transform: Transform
+) -> tuple[Rule, Rule]:
+  return (
+    Rule(rf'{pattern}\.weight', f'{path}/{leaf}', transform),
+    Rule(rf'{pattern}\.bias', f'{path}/bias'),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """What a conversion did, in names.
+
+  Attributes:
+    used: official entries that became parameters.
+    ignored: official entries declared ignorable.
+    missing: paths of parameters that no entry set.
+    unexpected: official entries that no rule takes.
+  """
+
+  used: tuple[str, ...]
+  ignored: tuple[str, ...]
+  missing: tuple[str, ...]
+  unexpected: tuple[str, ...]
+
+  def check(self) -> None:
+    """Raises ConversionError if a name is missing or unexpected."""
+    if self.unexpected:
+      raise ConversionError(
+        f'no rule takes the official entries {_some(self.unexpected)}'
+      )
+    if self.missing:
+      raise ConversionError(
+        f'no official entry sets the parameters {_some(self.missing)}'
+      )
+
+
+def parameter_shapes(module: nn.Module, *inputs: Array, **kwargs) -> Params:
+  """Tree of `jax.ShapeDtypeStruct` that `module.init` would fill."""
+  key = jax.random.key(0)
+  return jax.eval_shape(
+    lambda *arrays: module.init(key, *arrays, **kwargs)['params'], *inputs
+  )
+
+
+def convert(
+  state_dict: Mapping[str, Array],
+  rules: Iterable[Rule],
+  target: Params,
+  *,
+  ignored: Iterable[str] = (),
+  strict: bool = True,
+) -> tuple[Params, Report]:
+  """Applies `rules` to an official state dict.
+
+  Args:
+    state_dict: official name -> array or `jax.ShapeDtypeStruct`.
+    rules: every entry must match exactly one of them, or `ignored`.
+    target: parameter tree whose leaves have `shape` and `dtype`, as
+      `parameter_shapes` makes it; entries are cast to the dtype.
+    ignored: patterns of whole official names to leave out.
+    strict: raise on missing parameters and unexpected entries. Otherwise the
+      report lists them and the tree lacks the missing leaves.
+
+  Returns:
+    The parameter tree and the report.
+
+  Raises:
+    ConversionError: with the first thing that does not fit.
+  """
+  rules, ignored = tuple(rules), tuple(ignored)
+  wanted = traverse_util.flatten_dict(target, sep='/')
+  pieces: dict[str, dict[int | None, Array]] = {}
+  used, skipped, unexpected = [], [], []
+  for name, array in state_dict.items():
+    if any(re.fullmatch(pattern, name) for pattern in ignored):
+      skipped.append(name)
+    elif found := _find_rule(name, rules):
+      _place(name, array, *found, pieces)
+      used.append(name)
+    else:
+      unexpected.append(name)
+  leaves = {
+    path: _finish(path, parts, wanted) for path, parts in pieces.items()
+  }
+  report = Report(
+    used=tuple(used),
+    ignored=tuple(skipped),
+    missing=tuple(path for path in wanted if path not in leaves),
+    unexpected=tuple(unexpected),
+  )
+  if strict:
+    report.check()
+  return traverse_util.unflatten_dict(leaves, sep='/'), report
+
+
+def _find_rule(
+  name: str, rules: tuple[Rule, ...]
+) -> tuple[Rule, re.Match] | None:
+  matches = [
+    (rule, match)
+    for rule in rules
+    if (match := re.fullmatch(rule.pattern, name))
+  ]
+  if len(matches) > 1:
+    raise ConversionError(
+      f'{name} is taken by two rules, {matches[0][0].pattern} and '
+      f'{matches[1][0].pattern}'
+    )
+  return matches[0] if matches else None
+
+
+def _place(
+  name: str,
+  array: Array,
+  rule: Rule,
+  match: re.Match,
+  pieces: dict[str, dict[int | None, Array]],
+) -> None:
+  """Transforms one entry and files it under its leaves and layer."""
+  layer = match.groupdict().get('layer')
+  layer = None if layer is None else int(layer)
+  try:
+    results = _run(rule.transform, array)
+  except (TypeError, ValueError) as error:
+    raise ConversionError(
+      f'{name} of shape {tuple(array.shape)} cannot be transformed: {error}'
+    ) from error
+  results = results if isinstance(results, tuple) else (results,)
+  for path, result in zip(rule.paths, results, strict=True):
+    parts = pieces.setdefault(match.expand(path), {})
+    if layer in parts or (parts and (layer is None or None in parts)):
+      raise ConversionError(f'{name} sets {match.expand(path)} a second time')
+    parts[layer] = result
+
+
+def _finish(
+  path: str, parts: dict[int | None, Array], wanted: dict[str, Array]
+) -> Array:
+  """One leaf from its parts: stacked, checked and cast."""
+  if path not in wanted:
+    raise ConversionError(f'the target has no parameter {path}')
+  if None in parts:
+    leaf = parts[None]
+  else:
+    if sorted(parts) != list(range(len(parts))):
+      raise ConversionError(f'{path} lacks layers: it has {sorted(parts)}')
+    leaf = _stack([parts[layer] for layer in range(len(parts))])
+  shape, dtype = wanted[path].shape, wanted[path].dtype
+  if leaf.shape != shape:
+    raise ConversionError(
+      f'{path} has shape {tuple(leaf.shape)} where {tuple(shape)} is wanted'
+    )
+  return _run(lambda array: array.astype(dtype), leaf)
+
+
+def _run(transform: Transform, *arrays: Array) -> Array | tuple[Array, ...]:
+  """Applies a transform to arrays, or abstractly to shapes."""
+  if isinstance(arrays[0], jax.ShapeDtypeStruct):
+    return jax.eval_shape(transform, *arrays)
+  return transform(*map(np.asarray, arrays))
+
+
+def _stack(arrays: list[Array]) -> Array:
+  if isinstance(arrays[0], jax.ShapeDtypeStruct):
+    return jax.eval_shape(lambda *parts: jnp.stack(parts), *arrays)
+  return np.stack(arrays)
+
+
+def _some(names: tuple[str, ...]) -> str:
+  rest = len(names) - _NAMED
+  return ', '.join(names[:_NAMED]) + (f' and {rest} more' if rest > 0 else '')

@@ -1,0 +1,111 @@
+"""What every image tokenizer offers, so that nothing else knows which it is.
+
+    images --encode_latents--> z --quantize--> tokens
+    tokens --embed--> embeddings --decode_embeddings--> images
+
+The second half starts at embeddings, not tokens: an expected embedding
+(method/soft_embedding.py) enters the decoder by the same door as a hard one.
+"""
+
+import math
+
+import flax.linen as nn
+import flax.struct
+import jax
+
+from softdimo_jax.method.soft_embedding import hard_embedding
+
+
+@flax.struct.dataclass
+class TokenizerOutput:
+  """One pass through a tokenizer, with what its losses need.
+
+  images: float32 [B, H, W, C], the reconstruction, nominally in [0, 1] but
+    not clipped; its gradient reaches the encoder straight through.
+  tokens: int32 [B, L, G].
+  latents: float32 [B, L, D], what was quantised.
+  quantized: float32 [B, L, D], the codes themselves, without the
+    straight-through estimator: `vq_loss(latents, quantized)` is how a
+    codebook learns.
+  """
+
+  images: jax.Array
+  tokens: jax.Array
+  latents: jax.Array
+  quantized: jax.Array
+
+
+class ImageTokenizer(nn.Module):
+  """Base of the image tokenizers; methods run as `apply(..., method='NAME')`.
+
+  Subclasses define `encode_latents`, `quantize`, `table` and
+  `decode_embeddings`.
+  """
+
+  def encode_latents(self, images: jax.Array) -> jax.Array:
+    """float32 [B, H, W, C] in [0, 1] -> float32 [B, L, D]."""
+    raise NotImplementedError
+
+  def quantize(self, latents: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[B, L, D] -> straight-through codes [B, L, D], int32 [B, L, G]."""
+    raise NotImplementedError
+
+  def table(self) -> jax.Array:
+    """Code embeddings, float32 [G, V, D]; a position's is a sum over G."""
+    raise NotImplementedError
+
+  def decode_embeddings(self, embeddings: jax.Array) -> jax.Array:
+    """[B, L, D], L a square -> float32 [B, H, W, C], not clipped to [0, 1]."""
+    raise NotImplementedError
+
+  def encode(self, images: jax.Array) -> jax.Array:
+    """float32 [B, H, W, C] in [0, 1] -> tokens int32 [B, L, G]."""
+    return self.quantize(self.encode_latents(images))[1]
+
+  def embed(self, tokens: jax.Array) -> jax.Array:
+    """Tokens int [B, L, G] -> float32 [B, L, D]."""
+    return hard_embedding(tokens, self.table())
+
+  def decode(self, tokens: jax.Array) -> jax.Array:
+    """Tokens int [B, L, G] -> float32 [B, H, W, C], not clipped."""
+    return self.decode_embeddings(self.embed(tokens))
+
+  def __call__(self, images: jax.Array) -> TokenizerOutput:
+    """Training pass over float32 images [B, H, W, C] in [0, 1]."""
+    latents = self.encode_latents(images)
+    straight_through, tokens = self.quantize(latents)
+    return TokenizerOutput(
+      images=self.decode_embeddings(straight_through),
+      tokens=tokens,
+      latents=latents,
+      quantized=self.embed(tokens),
+    )
+
+
+def to_grid(embeddings: jax.Array) -> jax.Array:
+  """[B, L, D] -> [B, h, h, D], row-major.
+
+  Raises:
+    ValueError: if L is not a square.
+  """
+  batch, length, width = embeddings.shape
+  side = math.isqrt(length)
+  if side * side != length:
+    raise ValueError(f'{length} positions do not form a square grid')
+  return embeddings.reshape(batch, side, side, width)
+
+
+def to_sequence(grid: jax.Array) -> jax.Array:
+  """[B, h, w, D] -> [B, h w, D], row-major."""
+  return grid.reshape(grid.shape[0], -1, grid.shape[-1])
+
+
+def check_images(images: jax.Array, channels: int, factor: int) -> None:
+  """Raises ValueError unless images are [B, H, H, channels], factor | H."""
+  shape = images.shape
+  square = len(shape) == 4 and shape[1] == shape[2]
+  if not square or shape[3] != channels or shape[1] % factor:
+    raise ValueError(
+      f'images of shape {shape} are not square with {channels} channels '
+      f'and a side that is a multiple of {factor}'
+    )

@@ -1,0 +1,189 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from softdimo_jax.convert import tree
+from softdimo_jax.convert.tree import ConversionError, Rule
+
+
+def shaped(*shape, dtype=jnp.float32):
+  return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def ramp(*shape):
+  return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+
+
+def abstract(arrays):
+  return {k: shaped(*v.shape, dtype=v.dtype) for k, v in arrays.items()}
+
+
+RULES = (
+  *tree.linear(r'(first|second)', r'net/\1'),
+  *tree.conv(r'conv', 'conv'),
+  *tree.norm(r'ln', 'ln'),
+)
+STATE = {
+  'first.weight': ramp(3, 2),
+  'first.bias': ramp(3),
+  'second.weight': ramp(4, 3),
+  'conv.weight': ramp(5, 2, 3, 1),
+  'ln.weight': ramp(2),
+  'ln.bias': ramp(2),
+}
+TARGET = {
+  'net': {
+    'first': {'kernel': shaped(2, 3), 'bias': shaped(3)},
+    'second': {'kernel': shaped(3, 4)},
+  },
+  'conv': {'kernel': shaped(3, 1, 2, 5)},
+  'ln': {'scale': shaped(2), 'bias': shaped(2)},
+}
+
+
+def test_layers_are_renamed_and_transposed():
+  params, report = tree.convert(STATE, RULES, TARGET)
+  assert jax.tree.structure(params) == jax.tree.structure(TARGET)
+  x = ramp(7, 2)
+  np.testing.assert_array_equal(
+    x @ params['net']['first']['kernel'], x @ STATE['first.weight'].T
+  )
+  assert (
+    params['conv']['kernel'][2, 0, 1, 4] == STATE['conv.weight'][4, 1, 2, 0]
+  )
+  np.testing.assert_array_equal(params['ln']['scale'], STATE['ln.weight'])
+  assert set(report.used) == set(STATE)
+  assert report.ignored == report.missing == report.unexpected == ()
+
+
+def test_a_listing_of_shapes_converts_like_arrays():
+  params, report = tree.convert(abstract(STATE), RULES, TARGET)
+  assert params == TARGET
+  assert set(report.used) == set(STATE)
+
+
+def test_leaves_get_the_dtype_of_the_target():
+  state = {k: v.astype(np.float16) for k, v in STATE.items()}
+  for entries in (state, abstract(state)):
+    params, _ = tree.convert(entries, RULES, TARGET)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {
+      jnp.dtype('float32')
+    }
+
+
+LAYER_RULES = (Rule(r'layers\.(?P<layer>\d+)\.w', 'w', tree.linear_kernel),)
+
+
+@pytest.mark.parametrize('make', [dict, abstract])
+def test_entries_of_layers_stack_in_numeric_order(make):
+  layers = {f'layers.{i}.w': ramp(3, 2) + i for i in reversed(range(11))}
+  params, report = tree.convert(
+    make(layers), LAYER_RULES, {'w': shaped(11, 2, 3)}
+  )
+  assert params['w'].shape == (11, 2, 3)
+  assert len(report.used) == 11
+  if make is dict:
+    np.testing.assert_array_equal(params['w'][10], layers['layers.10.w'].T)
+
+
+def test_a_lacking_layer_is_an_error():
+  layers = {f'layers.{i}.w': ramp(3, 2) for i in (0, 2)}
+  with pytest.raises(ConversionError, match=r'w lacks layers: it has \[0, 2\]'):
+    tree.convert(layers, LAYER_RULES, {'w': shaped(2, 2, 3)})
+
+
+ATTENTION_RULES = (
+  Rule(
+    r'h\.(?P<layer>\d+)\.in_proj_weight',
+    ('query/kernel', 'key/kernel', 'value/kernel'),
+    tree.split_rows(3, tree.to_heads(2)),
+  ),
+  Rule(
+    r'h\.(?P<layer>\d+)\.in_proj_bias',
+    ('query/bias', 'key/bias', 'value/bias'),
+    tree.split_rows(3, tree.to_heads(2)),
+  ),
+  Rule(
+    r'h\.(?P<layer>\d+)\.out_proj\.weight', 'out/kernel', tree.from_heads(2)
+  ),
+)
+
+
+@pytest.mark.parametrize('make', [dict, abstract])
+def test_fused_attention_splits_into_heads_and_stacks(make):
+  state = {}
+  for i in range(2):
+    state[f'h.{i}.in_proj_weight'] = ramp(12, 4) + 100 * i
+    state[f'h.{i}.in_proj_bias'] = ramp(12) + 100 * i
+    state[f'h.{i}.out_proj.weight'] = ramp(4, 4) + 100 * i
+  projection = {'kernel': shaped(2, 4, 2, 2), 'bias': shaped(2, 2, 2)}
+  target = dict.fromkeys(('query', 'key', 'value'), projection)
+  target['out'] = {'kernel': shaped(2, 2, 2, 4)}
+  params, _ = tree.convert(make(state), ATTENTION_RULES, target)
+  assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, target)
+  if make is abstract:
+    return
+  x = ramp(5, 4)
+  fused = x @ state['h.1.in_proj_weight'].T + state['h.1.in_proj_bias']
+  key = np.einsum('ni,ihd->nhd', x, params['key']['kernel'][1])
+  key += params['key']['bias'][1]
+  np.testing.assert_array_equal(key.reshape(5, 4), fused[:, 4:8])
+  mixed = ramp(5, 2, 2)
+  out = np.einsum('nhd,hdo->no', mixed, params['out']['kernel'][1])
+  np.testing.assert_array_equal(
+    out, mixed.reshape(5, 4) @ state['h.1.out_proj.weight'].T
+  )
+
+
+def test_declared_entries_are_left_out():
+  state = STATE | {'loss.disc.weight': ramp(2)}
+  _, report = tree.convert(state, RULES, TARGET, ignored=[r'loss\..*'])
+  assert report.ignored == ('loss.disc.weight',)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'extra': ramp(1)}, 'no rule takes the official entries extra'),
+    ({'ln.bias': None}, 'no official entry sets the parameters ln/bias'),
+    ({'ln.bias': ramp(3)}, r'ln/bias has shape \(3,\) where \(2,\) is wanted'),
+    ({'conv.weight': ramp(3, 2)}, r'conv\.weight of shape \(3, 2\) cannot'),
+    ({'second.bias': ramp(4)}, 'the target has no parameter net/second/bias'),
+  ],
+)
+@pytest.mark.parametrize('make', [dict, abstract])
+def test_what_does_not_fit_is_an_error(change, message, make):
+  state = {k: v for k, v in (STATE | change).items() if v is not None}
+  with pytest.raises(ConversionError, match=message):
+    tree.convert(make(state), RULES, TARGET)
+
+
+def test_an_entry_that_two_rules_take_is_an_error():
+  rules = (*RULES, Rule(r'ln\.bias', 'ln/scale'))
+  with pytest.raises(ConversionError, match=r'ln\.bias is taken by two rules'):
+    tree.convert(STATE, rules, TARGET)
+
+
+@pytest.mark.parametrize('other', [r'other', r'other(?P<layer>\d+)'])
+def test_a_leaf_that_two_entries_set_is_an_error(other):
+  rules = (*RULES, Rule(other, 'ln/bias'))
+  state = STATE | {other.replace(r'(?P<layer>\d+)', '0'): ramp(2)}
+  with pytest.raises(ConversionError, match='sets ln/bias a second time'):
+    tree.convert(state, rules, TARGET)
+
+
+def test_without_strictness_the_report_tells():
+  state = STATE | {'extra': ramp(1)}
+  del state['ln.bias']
+  params, report = tree.convert(state, RULES, TARGET, strict=False)
+  assert report.missing == ('ln/bias',)
+  assert report.unexpected == ('extra',)
+  assert set(params['ln']) == {'scale'}
+  with pytest.raises(ConversionError):
+    report.check()
+
+
+def test_long_lists_of_names_are_cut_short():
+  with pytest.raises(ConversionError, match=r'a, b, c and 2 more$'):
+    tree.convert(dict.fromkeys('abcde', ramp(1)), (), {})

@@ -110,9 +110,10 @@ class Block(nn.Module):
   Attributes:
     num_heads: attention heads.
     mlp_width: width of the hidden layer.
-    dropout: rate on attention probabilities and inside and after the MLP.
-    attention_output_dropout: whether `dropout` also acts after attention
-      (MaskBit and Google, not MaskGit).
+    dropout: rate on attention probabilities, after the MLP and at one more
+      place, which `dropout_after_attention` tells.
+    dropout_after_attention: the third place is the output of attention
+      (MaskBit, Google), else the MLP's hidden layer (MaskGit).
     pre_norm: x + f(norm(x)), else norm(x + f(x)).
     epsilon: of the norms.
     approximate_gelu: tanh form (Google), else erf.
@@ -124,7 +125,7 @@ class Block(nn.Module):
   num_heads: int
   mlp_width: int
   dropout: float = 0.0
-  attention_output_dropout: bool = False
+  dropout_after_attention: bool = False
   pre_norm: bool = True
   epsilon: float = 1e-5
   approximate_gelu: bool = False
@@ -155,14 +156,16 @@ class Block(nn.Module):
       self.dtype,
       name='attention',
     )(x, deterministic=self.deterministic)
-    return self._drop(y) if self.attention_output_dropout else y
+    return self._drop(y) if self.dropout_after_attention else y
 
   def _mlp(self, x: jax.Array) -> jax.Array:
     dense = lambda width, name: Dense(
       width, self.dtype, self.kernel_init, name=name
     )
     y = dense(self.mlp_width, 'mlp_in')(x)
-    y = self._drop(nn.gelu(y, approximate=self.approximate_gelu))
+    y = nn.gelu(y, approximate=self.approximate_gelu)
+    if not self.dropout_after_attention:
+      y = self._drop(y)
     return self._drop(dense(x.shape[-1], 'mlp_out')(y))
 
 

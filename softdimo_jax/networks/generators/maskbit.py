@@ -1,9 +1,8 @@
-"""MaskBit generator: bits in, groups of bits out.
+"""MaskBit generators: groups of bits in, groups of bits out.
 
-Source: `LFQBert` of markweberdev/maskbit, modeling/bert.py. A position holds
-`num_groups` sub-tokens (the official `splits`) of V = 2^e codes; code bits
-enter as -1 and +1 and a masked sub-token as zeros, through one affine map.
-Sequence: L image positions, then one class token.
+Source: `LFQBert` and `Bert` of markweberdev/maskbit, modeling/bert.py. A
+position holds `num_groups` sub-tokens (the official `splits`) of V = 2^e
+codes. Sequence: L image positions, then one class token.
 """
 
 import flax.linen as nn
@@ -18,6 +17,9 @@ from softdimo_jax.networks.generators.output import GeneratorOutput
 
 class MaskBitTransformer(nn.Module):
   """Class-conditional bit generator; defaults are the 14-bit teacher's.
+
+  Code bits enter as -1 and +1 and a masked sub-token as zeros, through one
+  affine map; a linear head gives the logits.
 
   Attributes:
     num_bits: bits of a position, divisible by num_groups.
@@ -55,16 +57,7 @@ class MaskBitTransformer(nn.Module):
     return 2 ** (self.num_bits // self.num_groups)
 
   def setup(self) -> None:
-    dense = lambda width: layers.Dense(
-      width, self.dtype, kernel_init=layers.normal_02
-    )
     norm = lambda: layers.LayerNorm(1e-12, self.dtype)
-    self.input_kernel = self.param(
-      'input_kernel', layers.normal_02, (self.num_bits, self.width)
-    )
-    self.input_bias = self.param(
-      'input_bias', nn.initializers.zeros_init(), (self.width,)
-    )
     self.class_emb = self.param(
       'class_emb', layers.normal_02, (self.num_classes + 1, self.width)
     )
@@ -74,9 +67,22 @@ class MaskBitTransformer(nn.Module):
     self.first_norm = norm()
     if self.pre_norm:
       self.final_norm = norm()
-    self.last_dense, self.last_norm = dense(self.width), norm()
-    self.prediction = dense(self.num_groups * self.vocab_size)
+    self.last_dense, self.last_norm = self._dense(self.width), norm()
     self.drop = nn.Dropout(self.dropout)
+    self._setup_codes()
+
+  def _dense(self, width: int) -> layers.Dense:
+    return layers.Dense(width, self.dtype, kernel_init=layers.normal_02)
+
+  def _setup_codes(self) -> None:
+    """What depends on how codes enter and leave."""
+    self.input_kernel = self.param(
+      'input_kernel', layers.normal_02, (self.num_bits, self.width)
+    )
+    self.input_bias = self.param(
+      'input_bias', nn.initializers.zeros_init(), (self.width,)
+    )
+    self.prediction = self._dense(self.num_groups * self.vocab_size)
 
   def table(self) -> jax.Array:
     """Projected bits of every code, mask last: [G, V + 1, D].
@@ -85,7 +91,7 @@ class MaskBitTransformer(nn.Module):
     rows; the bias is counted once, with group 0.
     """
     kernel = self.input_kernel.reshape(self.num_groups, -1, self.width)
-    bits = codes_to_bits(self.vocab_size)  # [V, e]
+    bits = codes_to_bits(self.vocab_size, kernel.shape[1])  # [V, e]
     rows = jnp.einsum('ve,ged->gvd', bits, kernel)
     rows = jnp.pad(rows, ((0, 0), (0, 1), (0, 0)))
     return rows.at[0].add(self.input_bias)
@@ -124,7 +130,7 @@ class MaskBitTransformer(nn.Module):
       self.num_heads,
       self.mlp_width,
       self.dropout,
-      attention_output_dropout=True,
+      dropout_after_attention=True,
       pre_norm=self.pre_norm,
       epsilon=1e-12,
       kernel_init=layers.normal_02,
@@ -135,11 +141,13 @@ class MaskBitTransformer(nn.Module):
     if self.pre_norm:
       x = self.final_norm(x)
     x = nn.gelu(self.last_dense(x[:, : self.length]), approximate=False)
-    logits = self.prediction(self.last_norm(x)).astype(jnp.float32)
+    logits = self._logits(self.last_norm(x))
+    return GeneratorOutput(logits, hidden[:, :, : self.length])
+
+  def _logits(self, x: jax.Array) -> jax.Array:
+    logits = self.prediction(x).astype(jnp.float32)
     shape = (self.length, self.num_groups, self.vocab_size)
-    return GeneratorOutput(
-      logits.reshape(-1, *shape), hidden[:, :, : self.length]
-    )
+    return logits.reshape(-1, *shape)  # [B, L, G, V]
 
   def __call__(
     self, tokens: jax.Array, labels: jax.Array, *, deterministic: bool = True
@@ -147,3 +155,29 @@ class MaskBitTransformer(nn.Module):
     """Int tokens [B, L, G] (V is the mask) and labels [B] -> output."""
     embeddings = self.embed(tokens)
     return self.backbone(embeddings, labels, deterministic=deterministic)
+
+
+class MaskBitTableTransformer(MaskBitTransformer):
+  """MaskBit with learned tables for bits: the official `Bert`.
+
+  One table a group, whose rows are summed at a position and also read the
+  logits off, with a bias per position. It has no released weights.
+  """
+
+  def _setup_codes(self) -> None:
+    shape = (self.num_groups, self.vocab_size + 1, self.width)
+    self.tok_emb = self.param('tok_emb', layers.normal_02, shape)
+    shape = (self.num_groups, self.length, self.vocab_size)
+    self.logit_bias = self.param(
+      'logit_bias', nn.initializers.zeros_init(), shape
+    )
+
+  def table(self) -> jax.Array:
+    """Embedding of every code and, last, of the mask: [G, V + 1, D]."""
+    return self.tok_emb
+
+  def _logits(self, x: jax.Array) -> jax.Array:
+    tied = self.tok_emb[:, :-1].reshape(-1, self.width).T  # [D, G V]
+    logits = layers.matmul_2d(x, tied, self.dtype).astype(jnp.float32)
+    logits = logits.reshape(*x.shape[:2], self.num_groups, self.vocab_size)
+    return logits + self.logit_bias.swapaxes(0, 1)  # [B, L, G, V]

@@ -5,8 +5,10 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import ml_collections
 
+from softdimo_jax.method import divergence, masking
 from softdimo_jax.networks.generators.maskbit import MaskBitTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.networks.generators.output import GeneratorOutput
@@ -62,6 +64,12 @@ class Family:
     """Label of the unconditional branch."""
     return self.generator.num_classes
 
+  def init(self, key: jax.Array) -> Params:
+    """Fresh generator parameters."""
+    tokens = jnp.zeros((1, *self.token_shape), jnp.int32)
+    labels = jnp.zeros(1, jnp.int32)
+    return self.generator.init(key, tokens, labels)['params']
+
   def embed(self, params: Params, tokens: jax.Array) -> jax.Array:
     """Generator embedding of tokens [B, L, G] -> [B, L, D]."""
     return self.generator.apply({'params': params}, tokens, method='embed')
@@ -87,6 +95,59 @@ class Family:
       rngs=None if dropout_key is None else {'dropout': dropout_key},
       method='backbone',
     )
+
+  def guided_logits(
+    self,
+    params: Params,
+    tokens: jax.Array,
+    labels: jax.Array,
+    guidance_scale: jax.Array | float,
+    *,
+    dropout_key: jax.Array | None = None,
+  ) -> jax.Array:
+    """Logits [B, L, G, C] of int tokens [B, L, G] under guidance.
+
+    The guided pair runs as one batch of 2 B; a scale that is the Python
+    number 1 needs, and costs, one branch only.
+    """
+    embeddings = self.embed(params, tokens)
+    if isinstance(guidance_scale, (int, float)) and guidance_scale == 1:
+      return self.backbone(
+        params, embeddings, labels, dropout_key=dropout_key
+      ).logits
+    logits = self.backbone(
+      params,
+      jnp.concatenate([embeddings, embeddings]),
+      jnp.concatenate([labels, jnp.full_like(labels, self.null_label)]),
+      dropout_key=dropout_key,
+    ).logits
+    return divergence.guide(*jnp.split(logits, 2), guidance_scale)
+
+  def initial_embeddings(
+    self,
+    params: Params,
+    key: jax.Array,
+    batch: int,
+    init: ml_collections.ConfigDict,
+  ) -> jax.Array:
+    """The one-step generator's input [B, L, D] (Di[M]O section 4.3).
+
+    A fresh x_init, embedded and perturbed; the same in training and at
+    inference. `init` holds `mask_ratio` and `noise_scale`.
+    """
+    token_key, noise_key = jax.random.split(key)
+    length, groups = self.token_shape
+    tokens = masking.initial_tokens(
+      token_key,
+      batch=batch,
+      length=length,
+      groups=groups,
+      vocab_size=self.vocab_size,
+      mask_id=self.mask_id,
+      mask_ratio=init.mask_ratio,
+    )
+    embeddings = self.embed(params, tokens)
+    return masking.perturb(noise_key, embeddings, init.noise_scale)
 
   def split(self, params: Params) -> tuple[Params, Params]:
     """(trained in distillation, frozen) parts of generator parameters."""

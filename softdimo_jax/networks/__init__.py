@@ -1,0 +1,1 @@
+"""Linen modules and nothing else."""

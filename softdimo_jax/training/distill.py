@@ -46,33 +46,6 @@ class Sample:
   mask: jax.Array
 
 
-def generator_input(
-  family: Family,
-  params: Params,
-  key: jax.Array,
-  batch: int,
-  init: ml_collections.ConfigDict,
-) -> jax.Array:
-  """x_init, embedded and perturbed: [B, L, D] (Di[M]O section 4.3).
-
-  The same in training and at inference; `init` holds `mask_ratio` and
-  `noise_scale`.
-  """
-  token_key, noise_key = jax.random.split(key)
-  length, groups = family.token_shape
-  tokens = masking.initial_tokens(
-    token_key,
-    batch=batch,
-    length=length,
-    groups=groups,
-    vocab_size=family.vocab_size,
-    mask_id=family.mask_id,
-    mask_ratio=init.mask_ratio,
-  )
-  embeddings = family.embed(params, sharding.constrain_batch(tokens))
-  return masking.perturb(noise_key, embeddings, init.noise_scale)
-
-
 @dataclasses.dataclass(frozen=True)
 class Distiller:
   """The step of a distillation stage; holds no arrays.
@@ -205,13 +178,13 @@ class Distiller:
   ) -> jax.Array:
     """Logits [B, L, G, C] at a fresh x_init."""
     input_key, dropout_key = jax.random.split(key)
-    embeddings = generator_input(
-      self.family, teacher, input_key, labels.shape[0], self.config.init
+    embeddings = self.family.initial_embeddings(
+      teacher, input_key, labels.shape[0], self.config.init
     )
     params = self.family.merge(trained, teacher)
     return self.family.backbone(
       params,
-      embeddings,
+      sharding.constrain_batch(embeddings),
       labels,
       dropout_key=dropout_key if self.config.dropout else None,
     ).logits
@@ -244,27 +217,6 @@ class Distiller:
     return _prefix('student', dataclasses.asdict(stats))
 
   # Di[M]O.
-
-  def _teacher_logits(
-    self, teacher: Params, sample: Sample, key: jax.Array
-  ) -> jax.Array:
-    """Guided logits; the guided pair runs as one batch."""
-    config = self.config
-    embeddings = self.family.embed(teacher, sample.masked)
-    labels, scale = sample.labels, config.guidance_scale
-    if scale != 1:
-      embeddings = jnp.concatenate([embeddings, embeddings])
-      null = jnp.full_like(labels, self.family.null_label)
-      labels = jnp.concatenate([labels, null])
-    logits = self.family.backbone(
-      teacher,
-      embeddings,
-      labels,
-      dropout_key=key if config.teacher_dropout else None,
-    ).logits
-    if scale == 1:
-      return logits
-    return divergence.guide(*jnp.split(logits, 2), scale)
 
   def _auxiliary_loss(
     self, trained: Params, teacher: Params, sample: Sample, key: jax.Array
@@ -309,7 +261,13 @@ class Distiller:
         self._auxiliary_loss, has_aux=True
       )(auxiliary.params, teacher, sample, key)
     target = divergence.logit_gradient(
-      self._teacher_logits(teacher, sample, teacher_key),
+      self.family.guided_logits(
+        teacher,
+        sample.masked,
+        sample.labels,
+        self.config.guidance_scale,
+        dropout_key=teacher_key if self.config.teacher_dropout else None,
+      ),
       auxiliary_logits,
       beta=config.beta,
     )

@@ -98,7 +98,7 @@ def update(
     ema_decay: see `ema_rate`; ignored where role.ema is None.
 
   Returns:
-    (role, metrics: gradient norm and skipped updates so far).
+    (role, metrics: gradient norm, updates skipped so far and in a row).
   """
   norm = optax.tree.norm(gradient)
   finite = jnp.isfinite(norm)
@@ -123,4 +123,8 @@ def update(
     role.skipped + bad,
     (role.skipped_in_a_row + bad) * bad,
   )
-  return role, {'gradient_norm': norm, 'skipped': role.skipped}
+  return role, {
+    'gradient_norm': norm,
+    'skipped': role.skipped,
+    'skipped_in_a_row': role.skipped_in_a_row,
+  }

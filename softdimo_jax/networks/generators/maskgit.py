@@ -26,6 +26,9 @@ class MaskGitTransformer(nn.Module):
     num_heads: attention heads.
     mlp_width: hidden width of the MLPs.
     dropout: rate when not deterministic.
+    table_scale: standard deviation of the table at initialisation. The table
+      is tied to the logits, so the official 1.0 starts a narrow network far
+      from the uniform distribution; D^-0.5 starts it there.
     dtype: of the matrix products; parameters are float32.
     remat: what the backward pass keeps, see `layers.scan_blocks`.
     unroll: blocks per scan iteration.
@@ -39,6 +42,7 @@ class MaskGitTransformer(nn.Module):
   num_heads: int = 16
   mlp_width: int = 3072
   dropout: float = 0.1
+  table_scale: float = 1.0
   dtype: jnp.dtype = jnp.float32
   remat: str = 'none'
   unroll: int = 1
@@ -48,7 +52,7 @@ class MaskGitTransformer(nn.Module):
   def setup(self) -> None:
     rows = self.vocab_size + 1 + self.num_classes + 1
     self.tok_emb = self.param(
-      'tok_emb', nn.initializers.normal(1.0), (rows, self.width)
+      'tok_emb', nn.initializers.normal(self.table_scale), (rows, self.width)
     )
     self.pos_emb = self.param(
       'pos_emb', layers.normal_02, (self.length + 1, self.width)

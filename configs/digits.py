@@ -1,0 +1,261 @@
+"""The whole method on scikit-learn's real handwritten digits.
+
+  python -m softdimo_jax.main --config=configs/digits.py --workdir=runs/digits
+
+Variants after a colon, joined by commas: `maskbit` (bits instead of a
+codebook), `ablations` (more distillation stages from the same Di[M]O student),
+`tiny` (a minute, for plumbing only).
+
+Hardware, time and the metrics to expect: docs/results.md.
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ('maskgit', 'maskbit', 'ablations', 'tiny')
+
+
+def get_config(variants: str = 'maskgit') -> ConfigDict:
+  """Configuration of the variants named, e.g. 'maskbit,ablations'."""
+  names = variants.split(',')
+  unknown = [name for name in names if name not in VARIANTS]
+  if unknown:
+    raise ValueError(
+      f'variant {unknown[0]!r} of configs/digits.py is unknown; choose from '
+      f'{", ".join(VARIANTS)}'
+    )
+  config = _base('maskbit' if 'maskbit' in names else 'maskgit')
+  if 'ablations' in names:
+    _add_ablations(config)
+  if 'tiny' in names:
+    _shrink(config)
+  return config
+
+
+def _base(family: str) -> ConfigDict:
+  return ConfigDict({
+    'name': f'digits:{family}',
+    'seed': 0,
+    # In this order; each names a section below, with its folder in the workdir.
+    'stages': (
+      'features', 'judge', 'tokenizer', 'teacher', 'dimo', 'softdimo',
+    ),
+    'data': {'held_out': 360},
+    'model': _maskbit() if family == 'maskbit' else _maskgit(),
+    'classifier': {'num_classes': 10, 'feature_width': 64},
+    # One feature space and one judge for every seed of the run.
+    'features': _classifier(seed=1000),
+    'judge': _classifier(seed=2000),
+    'tokenizer': {
+      'kind': 'tokenizer',
+      'steps': 1000,
+      'batch_size': 64,
+      'ema_decay': 0.99,
+      'commitment_weight': 0.25,
+      'entropy_weight': 0.02,  # bits only
+      'restart_steps': 700,  # codebook only
+      'optimizer': _optimizer(2e-3, decay='cosine', final_ratio=0.05),
+    },
+    'teacher': {
+      'kind': 'teacher',
+      'steps': 1500,
+      'batch_size': 128,
+      'ema_decay': 0.998,
+      'mask_schedule': 'arccos',
+      'label_dropout': 0.1,
+      'label_smoothing': 0.0,
+      'masked_only': True,
+      'optimizer': _optimizer(
+        2e-3, decay='cosine', final_ratio=0.02, weight_decay=0.01
+      ),
+    },
+    'dimo': _distillation('teacher', steps=5000),
+    'softdimo': _distillation('dimo', steps=1000, gan_weight=1.0),
+    'sampling': {
+      'temperature': 1.0,
+      # The teacher's decoding.
+      'order': 'random',
+      'schedule': 'arccos',
+      'guidance_schedule': 'constant',
+      'choice_temperature': 4.5,  # order 'confidence' only
+    },
+    'evaluation': {
+      'num_images': 1440,
+      'seeds': 2,
+      'batch_size': 720,
+      'teacher_steps': (1, 2, 4, 8, 16),
+      'guidance_scales': (1.0, 1.5),
+    },
+    'loop': {'log_every': 50, 'checkpoint_every': 500, 'max_skipped': 50},
+  })  # fmt: skip
+
+
+def _maskgit() -> ConfigDict:
+  return ConfigDict(
+    {
+      'generator': {
+        'name': 'maskgit',
+        'vocab_size': 64,
+        'num_classes': 10,
+        'length': 16,
+        'width': 64,
+        'depth': 3,
+        'num_heads': 4,
+        'mlp_width': 256,
+        'dropout': 0.0,
+        'table_scale': 0.125,
+        'unroll': 3,
+      },
+      'tokenizer': {
+        'name': 'taming_vqgan',
+        'in_channels': 1,
+        'resolution': 8,
+        'hidden_channels': 16,
+        'channel_multipliers': (1, 2),
+        'num_res_blocks': 1,
+        'attention_resolutions': (),
+        'latent_channels': 32,
+        'codebook_size': 64,
+        'embedding_dim': 8,
+        'num_norm_groups': 8,
+      },
+    }
+  )
+
+
+def _maskbit() -> ConfigDict:
+  return ConfigDict(
+    {
+      'generator': {
+        'name': 'maskbit',
+        'num_bits': 6,
+        'num_groups': 2,
+        'num_classes': 10,
+        'length': 16,
+        'width': 64,
+        'depth': 3,
+        'num_heads': 4,
+        'mlp_width': 256,
+        'dropout': 0.0,
+        'unroll': 3,
+      },
+      'tokenizer': {
+        'name': 'maskbit',
+        'in_channels': 1,
+        'hidden_channels': 16,
+        'channel_multipliers': (1, 2),
+        'num_res_blocks': 1,
+        'embedding_dim': 6,
+        'num_groups': 2,
+        'num_norm_groups': 8,
+      },
+    }
+  )
+
+
+def _classifier(seed: int) -> ConfigDict:
+  return ConfigDict(
+    {
+      'kind': 'classifier',
+      'seed': seed,
+      'steps': 500,
+      'batch_size': 128,
+      'ema_decay': 0.99,
+      'noise': 0.1,
+      'label_smoothing': 0.05,
+      'optimizer': _optimizer(2e-3, decay='cosine'),
+    }
+  )
+
+
+def _distillation(
+  start: str, *, steps: int, gan_weight: float = 0.0
+) -> ConfigDict:
+  return ConfigDict(
+    {
+      'kind': 'distill',
+      'start': start,  # an earlier stage: its average, and its auxiliary
+      'steps': steps,
+      'batch_size': 64,
+      'ema_decay': 0.998,
+      'dropout': False,
+      'teacher_dropout': False,
+      'temperature': 1.0,
+      'guidance_scale': 1.0,
+      'init': {'mask_ratio': 0.6, 'noise_scale': 0.02},
+      'mask': {'schedule': 'arccos', 'low': 0.0, 'high': 1.0},
+      'divergence': {'weight': 1.0, 'beta': 0.0, 'reduction': 'sum'},
+      'auxiliary': {
+        # The official order draws a fresh sample for the auxiliary; sharing the
+        # student's saves two of ten forward passes.
+        'fresh_sample': False,
+        'label_smoothing': 0.0,
+        'optimizer': _optimizer(3e-3, decay='linear', final_ratio=0.3),
+      },
+      'gan': {
+        'weight': gan_weight,
+        'loss': 'logistic',
+        'relaxation': 'soft',
+        'temperature': 1.0,
+        'max_mask_ratio': 0.95,
+        'taps': (0, 1, 2),
+        'width': 64,
+        'delay_steps': 100,
+        'ramp_steps': 100,
+        'optimizer': _optimizer(1e-3, warmup_steps=0),
+      },
+      'optimizer': _optimizer(
+        3e-4, decay='linear', final_ratio=0.3, clip_norm=1.0
+      ),
+    }
+  )
+
+
+def _optimizer(
+  learning_rate: float,
+  *,
+  warmup_steps: int = 100,
+  decay: str = 'constant',
+  final_ratio: float = 0.0,
+  weight_decay: float = 0.0,
+  clip_norm: float = 0.0,
+) -> ConfigDict:
+  return ConfigDict(
+    {
+      'learning_rate': learning_rate,
+      'warmup_steps': warmup_steps,
+      'decay': decay,
+      'final_ratio': final_ratio,
+      'b1': 0.9,
+      'b2': 0.999,
+      'eps': 1e-8,
+      'weight_decay': weight_decay,
+      'clip_norm': clip_norm,
+    }
+  )
+
+
+def _add_ablations(config: ConfigDict) -> None:
+  """Stages from the same Di[M]O student, as long as `softdimo`."""
+  control = config.softdimo.copy_and_resolve_references()
+  control.gan.weight = 0.0
+  gan_only = config.softdimo.copy_and_resolve_references()
+  gan_only.divergence.weight = 0.0
+  gumbel = config.softdimo.copy_and_resolve_references()
+  gumbel.gan.relaxation = 'gumbel'
+  config.continued_dimo, config.gan_only = control, gan_only
+  config.gumbel = gumbel
+  config.stages += ('continued_dimo', 'gan_only', 'gumbel')
+
+
+def _shrink(config: ConfigDict) -> None:
+  """Too short to learn anything: for tests of the machinery."""
+  for name in config.stages:
+    config[name].steps = 20
+    config[name].optimizer.warmup_steps = 2
+  config.evaluation.num_images = 100
+  config.evaluation.batch_size = 100
+  config.evaluation.seeds = 1
+  config.evaluation.teacher_steps = (1, 4)
+  config.evaluation.guidance_scales = (1.0,)
+  config.loop.log_every = 5
+  config.loop.checkpoint_every = 10

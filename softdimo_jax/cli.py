@@ -1,0 +1,56 @@
+"""What the commands share: flag errors and user errors in one sentence."""
+
+import sys
+from collections.abc import Callable
+
+import jax
+from absl import app, flags, logging
+
+from softdimo_jax.errors import (
+  PREEMPTED_CODE,
+  USER_ERROR_CODE,
+  Preempted,
+  UserError,
+)
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+  """`absl.app.run` without tracebacks for mistakes a user can mend."""
+  logging.set_verbosity(logging.WARNING)
+  jax.config.config_with_absl()
+  app.run(lambda argv: _guard(main, argv), flags_parser=_parse)
+
+
+def no_arguments(argv: list[str]) -> None:
+  """Refuses words that belong to no flag.
+
+  Raises:
+    UserError: naming the first one.
+  """
+  if len(argv) > 1:
+    raise UserError(
+      f'argument {argv[1]!r} belongs to no flag; flags are written --name=value'
+    )
+
+
+def _parse(argv: list[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except Exception as error:  # The config file and its overrides run here.
+    text = ' '.join(str(error).split())
+    _fail(f'{text or type(error).__name__} (try --help)')
+
+
+def _guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
+  try:
+    main(argv)
+  except UserError as error:
+    _fail(str(error))
+  except Preempted as notice:
+    print(notice, file=sys.stderr)
+    sys.exit(PREEMPTED_CODE)
+
+
+def _fail(message: str) -> None:
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(USER_ERROR_CODE)

@@ -1,0 +1,201 @@
+"""Reading, checking and remembering the configuration of a run."""
+
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from softdimo_jax import families
+from softdimo_jax.errors import UserError
+from softdimo_jax.evaluation.files import write_atomically
+from softdimo_jax.method import adversarial, divergence, masking, sampling
+from softdimo_jax.method.soft_embedding import RELAXATIONS
+from softdimo_jax.training import optim, sharding
+
+CONFIG_FILE = 'config.json'
+KINDS = ('classifier', 'tokenizer', 'teacher', 'distill')
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Checks everything that can be checked before the first compilation.
+
+  Raises:
+    UserError: naming the field and what it may be.
+  """
+  try:
+    family = families.build(config.model)
+  except (ValueError, TypeError) as error:
+    raise UserError(f'config.model: {error}') from error
+  for position, name in enumerate(config.stages):
+    if name not in config:
+      raise UserError(
+        f'config.stages names {name!r}, but config.{name} does not exist'
+      )
+    try:
+      _validate_stage(config[name], family, config.stages[:position])
+    except ValueError as error:
+      raise UserError(f'config.{name}: {error}') from error
+  try:
+    _validate_sampling(config, family)
+  except ValueError as error:
+    raise UserError(f'config.{error}') from error
+
+
+def _validate_stage(
+  stage: ml_collections.ConfigDict,
+  family: families.Family,
+  earlier: tuple[str, ...],
+) -> None:
+  _choice('kind', stage.kind, KINDS)
+  for name in ('steps', 'batch_size'):
+    if stage[name] < 1:
+      raise ValueError(f'{name}={stage[name]} must be at least 1')
+  sharding.check_batch('batch_size', stage.batch_size)
+  _validate_optimizer('optimizer', stage.optimizer)
+  _between('ema_decay', stage.ema_decay, 0, 1)
+  if stage.kind == 'teacher':
+    _choice('mask_schedule', stage.mask_schedule, masking.SCHEDULES)
+  if stage.kind == 'distill':
+    _validate_distillation(stage, family, earlier)
+
+
+def _validate_distillation(
+  stage: ml_collections.ConfigDict,
+  family: families.Family,
+  earlier: tuple[str, ...],
+) -> None:
+  _choice('start', stage.start, earlier)
+  _choice('mask.schedule', stage.mask.schedule, masking.SCHEDULES)
+  _choice(
+    'divergence.reduction', stage.divergence.reduction, divergence.REDUCTIONS
+  )
+  for name, value in (
+    ('init.mask_ratio', stage.init.mask_ratio),
+    ('init.noise_scale', stage.init.noise_scale),
+    ('gan.max_mask_ratio', stage.gan.max_mask_ratio),
+  ):
+    _between(name, value, 0, 1)
+  _validate_optimizer('auxiliary.optimizer', stage.auxiliary.optimizer)
+  if stage.divergence.weight <= 0 and stage.gan.weight <= 0:
+    raise ValueError(
+      'divergence.weight and gan.weight are both 0: there is nothing to '
+      'train the generator with'
+    )
+  gan = stage.gan
+  if gan.weight > 0:
+    _choice('gan.loss', gan.loss, adversarial.ADVERSARIES)
+    _choice('gan.relaxation', gan.relaxation, RELAXATIONS)
+    _validate_optimizer('gan.optimizer', gan.optimizer)
+    depth = family.generator.depth
+    if not gan.taps or not all(0 <= tap < depth for tap in gan.taps):
+      raise ValueError(
+        f'gan.taps={tuple(gan.taps)} must name blocks in 0..{depth - 1}'
+      )
+
+
+def _validate_sampling(
+  config: ml_collections.ConfigDict, family: families.Family
+) -> None:
+  options = config.sampling
+  _choice('sampling.order', options.order, sampling.ORDERS)
+  _choice(
+    'sampling.guidance_schedule',
+    options.guidance_schedule,
+    sampling.GUIDANCE_SCHEDULES,
+  )
+  length, groups = family.token_shape
+  for steps in config.evaluation.teacher_steps:
+    try:
+      sampling.unmask_counts(options.schedule, steps, length * groups)
+    except ValueError as error:
+      raise ValueError(f'evaluation.teacher_steps: {error}') from error
+
+
+def _validate_optimizer(name: str, config: ml_collections.ConfigDict) -> None:
+  _choice(f'{name}.decay', config.decay, optim.DECAYS)
+  if config.learning_rate <= 0:
+    raise ValueError(
+      f'{name}.learning_rate={config.learning_rate} must be positive'
+    )
+
+
+def _choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+  if value not in allowed:
+    raise ValueError(f'{name}={value!r} is unknown; choose one of {allowed}')
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+  if not low <= value <= high:
+    raise ValueError(f'{name}={value} must lie in [{low}, {high}]')
+
+
+def claim_workdir(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict
+) -> None:
+  """Writes the configuration into a new workdir, or compares it with it.
+
+  Raises:
+    UserError: if the workdir belongs to another configuration.
+  """
+  path = workdir / CONFIG_FILE
+  text = json.dumps(config.to_dict(), indent=2) + '\n'
+  if not path.exists():
+    write_atomically(path, text)
+    return
+  before, now = _flat(_read(path)), _flat(json.loads(text))
+  keys = sorted(before.keys() | now.keys())
+  changed = [k for k in keys if before.get(k) != now.get(k)]
+  if changed:
+    shown = ', '.join(
+      f'{k} was {before.get(k)!r} and is {now.get(k)!r}' for k in changed[:3]
+    )
+    more = f' and {len(changed) - 3} more' if len(changed) > 3 else ''
+    raise UserError(
+      f'workdir {workdir} belongs to another configuration ({shown}{more}); '
+      'choose another --workdir or restore these values'
+    )
+
+
+def load(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+  """Configuration of an earlier run.
+
+  Raises:
+    UserError: if the workdir holds none.
+  """
+  path = workdir / CONFIG_FILE
+  if not path.exists():
+    raise UserError(
+      f'{workdir} is not the workdir of a run (no {CONFIG_FILE}); run '
+      'python -m softdimo_jax.main with this --workdir first'
+    )
+  return ml_collections.ConfigDict(_tuples(_read(path)))
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    return json.loads(path.read_text('utf-8'))
+  except ValueError as error:
+    raise UserError(
+      f'{path} is not valid JSON ({error}); restore it or choose another '
+      '--workdir'
+    ) from error
+
+
+def _tuples(value: Any) -> Any:
+  """JSON knows lists only; module arguments must be hashable."""
+  if isinstance(value, dict):
+    return {k: _tuples(v) for k, v in value.items()}
+  if isinstance(value, list):
+    return tuple(_tuples(v) for v in value)
+  return value
+
+
+def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= _flat(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat

@@ -1,0 +1,39 @@
+"""scikit-learn's digits: 1,797 real handwritten 8x8 digits, no download.
+
+NIST preprocessing reduced 32x32 bitmaps to 8x8 counts in 0..16 (UCI "Optical
+recognition of handwritten digits").
+"""
+
+import dataclasses
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSplit:
+  """Labelled images.
+
+  Attributes:
+    images: float32 [N, H, W, C] in [0, 1].
+    labels: int32 [N].
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+
+
+def load(held_out: int = 360) -> tuple[ImageSplit, ImageSplit]:
+  """(train, held-out) splits, stratified and always the same.
+
+  Args:
+    held_out: number of held-out images.
+  """
+  data = load_digits()
+  images = (data.images / 16).astype(np.float32)[..., None]
+  labels = data.target.astype(np.int32)
+  parts = train_test_split(
+    images, labels, test_size=held_out, stratify=labels, random_state=0
+  )
+  return ImageSplit(parts[0], parts[2]), ImageSplit(parts[1], parts[3])

@@ -1,0 +1,123 @@
+"""Scores images of a labelled set in a fixed feature space.
+
+Frechet distance and k-NN metrics are taken in the penultimate layer of one
+classifier, label accuracy from another one of a different seed, so that the
+space and the judge are independent.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from softdimo_jax.evaluation import metrics
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judge:
+  """Reference images and the networks that compare with them.
+
+  Attributes:
+    classifier: Linen module returning `features` and `logits`.
+    feature_params: parameters of the feature space.
+    label_params: parameters of the label judge.
+    images: reference images, float32 [N, H, W, C] in [0, 1].
+    tokens: their tokens [N, L, G], for the share of exact copies.
+    batch_size: of the networks' passes.
+  """
+
+  classifier: nn.Module
+  feature_params: Params
+  label_params: Params
+  images: np.ndarray
+  tokens: np.ndarray
+  batch_size: int = 512
+
+  def score(
+    self, images: np.ndarray, labels: np.ndarray, tokens: np.ndarray
+  ) -> dict[str, float]:
+    """Quality of generated images.
+
+    Args:
+      images: float32 [N, H, W, C] in [0, 1].
+      labels: int [N], what they should show.
+      tokens: int [N, L, G] they were decoded from.
+
+    Returns:
+      num_images, fid, precision, recall, density, coverage, accuracy,
+      copy_rate, unique_rate. `fid` is the Frechet distance times 100 in this
+      judge's space; precision and its kin use as many generated images as
+      there are reference ones.
+
+    Raises:
+      ValueError: for features that are not finite or too few images.
+    """
+    features = self._features(images)
+    reference = self._reference
+    manifold = metrics.precision_recall_density_coverage(
+      reference, features[: len(reference)]
+    )
+    return {
+      'num_images': len(images),
+      'fid': self._distance(features),
+      **dataclasses.asdict(manifold),
+      'accuracy': self.accuracy(images, labels),
+      'copy_rate': metrics.exact_copy_rate(tokens, self.tokens),
+      'unique_rate': metrics.unique_rate(tokens),
+    }
+
+  def accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
+    """Share of images in which the label judge sees their label."""
+    logits = self._apply(self.label_params, images).logits
+    return float((logits.argmax(-1) == labels).mean())
+
+  def floor(self, seed: int, count: int) -> float:
+    """Distance of `count` reference images drawn with replacement.
+
+    What a perfect generator would score with that many images.
+    """
+    rng = np.random.default_rng(seed)
+    choice = rng.integers(0, len(self._reference), count)
+    return self._distance(self._reference[choice])
+
+  def real_distance(self, images: np.ndarray) -> float:
+    """Distance of other real images, e.g. the held-out ones."""
+    return self._distance(self._features(images))
+
+  def _distance(self, features: np.ndarray) -> float:
+    statistics = metrics.FeatureStatistics.from_features(features)
+    return 100 * metrics.frechet_distance(statistics, self._statistics)
+
+  @functools.cached_property
+  def _reference(self) -> np.ndarray:
+    return self._features(self.images)
+
+  @functools.cached_property
+  def _statistics(self) -> metrics.FeatureStatistics:
+    return metrics.FeatureStatistics.from_features(self._reference)
+
+  def _features(self, images: np.ndarray) -> np.ndarray:
+    return self._apply(self.feature_params, images).features
+
+  def _apply(self, params: Params, images: np.ndarray) -> Any:
+    """Outputs for all images; the last batch is padded, then cut."""
+    count, size = len(images), self.batch_size
+    padding = [(0, -count % size)] + [(0, 0)] * (images.ndim - 1)
+    padded = np.pad(images, padding)
+    outputs = [
+      self._compiled(params, padded[i : i + size])
+      for i in range(0, len(padded), size)
+    ]
+    join = lambda *parts: np.concatenate(parts)[:count]
+    return jax.tree.map(join, *jax.device_get(outputs))
+
+  @functools.cached_property
+  def _compiled(self) -> Any:
+    return jax.jit(
+      lambda params, images: self.classifier.apply({'params': params}, images)
+    )

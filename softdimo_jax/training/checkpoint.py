@@ -1,0 +1,138 @@
+"""Every Orbax call of the project."""
+
+import pathlib
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+
+from softdimo_jax.errors import UserError
+from softdimo_jax.training.state import Params, TrainState
+
+_ITERATOR = 'data'
+_STATE = 'state'
+
+
+class Checkpoints:
+  """Numbered checkpoints of one stage: state and position in the data.
+
+  Writing is asynchronous and atomic: a killed run leaves whole checkpoints
+  and a temporary folder that the next one removes.
+  """
+
+  def __init__(self, folder: pathlib.Path, *, interval: int, keep: int = 2):
+    """Opens `folder`, an absolute path, and makes it where needed."""
+    self._folder = folder
+    self._interval = interval
+    self._manager = ocp.CheckpointManager(
+      folder,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=ocp.checkpoint_managers.LatestN(keep),
+        # Saving is decided by the loop, which alone knows about signals.
+        save_decision_policy=_Always(),
+      ),
+    )
+
+  def latest_step(self) -> int | None:
+    """Newest whole checkpoint, or None."""
+    return self._manager.latest_step()
+
+  def due(self, step: int) -> bool:
+    """Whether the loop should save after finishing `step` steps."""
+    return step % self._interval == 0
+
+  def save(
+    self,
+    step: int,
+    state: TrainState,
+    iterator: grain.DatasetIterator | None,
+  ) -> None:
+    """Starts to save; returns once the arrays are copied from the device."""
+    items = {_STATE: ocp.args.StandardSave(state)}
+    if iterator is not None:
+      items[_ITERATOR] = grain.checkpoint.CheckpointSave(iterator)
+    self._manager.save(step, args=ocp.args.Composite(**items))
+
+  def restore(
+    self, like: TrainState, iterator: grain.DatasetIterator | None
+  ) -> TrainState:
+    """Newest checkpoint, on the devices of `like`; moves `iterator` there.
+
+    Raises:
+      UserError: if it cannot be read.
+    """
+    step = self.latest_step()
+    items = {_STATE: ocp.args.StandardRestore(_abstract(like))}
+    if iterator is not None:
+      items[_ITERATOR] = grain.checkpoint.CheckpointRestore(iterator)
+    try:
+      restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    except Exception as error:
+      raise UserError(
+        f'checkpoint {self._folder / str(step)} cannot be read '
+        f'({_first_line(error)}); delete that folder and run again to continue '
+        'from the checkpoint before it'
+      ) from error
+    return restored[_STATE]
+
+  def close(self) -> None:
+    """Waits for running saves."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+class _Always(ocp.checkpoint_managers.SaveDecisionPolicy):
+  """The manager saves whenever it is asked to."""
+
+  def should_save(self, step, previous_steps, *, context) -> bool:
+    del step, previous_steps, context
+    return True
+
+
+def save_params(folder: pathlib.Path, params: Params) -> None:
+  """Writes a parameter tree, atomically; `folder` must be absolute and new."""
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(folder, params)
+
+
+def load_params(folder: pathlib.Path) -> Params:
+  """Reads what `save_params` wrote, as host arrays.
+
+  Raises:
+    UserError: if it is not there or cannot be read.
+  """
+  if not folder.exists():
+    raise UserError(
+      f'there are no parameters in {folder}; finish the run that writes them'
+    )
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      # Shapes come from the file, the place from here: without a target the
+      # arrays would go back to the devices they were saved from.
+      stored = checkpointer.metadata(folder).item_metadata.tree
+      place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+      target = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), stored
+      )
+      return jax.device_get(checkpointer.restore(folder, target))
+  except Exception as error:
+    raise UserError(
+      f'parameters {folder} cannot be read ({_first_line(error)}); delete that '
+      'folder and run again to write it anew'
+    ) from error
+
+
+def _abstract(tree: Any) -> Any:
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=getattr(x, 'sharding', None)
+    ),
+    tree,
+  )
+
+
+def _first_line(error: Exception) -> str:
+  lines = str(error).strip().splitlines() or ['']
+  text = f'{type(error).__name__}: {lines[0]}'
+  return text if len(text) <= 160 else text[:157] + '...'

@@ -1,0 +1,164 @@
+"""The only training loop: any stage, from its last checkpoint to its end."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+
+from softdimo_jax.errors import UserError
+from softdimo_jax.training import sharding
+from softdimo_jax.training.checkpoint import Checkpoints
+from softdimo_jax.training.metrics import MetricWriter, Progress
+from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.training.state import Params, TrainState
+
+Batch = dict[str, jax.Array]
+StepFn = Callable[
+  [TrainState, Batch, Params | None, jax.Array],
+  tuple[TrainState, dict[str, jax.Array]],
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+  """What the loop needs to know of a stage.
+
+  Attributes:
+    name: also the name of its folder.
+    steps: length.
+    step: pure function (state, batch, frozen, key) -> (state, metrics).
+    init: start -> state at step 0; runs under jit.
+    start: what `init` needs: parameters or a key.
+    frozen: parameters the step reads but does not train, or None.
+    iterator: batches of host arrays, or None for data-free stages.
+    key: random key of the stage.
+    headline: metrics shown on the progress line.
+  """
+
+  name: str
+  steps: int
+  step: StepFn
+  init: Callable[[Any], TrainState]
+  start: Any
+  frozen: Params | None
+  iterator: grain.DatasetIterator | None
+  key: jax.Array
+  headline: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoopOptions:
+  """How often the loop does what.
+
+  Attributes:
+    log_every: steps between points of the curves (means over these steps).
+    checkpoint_every: steps between checkpoints.
+    max_skipped: consecutive skipped updates after which the run gives up.
+  """
+
+  log_every: int
+  checkpoint_every: int
+  max_skipped: int
+
+
+def run(
+  stage: Stage,
+  folder: pathlib.Path,
+  mesh: jax.sharding.Mesh,
+  options: LoopOptions,
+  notice: PreemptionNotice,
+) -> TrainState:
+  """Trains to the end of the stage, continuing from its last checkpoint.
+
+  Bitwise the same parameters result however often it was interrupted: keys
+  come from the step's index, and the data's position is saved with the state.
+
+  Args:
+    stage: what to train.
+    folder: for checkpoints and metrics; absolute.
+    mesh: devices; batches are split over its `data` axis.
+    options: intervals.
+    notice: checked after every step.
+
+  Returns:
+    The final state.
+
+  Raises:
+    Preempted: after saving, if a signal came.
+    UserError: if a checkpoint is corrupt or updates are not finite.
+  """
+  checkpoints = Checkpoints(
+    folder / 'checkpoints', interval=options.checkpoint_every
+  )
+  try:
+    with jax.set_mesh(mesh):
+      return _run(stage, folder, mesh, options, notice, checkpoints)
+  finally:
+    checkpoints.close()
+
+
+def _run(
+  stage: Stage,
+  folder: pathlib.Path,
+  mesh: jax.sharding.Mesh,
+  options: LoopOptions,
+  notice: PreemptionNotice,
+  checkpoints: Checkpoints,
+) -> TrainState:
+  replicated = jax.NamedSharding(mesh, sharding.REPLICATED)
+  state = jax.jit(stage.init, out_shardings=replicated)(stage.start)
+  if checkpoints.latest_step() is not None:
+    state = checkpoints.restore(state, stage.iterator)
+  # The only read of state.step: inside the loop it would wait for the device.
+  first = int(state.step)
+  frozen = sharding.put_replicated(stage.frozen, mesh)
+  step_fn = jax.jit(stage.step, donate_argnums=0, out_shardings=replicated)
+  writer = MetricWriter(folder, first)
+  progress = Progress(stage.name, first, stage.steps)
+  window: list[dict[str, jax.Array]] = []
+  for step in range(first + 1, stage.steps + 1):
+    batch = next(stage.iterator) if stage.iterator is not None else {}
+    state, metrics = step_fn(
+      state, sharding.put_batch(batch, mesh), frozen, stage.key
+    )
+    window.append(metrics)
+    last = step == stage.steps
+    if step % options.log_every == 0 or last:
+      # The newest metrics are still being computed; they join the next point.
+      wait = last or options.log_every == 1
+      ready, window = (window, []) if wait else (window[:-1], window[-1:])
+      scalars = _mean(ready)
+      writer.write_scalars(step, scalars)
+      progress.update(step, {k: scalars[k] for k in stage.headline})
+      _check_finite(stage.name, scalars, options.max_skipped)
+    stop = notice.received
+    if checkpoints.due(step) or last or stop:
+      checkpoints.save(step, state, stage.iterator)
+      writer.flush()
+    if stop:
+      notice.check()
+  writer.close()
+  return state
+
+
+def _mean(window: list[dict[str, jax.Array]]) -> dict[str, float]:
+  values = jax.device_get(window)
+  return {
+    name: float(np.mean([point[name] for point in values]))
+    for name in sorted(values[0])
+  }
+
+
+def _check_finite(
+  name: str, scalars: dict[str, float], max_skipped: int
+) -> None:
+  for metric, value in scalars.items():
+    if metric.endswith('skipped_in_a_row') and value > max_skipped:
+      raise UserError(
+        f'stage {name}: updates have not been finite for {max_skipped} steps '
+        f'({metric}); lower its learning rate, delete its folder and run again'
+      )

@@ -195,6 +195,9 @@ def _distillation(
         'weight': gan_weight,
         'loss': 'logistic',
         'relaxation': 'soft',
+        # What the heads learn to reject: the soft embeddings they will judge, or
+        # hard samples, which leave them blind to softness itself.
+        'fakes': 'soft',
         'temperature': 1.0,
         'max_mask_ratio': 0.95,
         'taps': (0, 1, 2),

@@ -189,16 +189,19 @@ class Distiller:
       dropout_key=dropout_key if self.config.dropout else None,
     ).logits
 
+  def _draw_tokens(self, key: jax.Array, logits: jax.Array) -> jax.Array:
+    return sampling.sample_tokens(
+      key,
+      logits[..., : self.family.vocab_size],
+      temperature=self.config.temperature,
+    )
+
   def _sample(
     self, key: jax.Array, logits: jax.Array, labels: jax.Array
   ) -> Sample:
     """Hard tokens and their masked version; the mask is never sampled."""
     token_key, mask_key = jax.random.split(key)
-    tokens = sampling.sample_tokens(
-      token_key,
-      logits[..., : self.family.vocab_size],
-      temperature=self.config.temperature,
-    )
+    tokens = self._draw_tokens(token_key, logits)
     mask = self.config.mask
     masked, where, _ = masking.remask(
       mask_key,
@@ -339,8 +342,14 @@ class Distiller:
       return loss, features
 
     (loss, fake), gradient = jax.value_and_grad(judge, has_aux=True)(logits)
-    masked = jnp.where(mask, self.family.mask_id, batch['tokens'])
-    real = self._features(teacher, self.family.embed(teacher, masked), labels)
+    hard_features = lambda tokens: self._features(
+      teacher,
+      self.family.embed(teacher, jnp.where(mask, self.family.mask_id, tokens)),
+      labels,
+    )
+    real = hard_features(batch['tokens'])
+    if gan.fakes == 'hard':
+      fake = hard_features(self._draw_tokens(relax_key, logits))
 
     def discriminate(params: Params) -> tuple[jax.Array, Metrics]:
       return adversarial.discriminator_loss(

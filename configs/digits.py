@@ -94,13 +94,13 @@ def _maskgit() -> ConfigDict:
     {
       'generator': {
         'name': 'maskgit',
-        'vocab_size': 64,
+        'vocab_size': 32,
         'num_classes': 10,
         'length': 16,
         'width': 64,
         'depth': 3,
         'num_heads': 4,
-        'mlp_width': 256,
+        'mlp_width': 128,
         'dropout': 0.0,
         'table_scale': 0.125,
         'unroll': 3,
@@ -114,7 +114,7 @@ def _maskgit() -> ConfigDict:
         'num_res_blocks': 1,
         'attention_resolutions': (),
         'latent_channels': 32,
-        'codebook_size': 64,
+        'codebook_size': 32,
         'embedding_dim': 8,
         'num_norm_groups': 8,
       },
@@ -134,7 +134,7 @@ def _maskbit() -> ConfigDict:
         'width': 64,
         'depth': 3,
         'num_heads': 4,
-        'mlp_width': 256,
+        'mlp_width': 128,
         'dropout': 0.0,
         'unroll': 3,
       },
@@ -195,7 +195,7 @@ def _distillation(
         'weight': gan_weight,
         'loss': 'logistic',
         'relaxation': 'soft',
-        # What the heads learn to reject: the soft embeddings they will judge, or
+        # The heads learn to reject soft embeddings, which they judge, or
         # hard samples, which leave them blind to softness itself.
         'fakes': 'soft',
         'temperature': 1.0,

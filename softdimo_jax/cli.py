@@ -1,5 +1,6 @@
 """What the commands share: flag errors and user errors in one sentence."""
 
+import pathlib
 import sys
 from collections.abc import Callable
 
@@ -19,6 +20,15 @@ def run(main: Callable[[list[str]], None]) -> None:
   logging.set_verbosity(logging.WARNING)
   jax.config.config_with_absl()
   app.run(lambda argv: _guard(main, argv), flags_parser=_parse)
+
+
+def cache_compilations(folder: pathlib.Path) -> None:
+  """Keeps compiled programs, so that a continued run starts at once.
+
+  JAX_COMPILATION_CACHE_DIR, where set, decides instead.
+  """
+  if not jax.config.jax_compilation_cache_dir:
+    jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
 def no_arguments(argv: list[str]) -> None:

@@ -1,7 +1,6 @@
 """Samples from a finished run into one picture.
 
-  python -m softdimo_jax.sample --workdir=DIR --labels=0,1,2 --num=64 \
-      --out=grid.png [--model=teacher --steps=16]
+python -m softdimo_jax.sample --workdir=DIR --labels=0,1,2 --num=64
 """
 
 import pathlib

@@ -1,0 +1,102 @@
+"""A run stopped at any moment ends with the same parameters, bit by bit.
+
+The real command runs in processes that get real signals.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+
+from softdimo_jax.errors import PREEMPTED_CODE
+from softdimo_jax.training import checkpoint
+
+STAGES = ('features', 'judge', 'tokenizer', 'teacher', 'dimo', 'softdimo')
+
+
+def command(workdir: pathlib.Path) -> list[str]:
+  return [
+    sys.executable,
+    '-m',
+    'softdimo_jax.main',
+    '--config=configs/digits.py:tiny',
+    '--config.loop.checkpoint_every=2',
+    '--config.teacher.steps=60',
+    '--config.dimo.steps=60',
+    f'--workdir={workdir}',
+  ]
+
+
+@pytest.fixture(scope='module')
+def environment(tmp_path_factory) -> dict[str, str]:
+  """Processes share compiled programs: only the first one compiles."""
+  cache = tmp_path_factory.mktemp('compilation_cache')
+  return os.environ | {
+    'JAX_COMPILATION_CACHE_DIR': str(cache),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  }
+
+
+def finish(workdir: pathlib.Path, environment: dict[str, str]) -> None:
+  result = subprocess.run(
+    command(workdir), env=environment, capture_output=True, text=True
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+
+
+def interrupt(
+  workdir: pathlib.Path,
+  environment: dict[str, str],
+  moment: Callable[[], bool],
+  number: signal.Signals,
+) -> int:
+  """Starts the command, signals it at the moment, returns its exit code."""
+  process = subprocess.Popen(
+    command(workdir),
+    env=environment,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  deadline = time.monotonic() + 300
+  while not moment():
+    assert process.poll() is None, 'the run ended before the moment came'
+    assert time.monotonic() < deadline, 'the moment never came'
+    time.sleep(0.001)
+  process.send_signal(number)
+  return process.wait(timeout=120)
+
+
+def test_interrupted_run_equals_uninterrupted_run(tmp_path, environment):
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  finish(whole, environment)
+
+  def lines(stage: str) -> Callable[[], bool]:
+    path = broken / stage / 'metrics.jsonl'
+    return lambda: path.exists() and len(path.read_text().splitlines()) >= 1
+
+  def writing(stage: str) -> Callable[[], bool]:
+    folder = broken / stage / 'checkpoints'
+    return lambda: any(folder.glob('*tmp*'))
+
+  started = lambda: (broken / 'config.json').exists()
+  stop = lambda moment, number: interrupt(broken, environment, moment, number)
+  assert stop(started, signal.SIGTERM) == PREEMPTED_CODE
+  assert stop(writing('tokenizer'), signal.SIGKILL) == -signal.SIGKILL
+  assert stop(lines('teacher'), signal.SIGTERM) == PREEMPTED_CODE
+  assert stop(writing('dimo'), signal.SIGKILL) == -signal.SIGKILL
+  assert stop(lines('softdimo'), signal.SIGKILL) == -signal.SIGKILL
+  finish(broken, environment)
+
+  for stage in STAGES:
+    expected, actual = (
+      checkpoint.load_params(workdir / stage / 'params')
+      for workdir in (whole, broken)
+    )
+    jax.tree.map(np.testing.assert_array_equal, expected, actual)

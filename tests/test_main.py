@@ -1,0 +1,167 @@
+"""The commands as a user runs them, at a size that learns nothing."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from softdimo_jax.errors import USER_ERROR_CODE
+from softdimo_jax.training import checkpoint
+
+CONFIG = '--config=configs/digits.py:tiny'
+
+
+def call(module: str, *arguments: str, **environment: str):
+  return subprocess.run(
+    [sys.executable, '-m', f'softdimo_jax.{module}', *arguments],
+    env=os.environ | environment,
+    capture_output=True,
+    text=True,
+  )
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory) -> pathlib.Path:
+  folder = tmp_path_factory.mktemp('digits') / 'run'
+  result = call('main', CONFIG, f'--workdir={folder}')
+  assert result.returncode == 0, result.stderr[-2000:]
+  return folder
+
+
+def fails_with(result, *words: str) -> None:
+  """One clear sentence on stderr, exit code 2, no traceback."""
+  assert result.returncode == USER_ERROR_CODE, result.stderr[-2000:]
+  assert 'Traceback' not in result.stderr
+  errors = [
+    line for line in result.stderr.splitlines() if line.startswith('error: ')
+  ]
+  assert len(errors) == 1, result.stderr
+  for word in words:
+    assert word in errors[0]
+
+
+def test_results_and_report(workdir):
+  results = json.loads((workdir / 'results.json').read_text())
+  models = [(row['model'], row['steps']) for row in results['rows']]
+  assert models == [
+    ('tokenizer', 1),
+    ('teacher', 1),
+    ('teacher', 4),
+    ('dimo', 1),
+    ('softdimo', 1),
+  ]
+  for row in results['rows']:
+    assert np.isfinite(row['fid']) and row['images_per_second'] > 0
+    assert 0 <= row['precision'] <= 1 and 0 <= row['accuracy'] <= 1
+  page = (workdir / 'report.html').read_text()
+  assert 'softdimo' in page and 'http://' not in page
+  for stage in results['config']['stages']:
+    assert (workdir / stage / 'metrics.jsonl').stat().st_size > 0
+    assert any((workdir / stage / 'tensorboard').iterdir())
+
+
+def test_teacher_is_unchanged_by_distillation_and_not_in_its_checkpoints(
+  workdir,
+):
+  teacher = checkpoint.load_params(workdir / 'teacher' / 'params')['model']
+  student = checkpoint.load_params(workdir / 'dimo' / 'params')['model']
+  for frozen in ('tok_emb', 'pos_emb', 'logit_bias'):
+    np.testing.assert_array_equal(teacher[frozen], student[frozen])
+  step = max((workdir / 'dimo' / 'checkpoints').iterdir())
+  metadata = (step / 'state' / '_METADATA').read_text()
+  assert 'layers' in metadata
+  assert 'tok_emb' not in metadata and 'teacher' not in metadata
+
+
+def test_second_call_trains_nothing(workdir):
+  before = (workdir / 'softdimo' / 'metrics.jsonl').stat().st_mtime_ns
+  result = call('main', CONFIG, f'--workdir={workdir}')
+  assert result.returncode == 0
+  assert 'steps/s' not in result.stderr
+  assert (workdir / 'softdimo' / 'metrics.jsonl').stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+  'arguments', [(), ('--model=teacher', '--steps=4', '--guidance_scale=1.5')]
+)
+def test_sample(workdir, tmp_path, arguments):
+  out = tmp_path / 'grid.png'
+  result = call(
+    'sample',
+    f'--workdir={workdir}',
+    '--labels=0,1,2',
+    '--num=9',
+    f'--out={out}',
+    *arguments,
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+  assert Image.open(out).size == (3 * 8 * 4 + 4, 3 * 8 * 4 + 4)
+
+
+def test_sample_refuses_bad_input(workdir):
+  at = f'--workdir={workdir}'
+  fails_with(call('sample', at, '--labels=0,10'), 'label 10', '0 to 9')
+  fails_with(call('sample', at, '--labels=three'), '--labels')
+  fails_with(call('sample', at, '--model=gan'), '--model=gan', 'dimo')
+  fails_with(call('sample', at, '--model=teacher', '--steps=17'), '17')
+  fails_with(call('sample', '--workdir=/nowhere'), '/nowhere')
+
+
+def test_main_refuses_bad_input(workdir, tmp_path):
+  at = f'--workdir={tmp_path / "new"}'
+  fails_with(call('main', '--config=configs/none.py', at), 'configs/none.py')
+  fails_with(call('main', '--config=configs/digits.py:nope', at), 'nope')
+  fails_with(call('main', CONFIG, at, '--config.dimo.stepz=1'), 'stepz')
+  fails_with(call('main', CONFIG, at, '--config.dimo.steps=many'), 'many')
+  fails_with(call('main', CONFIG, at, '--config.dimo.steps=0'), 'steps=0')
+  fails_with(call('main', CONFIG), 'workdir')
+  fails_with(call('main', CONFIG, at, 'stray'), 'stray')
+  fails_with(
+    call('main', CONFIG, at, '--config.dimo.mask.schedule=sine'),
+    'sine',
+    'arccos',
+  )
+  other = call('main', CONFIG, f'--workdir={workdir}', '--config.seed=1')
+  fails_with(other, 'another configuration', 'seed')
+  assert not (tmp_path / 'new').exists()
+
+
+def test_corrupt_checkpoint_is_named_and_the_rest_stays_usable(
+  workdir, tmp_path
+):
+  copy = tmp_path / 'copy'
+  shutil.copytree(workdir, copy)
+  shutil.rmtree(copy / 'softdimo' / 'params')
+  steps = sorted(
+    (copy / 'softdimo' / 'checkpoints').iterdir(), key=lambda p: int(p.name)
+  )
+  for file in (steps[-1] / 'state').rglob('*'):
+    if file.is_file():
+      file.write_bytes(b'corrupt')
+  result = call('main', CONFIG, f'--workdir={copy}')
+  fails_with(result, str(steps[-1]), 'delete')
+  shutil.rmtree(steps[-1])
+  assert call('main', CONFIG, f'--workdir={copy}').returncode == 0
+  expected, actual = (
+    checkpoint.load_params(folder / 'softdimo' / 'params')
+    for folder in (workdir, copy)
+  )
+  jax.tree.map(np.testing.assert_array_equal, expected, actual)
+
+
+def test_four_devices(tmp_path):
+  devices = '--xla_force_host_platform_device_count=4'
+  at = f'--workdir={tmp_path / "run"}'
+  bad = call(
+    'main', CONFIG, at, '--config.dimo.batch_size=66', XLA_FLAGS=devices
+  )
+  fails_with(bad, 'batch_size=66', '4 devices')
+  good = call('main', CONFIG, at, XLA_FLAGS=devices)
+  assert good.returncode == 0, good.stderr[-2000:]

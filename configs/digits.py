@@ -200,6 +200,7 @@ def _distillation(
         'fakes': 'soft',
         'temperature': 1.0,
         'max_mask_ratio': 0.95,
+        'r1_weight': 0.0,
         'taps': (0, 1, 2),
         'width': 64,
         'delay_steps': 100,

@@ -15,14 +15,10 @@ import ml_collections
 import optax
 
 from softdimo_jax.families import Family
-from softdimo_jax.method import adversarial, divergence, masking, sampling
-from softdimo_jax.method.soft_embedding import (
-  concentration,
-  relax,
-  soft_masked_embedding,
-)
-from softdimo_jax.networks.discriminator import DiscriminatorHeads
+from softdimo_jax.method import divergence, masking, sampling
+from softdimo_jax.method.soft_embedding import concentration
 from softdimo_jax.training import optim, sharding
+from softdimo_jax.training.adversary import Adversary
 from softdimo_jax.training.state import Params, Role, TrainState
 
 Batch = dict[str, jax.Array]
@@ -56,31 +52,27 @@ class Distiller:
       divergence, auxiliary, gan, optimizer, ema_decay.
     generator_tx: optimiser of the student.
     auxiliary_tx: optimiser of the auxiliary.
-    discriminator_tx: optimiser of the heads; None without a GAN.
-    heads: discriminator heads; None without a GAN.
+    adversary: the GAN term, or None.
   """
 
   family: Family
   config: ml_collections.FrozenConfigDict
   generator_tx: optax.GradientTransformation
   auxiliary_tx: optax.GradientTransformation
-  discriminator_tx: optax.GradientTransformation | None
-  heads: DiscriminatorHeads | None
+  adversary: Adversary | None
 
   @classmethod
   def create(
     cls, family: Family, config: ml_collections.ConfigDict
   ) -> 'Distiller':
-    """Optimisers and heads from the stage's configuration."""
-    gan = config.gan
-    use_gan = gan.weight > 0
+    """Optimisers and terms from the stage's configuration."""
+    use_gan = config.gan.weight > 0
     return cls(
       family,
       ml_collections.FrozenConfigDict(config),
       optim.optimizer(config.optimizer, config.steps),
       optim.optimizer(config.auxiliary.optimizer, config.steps),
-      optim.optimizer(gan.optimizer, config.steps) if use_gan else None,
-      DiscriminatorHeads(gan.width) if use_gan else None,
+      Adversary.create(family, config) if use_gan else None,
     )
 
   def init(
@@ -95,14 +87,8 @@ class Distiller:
         trained(auxiliary), self.auxiliary_tx, ema=False
       )
     discriminator = None
-    if self.heads is not None:
-      length, _ = self.family.token_shape
-      width = self.family.generator.width
-      hidden = jnp.zeros((len(self.config.gan.taps), 1, length, width))
-      params = self.heads.init(key, hidden, jnp.zeros(1))['params']
-      discriminator = optim.create_role(
-        params, self.discriminator_tx, ema=False
-      )
+    if self.adversary is not None:
+      discriminator = self.adversary.init(key)
     return TrainState.create(
       model, auxiliary=auxiliary_role, discriminator=discriminator
     )
@@ -138,7 +124,7 @@ class Distiller:
       )
       metrics |= dimo_metrics
     if discriminator is not None:
-      gan_gradient, discriminator, gan_metrics = self._gan(
+      gan_gradient, discriminator, gan_metrics = self.adversary.step(
         discriminator, teacher, logits, batch, keys.gan, state.step
       )
       metrics |= gan_metrics
@@ -151,7 +137,7 @@ class Distiller:
       step=state.step,
       ema_decay=self.config.ema_decay,
     )
-    metrics |= _prefix('generator', update_metrics)
+    metrics |= optim.prefix('generator', update_metrics)
     if auxiliary is not None:
       if self.config.auxiliary.fresh_sample:
         auxiliary_gradient, cross_entropy = self._fresh_auxiliary_gradient(
@@ -161,7 +147,7 @@ class Distiller:
       auxiliary, update_metrics = optim.update(
         auxiliary, auxiliary_gradient, self.auxiliary_tx, step=state.step
       )
-      metrics |= _prefix('auxiliary', update_metrics)
+      metrics |= optim.prefix('auxiliary', update_metrics)
     state = TrainState(state.step + 1, model, auxiliary, discriminator)
     return state, metrics
 
@@ -217,7 +203,7 @@ class Distiller:
     probabilities = jax.nn.softmax(logits[..., : self.family.vocab_size])
     table = self.family.table(teacher)[:, :-1]
     stats = concentration(probabilities, table)
-    return _prefix('student', dataclasses.asdict(stats))
+    return optim.prefix('student', dataclasses.asdict(stats))
 
   # Di[M]O.
 
@@ -294,80 +280,6 @@ class Distiller:
     )(auxiliary.params, teacher, sample, keys[3])
     return gradient, loss
 
-  # GAN.
-
-  def _features(
-    self, teacher: Params, embeddings: jax.Array, labels: jax.Array
-  ) -> jax.Array:
-    """Tapped hidden states [taps, B, L, D] of the frozen teacher."""
-    hidden = self.family.backbone(teacher, embeddings, labels).hidden
-    return hidden[jnp.array(self.config.gan.taps)]
-
-  def _gan(
-    self,
-    discriminator: Role,
-    teacher: Params,
-    logits: jax.Array,
-    batch: Batch,
-    key: jax.Array,
-    step: jax.Array,
-  ) -> tuple[jax.Array, Role, Metrics]:
-    """(weighted gradient on the logits, updated heads, metrics).
-
-    Real and fake share labels, mask ratio and masked entries. The heads are
-    updated after they have judged, on the features of the same pass.
-    """
-    gan, labels = self.config.gan, batch['label']
-    rate_key, mask_key, relax_key = jax.random.split(key, 3)
-    length, groups = self.family.token_shape
-    rate = jax.random.uniform(rate_key, labels.shape, maxval=gan.max_mask_ratio)
-    count = jnp.round(rate * length * groups).astype(jnp.int32)
-    mask = masking.exact_mask(mask_key, count, length, groups)
-    table = self.family.table(teacher)
-    score = lambda params, features: self.heads.apply(
-      {'params': params}, features, rate
-    )
-
-    def judge(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-      probabilities = relax(
-        relax_key,
-        logits[..., : self.family.vocab_size],
-        relaxation=gan.relaxation,
-        temperature=gan.temperature,
-      )
-      fake = soft_masked_embedding(probabilities, table, mask)
-      features = self._features(teacher, fake, labels)
-      fake_logits = score(discriminator.params, features)
-      loss = adversarial.generator_loss(fake_logits, kind=gan.loss)
-      return loss, features
-
-    (loss, fake), gradient = jax.value_and_grad(judge, has_aux=True)(logits)
-    hard_features = lambda tokens: self._features(
-      teacher,
-      self.family.embed(teacher, jnp.where(mask, self.family.mask_id, tokens)),
-      labels,
-    )
-    real = hard_features(batch['tokens'])
-    if gan.fakes == 'hard':
-      fake = hard_features(self._draw_tokens(relax_key, logits))
-
-    def discriminate(params: Params) -> tuple[jax.Array, Metrics]:
-      return adversarial.discriminator_loss(
-        score(params, real), score(params, fake), kind=gan.loss
-      )
-
-    heads_gradient, metrics = jax.grad(discriminate, has_aux=True)(
-      discriminator.params
-    )
-    discriminator, update_metrics = optim.update(
-      discriminator, heads_gradient, self.discriminator_tx, step=step
-    )
-    metrics |= _prefix('discriminator', update_metrics)
-    metrics['gan/generator_loss'] = loss
-    ramp = (step - gan.delay_steps) / max(gan.ramp_steps, 1)
-    weight = gan.weight * jnp.clip(ramp, 0.0, 1.0)
-    return weight * gradient, discriminator, metrics
-
 
 class _Keys(NamedTuple):
   """Random keys of one step, one for each purpose."""
@@ -377,10 +289,6 @@ class _Keys(NamedTuple):
   sample: jax.Array
   gan: jax.Array
   auxiliary: jax.Array
-
-
-def _prefix(role: str, metrics: Metrics) -> Metrics:
-  return {f'{role}/{name}': value for name, value in metrics.items()}
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -128,3 +128,8 @@ def update(
     'skipped': role.skipped,
     'skipped_in_a_row': role.skipped_in_a_row,
   }
+
+
+def prefix(role: str, metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """Metrics of one of several roles: 'norm' -> 'role/norm'."""
+  return {f'{role}/{name}': value for name, value in metrics.items()}

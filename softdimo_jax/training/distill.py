@@ -108,7 +108,8 @@ class Distiller:
     Returns:
       (state, float32 scalars).
     """
-    keys = _Keys(*jax.random.split(jax.random.fold_in(key, state.step), 5))
+    step_key = jax.random.fold_in(key, state.step)
+    keys = _Keys(*jax.random.split(step_key, len(_Keys._fields)))
     labels = batch['label'] if batch else self._draw_labels(keys.condition)
     logits, pullback = jax.vjp(
       lambda params: self._student(params, teacher, labels, keys.student),
@@ -128,7 +129,8 @@ class Distiller:
         discriminator, teacher, logits, batch, keys.gan, state.step
       )
       metrics |= gan_metrics
-      metrics['gan/gradient_ratio'] = _ratio(gan_gradient, gradient)
+      if auxiliary is not None:
+        metrics['gan/gradient_ratio'] = _ratio(gan_gradient, gradient)
       gradient = gradient + gan_gradient
     model, update_metrics = optim.update(
       state.model,
@@ -141,7 +143,7 @@ class Distiller:
     if auxiliary is not None:
       if self.config.auxiliary.fresh_sample:
         auxiliary_gradient, cross_entropy = self._fresh_auxiliary_gradient(
-          auxiliary, model.params, teacher, keys.auxiliary
+          auxiliary, model.params, teacher, keys.fresh
         )
         metrics['auxiliary/cross_entropy'] = cross_entropy
       auxiliary, update_metrics = optim.update(
@@ -271,7 +273,7 @@ class Distiller:
     self, auxiliary: Role, student: Params, teacher: Params, key: jax.Array
   ) -> tuple[Params, jax.Array]:
     """Alg. 1's second half: new conditions, x_init and mask."""
-    keys = jax.random.split(jax.random.fold_in(key, 1), 4)
+    keys = jax.random.split(key, 4)
     labels = self._draw_labels(keys[0])
     logits = self._student(student, teacher, labels, keys[1])
     sample = self._sample(keys[2], logits, labels)
@@ -289,6 +291,7 @@ class _Keys(NamedTuple):
   sample: jax.Array
   gan: jax.Array
   auxiliary: jax.Array
+  fresh: jax.Array
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -1,0 +1,218 @@
+"""The distillation step."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from tests.training.plain_distillation import (
+  BATCH,
+  LATE,
+  MODELS,
+  OPTIMIZER,
+  Setting,
+  quick_jit,
+)
+
+NO_GAN = {'gan.weight': 0.0}
+NATURAL = {
+  'temperature': 1.0, 'init.noise_scale': 0.1, 'gan.max_mask_ratio': 0.95
+}  # fmt: skip
+DROPOUT = {'dropout': True, 'teacher_dropout': True}
+
+
+@functools.cache
+def setting(name, **changes):
+  return Setting(name, **changes)
+
+
+def first_gradient(role):
+  """Gradient of the first update, from Adam's average of gradients."""
+  has_moment = lambda state: hasattr(state, 'mu')
+  states = jax.tree.leaves(role.opt_state, is_leaf=has_moment)
+  moment = next(state.mu for state in states if has_moment(state))
+  return jax.tree.map(lambda leaf: leaf / (1 - OPTIMIZER['b1']), moment)
+
+
+def assert_close(tree, expected):
+  """Every leaf to 1e-5 of the greatest entry of the whole tree."""
+  scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+  assert scale > 0
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale),
+    tree,
+    expected,
+  )
+
+
+@pytest.mark.parametrize(
+  ('name', 'changes'),
+  [
+    ('maskgit', {}),
+    ('maskbit', {'auxiliary.fresh_sample': True, 'gan.r1_weight': 2.0}),
+  ],
+)
+def test_gradients_are_those_of_the_plain_composition(name, changes):
+  """A fresh sample for the auxiliary comes from the updated student."""
+  s = setting(name, **changes)
+  before = s.start()
+  after, metrics = s.run(before)
+
+  @quick_jit
+  def plain(state, updated_student):
+    student, auxiliary = state.model.params, state.auxiliary.params
+    heads = state.discriminator.params
+    fresh = s.config.auxiliary.fresh_sample
+    teaching = updated_student if fresh else student
+    gradients = (
+      jax.grad(s.generator_loss)(student, auxiliary, heads),
+      jax.grad(s.auxiliary_loss)(auxiliary, teaching),
+      jax.grad(s.heads_loss)(heads, student),
+    )
+    old, new = (s.sample(params)[0] for params in (student, updated_student))
+    return gradients, (old != new).any()
+
+  expected, samples_differ = plain(before, after.model.params)
+  assert samples_differ
+  for role, gradient in zip(
+    (after.model, after.auxiliary, after.discriminator), expected, strict=True
+  ):
+    assert_close(first_gradient(role), gradient)
+  for metric, value in metrics.items():
+    assert np.isfinite(value), metric
+
+
+def test_gan_reaches_the_student_only_through_unmasked_entries():
+  s = setting('maskgit')
+  ratio = lambda mask: s.run(s.start(), mask)[1]['gan/gradient_ratio']
+  assert ratio(np.ones_like(s.mask)) == 0
+  one_open = np.ones_like(s.mask)
+  one_open[0, 0] = False
+  assert ratio(one_open) > 0
+
+
+def test_weight_of_the_gan_waits_and_then_rises():
+  s = setting('maskgit')
+  ratios = [
+    s.run(s.start(step))[1]['gan/gradient_ratio']
+    for step in (0, 10, 15, 20, 30)
+  ]
+  full = ratios[-1]
+  np.testing.assert_allclose(
+    ratios, full * np.array([0, 0, 0.5, 1, 1]), rtol=1e-5
+  )
+
+
+def test_heads_learn_while_the_gan_waits():
+  s = setting('maskgit')
+  after, _ = s.run(s.start(0))
+  change = jax.tree.map(
+    lambda a, b: np.abs(a - b).max(),
+    after.discriminator.params,
+    s.start().discriminator.params,
+  )
+  assert min(jax.tree.leaves(change['heads']['in'])) > 0.01
+
+
+def test_frozen_parameters_are_not_in_the_state():
+  for name in MODELS:
+    s = Setting(name)
+    paths = [
+      jax.tree_util.keystr(path)
+      for path, _ in jax.tree.leaves_with_path(s.start())
+    ]
+    assert any('layers' in path for path in paths)
+    for frozen in s.family.frozen:
+      assert frozen in s.teacher
+      assert not any(f"'{frozen}'" in path for path in paths)
+
+
+@pytest.fixture(scope='module')
+def natural():
+  """A setting that draws everything, and its step compiled as in the loop."""
+  s = setting('maskbit', **NATURAL, **DROPOUT)
+  step = quick_jit(s.distiller.step, donate_argnums=0)
+  return s, lambda state, teacher=s.teacher, seed=0: step(
+    state, s.batch, teacher, jax.random.key(seed)
+  )
+
+
+def test_step_is_a_function_of_key_and_index(natural):
+  s, step = natural
+  state, metrics = step(s.start())
+  assert state.step == LATE + 1
+  assert all(np.isfinite(value) for value in metrics.values())
+  again, metrics_again = step(s.start())
+  jax.tree.map(np.testing.assert_array_equal, state, again)
+  assert metrics == metrics_again
+  for _, other in (step(s.start(), seed=1), step(s.start(LATE + 1))):
+    assert other['student/entropy'] != metrics['student/entropy']
+    assert other['dimo/loss'] != metrics['dimo/loss']
+
+
+def test_training_leaves_the_teacher_as_it_is(natural):
+  s, step = natural
+  # The student starts as the teacher itself, and its state is donated.
+  before = jax.tree.map(np.array, s.teacher)
+  state = s.start(student=s.teacher)
+  for _ in range(3):
+    state, _ = step(state)
+  jax.tree.map(np.testing.assert_array_equal, s.teacher, before)
+  trained, _ = s.family.split(before)
+  moved = jax.tree.map(lambda a, b: (a != b).any(), state.model.params, trained)
+  assert np.mean(jax.tree.leaves(moved)) > 0.9
+
+
+def test_a_broken_teacher_stops_every_update(natural):
+  s, step = natural
+  broken = jax.tree.map(lambda leaf: leaf * np.nan, s.teacher)
+  state, metrics = step(s.start(), broken)
+  assert state.step == LATE + 1
+  for role in ('generator', 'auxiliary', 'discriminator'):
+    assert metrics[f'{role}/skipped'] == 1
+  start = s.start()
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    [state.model.params, state.model.ema, state.auxiliary.params],
+    [start.model.params, start.model.ema, start.auxiliary.params],
+  )
+
+
+def passes(**changes):
+  """(batch size, dropout is active) of the backbone's passes of a step."""
+  s = Setting('maskgit', **changes)
+  found = []
+
+  def record(call, args, kwargs, context):
+    if context.method_name == 'backbone':
+      found.append((args[0].shape[0], not kwargs['deterministic']))
+    return call(*args, **kwargs)
+
+  start, key = s.start(), jax.random.key(0)
+  with nn.intercept_methods(record):
+    state, _ = jax.eval_shape(s.distiller.step, start, s.batch, s.teacher, key)
+  # The loop donates the state: nothing of it may change its shape.
+  jax.tree.map(
+    lambda a, b: np.testing.assert_equal(a.shape, b.shape), state, start
+  )
+  return sorted(found)
+
+
+def test_dropout_acts_on_the_networks_it_is_asked_for():
+  student = auxiliary = (BATCH, True)
+  features, teacher = (BATCH, False), (2 * BATCH, False)
+  assert passes(dropout=True) == sorted(
+    [student, auxiliary, features, features, teacher]
+  )
+  assert passes(teacher_dropout=True) == sorted(
+    4 * [(BATCH, False)] + [(2 * BATCH, True)]
+  )
+
+
+def test_only_what_is_asked_for_is_computed():
+  """No unconditional branch, no auxiliary, no features unless needed."""
+  once = (BATCH, False)
+  assert passes(**NO_GAN, guidance_scale=1.0) == 3 * [once]
+  assert passes(**{'divergence.weight': 0.0}) == 3 * [once]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 SCHEDULES = ('arccos', 'cosine', 'linear', 'square')
+RAMPS = ('linear', 'exp', 'cos')
 
 
 def mask_rate(
@@ -51,6 +52,21 @@ def mask_count(rate: jax.Array, entries: int) -> jax.Array:
   return jnp.maximum(1, jnp.round(rate * entries).astype(jnp.int32))
 
 
+def lowest_mask(scores: jax.Array, count: jax.Array) -> jax.Array:
+  """Marks the `count` lowest scores of every row.
+
+  Args:
+    scores: float [B, N].
+    count: int [B], or [] for all rows.
+
+  Returns:
+    bool [B, N] with exactly min(count, N) True in a row, also where scores
+    are equal (the entry that comes first counts as the lower).
+  """
+  rank = jnp.argsort(jnp.argsort(scores, axis=-1), axis=-1)
+  return rank < jnp.asarray(count)[..., None]
+
+
 def exact_mask(
   key: jax.Array, count: jax.Array, length: int, groups: int = 1
 ) -> jax.Array:
@@ -67,10 +83,7 @@ def exact_mask(
   """
   chex.assert_rank(count, 1)
   draws = jax.random.uniform(key, (count.shape[0], length * groups))
-  # The rank of each draw: exact even if two draws are equal.
-  rank = jnp.argsort(jnp.argsort(draws, axis=-1), axis=-1)
-  mask = rank < count[:, None]
-  return mask.reshape(-1, length, groups)  # [B, L, G]
+  return lowest_mask(draws, count).reshape(-1, length, groups)  # [B, L, G]
 
 
 def remask(
@@ -145,4 +158,37 @@ def perturb(
   """
   chex.assert_rank(embeddings, 3)
   noise = jax.random.normal(key, embeddings.shape, embeddings.dtype)
+  return mix_noise(embeddings, noise, noise_scale)
+
+
+def mix_noise(
+  embeddings: jax.Array, noise: jax.Array, noise_scale: float
+) -> jax.Array:
+  """`perturb` with given standard normal noise of the embeddings' shape."""
   return math.sqrt(1 - noise_scale**2) * embeddings + noise_scale * noise
+
+
+def noise_ramp(curve: str, step: jax.Array, warmup_steps: int) -> jax.Array:
+  """Noise scale that grows from 0 to 1 in training (official `get_pert`).
+
+  Args:
+    curve: 'linear' and 'cos' arrive at `warmup_steps`; 'exp' is
+      1 - exp(-step / warmup_steps).
+    step: int, any shape.
+    warmup_steps: > 0.
+
+  Returns:
+    float32 of step's shape.
+
+  Raises:
+    ValueError: for an unknown curve.
+  """
+  share = jnp.asarray(step, jnp.float32) / warmup_steps
+  if curve == 'exp':
+    return -jnp.expm1(-share)
+  share = jnp.minimum(share, 1)
+  if curve == 'linear':
+    return share
+  if curve == 'cos':
+    return (1 - jnp.cos(math.pi * share)) / 2
+  raise ValueError(f'ramp {curve!r} is unknown; choose one of {RAMPS}')

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 Initializer = Callable[..., jax.Array]
 
 normal_02 = nn.initializers.normal(0.02)
+# Cut at two standard deviations without rescaling to 0.02, as Google does.
+truncated_normal_02 = nn.initializers.truncated_normal(0.02)
 # torch draws the stacked [3 D, D] projection of query, key and value at once.
 xavier_stacked = nn.initializers.variance_scaling(0.5, 'fan_avg', 'uniform')
 
@@ -81,6 +83,7 @@ class SelfAttention(nn.Module):
   dropout: float = 0.0
   out_init: Initializer = torch_linear_init
   dtype: jnp.dtype = jnp.float32
+  qkv_init: Initializer = xavier_stacked
 
   @nn.compact
   def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
@@ -88,7 +91,7 @@ class SelfAttention(nn.Module):
     heads, head_width = self.num_heads, width // self.num_heads
 
     def project(name: str) -> jax.Array:
-      y = Dense(width, self.dtype, xavier_stacked, name=name)(x)
+      y = Dense(width, self.dtype, self.qkv_init, name=name)(x)
       return y.reshape(batch, length, heads, head_width)
 
     query, key, value = project('query'), project('key'), project('value')
@@ -118,6 +121,7 @@ class Block(nn.Module):
     epsilon: of the norms.
     approximate_gelu: tanh form (Google), else erf.
     kernel_init: of all kernels but query, key and value.
+    qkv_init: of query, key and value.
     deterministic: no dropout.
     dtype: of the matrix products.
   """
@@ -130,6 +134,7 @@ class Block(nn.Module):
   epsilon: float = 1e-5
   approximate_gelu: bool = False
   kernel_init: Initializer = torch_linear_init
+  qkv_init: Initializer = xavier_stacked
   deterministic: bool = True
   dtype: jnp.dtype = jnp.float32
 
@@ -154,6 +159,7 @@ class Block(nn.Module):
       self.dropout,
       self.kernel_init,
       self.dtype,
+      self.qkv_init,
       name='attention',
     )(x, deterministic=self.deterministic)
     return self._drop(y) if self.dropout_after_attention else y
@@ -199,7 +205,8 @@ def scan_blocks(
     block = nn.remat(block, prevent_cse=False, policy=REMAT_POLICIES[remat])
   return nn.scan(
     block,
-    variable_axes={'params': 0},
+    # Captured intermediates of the layers stack as the parameters do.
+    variable_axes={'params': 0, 'intermediates': 0},
     split_rngs={'params': True, 'dropout': True},
     length=depth,
     unroll=unroll,

@@ -1,0 +1,63 @@
+"""Samplers over a `logits_fn`: one step, and iterative decoding.
+
+All iterative samplers are one loop, `decode`, which follows a `Plan`: how many
+entries stay masked after each step, and what guidance, temperature and noise
+each step has. MaskGit, MaskBit, Google's MaskGIT and the Halton order differ
+in their plans only. Their noise is an argument, too: `gumbel_noise(key, ...)`
+draws it, a test gives the official one.
+
+    plan = maskbit_plan(64, 512, guidance_scale=8.1, choice_temperature=7.8)
+    noise = gumbel_noise(key, start.shape, num_codes)
+    decode(logits_fn, plan, start, noise, num_codes=..., mask_id=...).tokens
+
+`multi_step_sample` is MaskGit's from an all-masked image.
+"""
+
+from softdimo_jax.method.sampling.draw import keep_likely, sample_tokens
+from softdimo_jax.method.sampling.loop import (
+  Decoding,
+  LogitsFn,
+  Noise,
+  Steps,
+  decode,
+  gumbel_noise,
+)
+from softdimo_jax.method.sampling.maskgit import multi_step_sample
+from softdimo_jax.method.sampling.plans import (
+  ORDERS,
+  Plan,
+  google_plan,
+  halton_plan,
+  halton_priority,
+  maskbit_plan,
+  maskgit_plan,
+)
+from softdimo_jax.method.sampling.schedules import (
+  GUIDANCE_SCHEDULES,
+  guidance_scales,
+  halton_order,
+  unmask_counts,
+)
+
+__all__ = [
+  'GUIDANCE_SCHEDULES',
+  'ORDERS',
+  'Decoding',
+  'LogitsFn',
+  'Noise',
+  'Plan',
+  'Steps',
+  'decode',
+  'google_plan',
+  'guidance_scales',
+  'gumbel_noise',
+  'halton_order',
+  'halton_plan',
+  'halton_priority',
+  'keep_likely',
+  'maskbit_plan',
+  'maskgit_plan',
+  'multi_step_sample',
+  'sample_tokens',
+  'unmask_counts',
+]

@@ -1,0 +1,125 @@
+"""The one decoding loop, under `jax.lax.scan`."""
+
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.method import masking
+from softdimo_jax.method.sampling.draw import keep_likely
+from softdimo_jax.method.sampling.plans import Plan
+
+# (tokens int [B, L, G] with masks, guidance scale) -> logits [B, L, G, C].
+# Hides the network and its guidance.
+LogitsFn = Callable[[jax.Array, jax.Array], jax.Array]
+# Step index -> Gumbel noise of the tokens [B, L, G, C'] and noise of the
+# confidence [B, L, G], where C' is `num_codes`.
+Noise = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+
+
+@flax.struct.dataclass
+class Steps:
+  """What happened at each step; unused, it costs nothing under jit.
+
+  Attributes:
+    sampled: int32 [S, B, L, G], fresh tokens at every entry, also known ones.
+    predicted: int32 [S, B, L, G], known tokens kept, the others sampled.
+    masked: bool [S, B, L, G], entries masked after the step.
+  """
+
+  sampled: jax.Array
+  predicted: jax.Array
+  masked: jax.Array
+
+
+@flax.struct.dataclass
+class Decoding:
+  """Result of `decode`: the last step's prediction, and the steps.
+
+  Attributes:
+    tokens: int32 [B, L, G].
+    steps: see `Steps`.
+  """
+
+  tokens: jax.Array
+  steps: Steps
+
+
+def gumbel_noise(
+  key: jax.Array, shape: tuple[int, int, int], num_codes: int
+) -> Noise:
+  """Fresh Gumbel noise of every step, for `shape` (B, L, G)."""
+
+  def draw(step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    sample_key, choice_key = jax.random.split(jax.random.fold_in(key, step))
+    return (
+      jax.random.gumbel(sample_key, (*shape, num_codes)),
+      jax.random.gumbel(choice_key, shape),
+    )
+
+  return draw
+
+
+def decode(
+  logits_fn: LogitsFn,
+  plan: Plan,
+  start: jax.Array,
+  noise: Noise,
+  *,
+  num_codes: int,
+  mask_id: int,
+  priority: jax.Array | float = 0.0,
+  top_k: int = 0,
+) -> Decoding:
+  """Iterative decoding after a plan.
+
+  At every step all masked entries are sampled at once; then those of lowest
+  score are masked again, as many as the plan says (see `Plan`).
+
+  Args:
+    logits_fn: see LogitsFn.
+    plan: S steps.
+    start: int [B, L, G], `mask_id` where a token is to be found.
+    noise: see Noise; `gumbel_noise` draws it from a key.
+    num_codes: logits that may be sampled. The official MaskGit samples its
+      logit for the mask, too (num_codes = V + 1): such an entry counts as
+      known, and the model goes on seeing the mask.
+    mask_id: id of the mask, V.
+    priority: added to the scores, broadcastable to [B, L, G]; the Halton
+      order is one.
+    top_k: samples among the k likeliest codes; 0 among all.
+
+  Returns:
+    A Decoding; `tokens` may hold `mask_id` if num_codes > mask_id.
+  """
+  entries_of = lambda x: x.reshape(start.shape[0], -1)
+
+  def step(
+    carry: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, Plan]
+  ) -> tuple[tuple[jax.Array, jax.Array], Steps]:
+    (predicted, masked), (index, now) = carry, inputs
+    token_noise, choice_noise = noise(index)
+    tokens = jnp.where(masked, mask_id, predicted)
+    logits = logits_fn(tokens, now.guidance_scale)[..., :num_codes]
+    logits = keep_likely(
+      logits.astype(jnp.float32) / now.temperature, top_k=top_k
+    )
+    log_p = jax.nn.log_softmax(logits)
+    sampled = (log_p + token_noise).argmax(-1).astype(jnp.int32)
+    predicted = jnp.where(masked, sampled, predicted)
+    confidence = jnp.take_along_axis(log_p, sampled[..., None], -1)[..., 0]
+    score = (
+      now.confidence_weight * confidence
+      + now.noise_weight * choice_noise
+      + priority
+    )
+    score = jnp.where(masked, score, jnp.inf)
+    masked = masking.lowest_mask(entries_of(score), now.masked)
+    masked = masked.reshape(start.shape)
+    return (predicted, masked), Steps(sampled, predicted, masked)
+
+  start = start.astype(jnp.int32)
+  carry = start, start == mask_id
+  (tokens, _), steps = jax.lax.scan(step, carry, (jnp.arange(plan.steps), plan))
+  return Decoding(tokens, steps)

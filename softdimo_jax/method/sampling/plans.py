@@ -1,0 +1,222 @@
+"""Plans: what each official sampler does at each of its steps."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from softdimo_jax.method.sampling import schedules
+
+ORDERS = ('confidence', 'warm_up', 'random')
+# Steps of the order 'warm_up' that reveal at random.
+_RANDOM_STEPS = 2
+
+
+@flax.struct.dataclass
+class Plan:
+  """What changes from step to step; the leading axis is S, the steps.
+
+  After a step the entries of lowest score stay masked, where
+
+      score = confidence_weight * log p(token) + noise_weight * noise
+
+  and entries that were known before are never among them, unless more are
+  asked for than were masked.
+
+  Attributes:
+    masked: int [S] or [S, B], entries that stay masked after the step.
+    guidance_scale: float32 [S], s in u + s (c - u).
+    temperature: float32 [S], divides the logits.
+    confidence_weight: float32 [S].
+    noise_weight: float32 [S].
+  """
+
+  masked: np.ndarray
+  guidance_scale: np.ndarray
+  temperature: np.ndarray
+  confidence_weight: np.ndarray
+  noise_weight: np.ndarray
+
+  @property
+  def steps(self) -> int:
+    """S."""
+    return len(self.guidance_scale)
+
+
+def _plan(masked: np.ndarray, **fields: np.ndarray | float) -> Plan:
+  constant = {'guidance_scale': 1.0, 'temperature': 1.0} | fields
+  spread = lambda value: np.broadcast_to(np.float32(value), len(masked))
+  spreads = {name: spread(value) for name, value in constant.items()}
+  return Plan(masked.astype(np.int32), **spreads)
+
+
+def maskgit_plan(
+  steps: int,
+  entries: int,
+  *,
+  schedule: str = 'arccos',
+  guidance_scale: float = 1.0,
+  guidance_schedule: str = 'linear',
+  temperature: float = 1.0,
+  choice_temperature: float = 4.5,
+  order: str = 'confidence',
+) -> Plan:
+  """MaskGit's sampler (`MaskGIT.sample` and Di[M]O's `val_sample`).
+
+  Args:
+    steps: S <= entries.
+    entries: L * G.
+    schedule: see `unmask_counts`.
+    guidance_scale: s of the last step; official w = s - 1.
+    guidance_schedule: see `guidance_scales`.
+    temperature: divides the logits; the official `sm_temp` multiplies them.
+    choice_temperature: of the noise on the confidence at the first step,
+      annealed linearly to 0 at the last; official `r_temp`. 0 is the official
+      `randomize="no"`.
+    order: 'confidence'; 'random' reveals uniformly random entries (unbiased
+      with respect to the teacher's conditionals); 'warm_up' does so in the
+      first two steps, then follows the confidence without noise.
+
+  Raises:
+    ValueError: for an unknown schedule or order, or S > entries.
+  """
+  if order not in ORDERS:
+    raise ValueError(
+      f'unmasking order {order!r} is unknown; choose one of {ORDERS}'
+    )
+  counts = schedules.unmask_counts(schedule, steps, entries)
+  index = np.arange(steps)
+  if order == 'confidence':
+    confidence = np.ones(steps)
+    noise = choice_temperature * (1 - index / max(steps - 1, 1))
+  else:
+    last = steps if order == 'random' else _RANDOM_STEPS
+    confidence = (index >= last).astype(np.float32)
+    noise = 1 - confidence
+  return _plan(
+    entries - np.cumsum(counts),
+    guidance_scale=schedules.guidance_scales(
+      guidance_schedule, guidance_scale, steps
+    ),
+    temperature=temperature,
+    confidence_weight=confidence,
+    noise_weight=noise,
+  )
+
+
+def maskbit_plan(
+  steps: int,
+  entries: int,
+  *,
+  schedule: str = 'arccos',
+  guidance_scale: float = 1.0,
+  guidance_schedule: str = 'cosine',
+  guidance_power: float = 1.0,
+  temperature: float = 1.0,
+  anneal_temperature: bool = False,
+  choice_temperature: float = 4.5,
+) -> Plan:
+  """MaskBit's sampler (`modeling/modules/sampling.py:sample`).
+
+  Args:
+    steps: S.
+    entries: L * G; the groups of a position are masked independently.
+    schedule: see `maskbit_counts`.
+    guidance_scale: s of the last step; the official scale is s - 1.
+    guidance_schedule: see `guidance_scales`; the official 'none' and 'linear'
+      are 'constant' and 'open_linear'.
+    guidance_power: official `scale_pow`.
+    temperature: divides the logits.
+    anneal_temperature: the temperature falls from near 1.3 to 0.5 instead
+      (official `use_sampling_annealing`).
+    choice_temperature: official `randomize_temperature`, times the share of
+      steps still to come.
+  """
+  rest = 1 - np.arange(1, steps + 1) / steps
+  return _plan(
+    schedules.maskbit_counts(schedule, steps, entries),
+    guidance_scale=schedules.guidance_scales(
+      guidance_schedule, guidance_scale, steps, power=guidance_power
+    ),
+    temperature=0.5 + 0.8 * rest if anneal_temperature else temperature,
+    confidence_weight=1.0,
+    noise_weight=choice_temperature * rest,
+  )
+
+
+def google_plan(
+  steps: int,
+  masked: np.ndarray | int,
+  *,
+  schedule: str = 'cosine',
+  choice_temperature: float = 4.5,
+  first_step: int = 0,
+) -> Plan:
+  """Google's MaskGIT (`libml/parallel_decode.py:decode`), without guidance.
+
+  Args:
+    steps: S, official `num_iter`.
+    masked: masked tokens of the input: an integer, or int [B] where the
+      samples of the batch start from different numbers.
+    schedule: see `google_share`.
+    choice_temperature: times the share of steps still to come.
+    first_step: official `start_iter`: the plan begins there.
+  """
+  rest = 1 - np.arange(1, steps + 1) / steps
+  return _plan(
+    schedules.google_counts(schedule, steps, masked, first_step=first_step),
+    confidence_weight=1.0,
+    noise_weight=choice_temperature * rest[first_step:],
+  )
+
+
+def halton_plan(
+  steps: int,
+  entries: int,
+  *,
+  guidance_scale: float = 1.0,
+  temperature: np.ndarray | float = 1.0,
+) -> Plan:
+  """Halton-MaskGIT: give `decode` the priority `halton_priority`, too.
+
+  Args:
+    steps: S <= entries.
+    entries: L * G.
+    guidance_scale: s, the same at every step.
+    temperature: divides the logits, a number or [S] (the official schedule
+      multiplies: 1 / linspace(min, max, S)^power).
+
+  Raises:
+    ValueError: if S > entries.
+  """
+  if not 1 <= steps <= entries:
+    raise ValueError(f'{steps} sampling steps for {entries} entries')
+  return _plan(
+    entries - schedules.halton_counts(steps, entries),
+    guidance_scale=guidance_scale,
+    temperature=temperature,
+    confidence_weight=0.0,
+    noise_weight=0.0,
+  )
+
+
+def halton_priority(
+  side: int, groups: int = 1, *, shift: jax.Array | int = 0
+) -> jax.Array:
+  """Scores that make `decode` reveal a grid in the Halton order.
+
+  Args:
+    side: of the grid; L = side^2.
+    groups: G; the groups of a position follow each other.
+    shift: positions by which the order is rolled: an integer, or int [B] in
+      [0, L) for another order in each sample (the official `randomize`).
+
+  Returns:
+    float32 [L, G], or [B, L, G]: distinct, the entry to reveal first has the
+    highest.
+  """
+  row, column = schedules.halton_order(side).T
+  place = np.argsort(row * side + column)  # of every position in the order
+  place = (place + jnp.asarray(shift)[..., None]) % side**2  # [.., L]
+  place = place[..., None] * groups + np.arange(groups)
+  return -place.astype(jnp.float32)

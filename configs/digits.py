@@ -52,7 +52,7 @@ def _base(family: str) -> ConfigDict:
       'ema_decay': 0.99,
       'commitment_weight': 0.25,
       'entropy_weight': 0.02,  # bits only
-      'restart_steps': 700,  # codebook only
+      'restart_steps': 560,  # codebook only
       'optimizer': _optimizer(2e-3, decay='cosine', final_ratio=0.05),
     },
     'teacher': {
@@ -68,8 +68,8 @@ def _base(family: str) -> ConfigDict:
         2e-3, decay='cosine', final_ratio=0.02, weight_decay=0.01
       ),
     },
-    'dimo': _distillation('teacher', steps=5000),
-    'softdimo': _distillation('dimo', steps=1000, gan_weight=1.0),
+    'dimo': _distillation('teacher', steps=4000),
+    'softdimo': _post_training(),
     'sampling': {
       'temperature': 1.0,
       # The teacher's decoding.
@@ -167,9 +167,7 @@ def _classifier(seed: int) -> ConfigDict:
   )
 
 
-def _distillation(
-  start: str, *, steps: int, gan_weight: float = 0.0
-) -> ConfigDict:
+def _distillation(start: str, *, steps: int) -> ConfigDict:
   return ConfigDict(
     {
       'kind': 'distill',
@@ -192,26 +190,34 @@ def _distillation(
         'optimizer': _optimizer(3e-3, decay='linear', final_ratio=0.3),
       },
       'gan': {
-        'weight': gan_weight,
+        'weight': 0.0,
         'loss': 'logistic',
         'relaxation': 'soft',
         # The heads learn to reject soft embeddings, which they judge, or
         # hard samples, which leave them blind to softness itself.
-        'fakes': 'soft',
+        'fakes': 'hard',
         'temperature': 1.0,
         'max_mask_ratio': 0.95,
         'r1_weight': 0.0,
         'taps': (0, 1, 2),
-        'width': 64,
+        'width': 128,
         'delay_steps': 100,
         'ramp_steps': 100,
-        'optimizer': _optimizer(1e-3, warmup_steps=0),
+        'optimizer': _optimizer(3e-3, warmup_steps=0),
       },
       'optimizer': _optimizer(
-        3e-4, decay='linear', final_ratio=0.3, clip_norm=1.0
+        5e-4, decay='linear', final_ratio=0.3, clip_norm=1.0
       ),
     }
   )
+
+
+def _post_training() -> ConfigDict:
+  config = _distillation('dimo', steps=1000)
+  config.gan.weight = 30.0
+  config.optimizer.learning_rate = 2e-4
+  config.auxiliary.optimizer.learning_rate = 2e-3
+  return config
 
 
 def _optimizer(
@@ -240,15 +246,17 @@ def _optimizer(
 
 def _add_ablations(config: ConfigDict) -> None:
   """Stages from the same Di[M]O student, as long as `softdimo`."""
-  control = config.softdimo.copy_and_resolve_references()
-  control.gan.weight = 0.0
-  gan_only = config.softdimo.copy_and_resolve_references()
-  gan_only.divergence.weight = 0.0
-  gumbel = config.softdimo.copy_and_resolve_references()
-  gumbel.gan.relaxation = 'gumbel'
-  config.continued_dimo, config.gan_only = control, gan_only
-  config.gumbel = gumbel
-  config.stages += ('continued_dimo', 'gan_only', 'gumbel')
+  changes = {
+    'continued_dimo': {'gan': {'weight': 0.0}},
+    'gan_only': {'divergence': {'weight': 0.0}},
+    # The paper's own choice: the heads learn on what they judge.
+    'soft_fakes': {'gan': {'fakes': 'soft'}},
+    'gumbel': {'gan': {'relaxation': 'gumbel'}},
+  }
+  for name, change in changes.items():
+    config[name] = config.softdimo.copy_and_resolve_references()
+    config[name].update(change)
+  config.stages += tuple(changes)
 
 
 def _shrink(config: ConfigDict) -> None:

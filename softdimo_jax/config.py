@@ -86,6 +86,7 @@ def _validate_distillation(
   if gan.weight > 0:
     _choice('gan.loss', gan.loss, adversarial.ADVERSARIES)
     _choice('gan.relaxation', gan.relaxation, RELAXATIONS)
+    _choice('gan.fakes', gan.fakes, ('soft', 'hard'))
     _validate_optimizer('gan.optimizer', gan.optimizer)
     depth = family.generator.depth
     if not gan.taps or not all(0 <= tap < depth for tap in gan.taps):

@@ -243,12 +243,18 @@ def test_random_order_ignores_the_confidence(options):
   assert within(first, 1 / 4, batch)
 
 
-def test_noise_on_the_confidence_is_annealed_to_zero():
-  """Of the last two entries the more confident one comes first if S = 2."""
-  revealed_at = shrinking_support([2, 1], batch=64, steps=2)
-  order = revealed_at(choice_temperature=1e6)
-  assert 0.2 < order[:, 0].mean() < 0.8  # first step: noise decides
-  assert (order.sum(1) == 1).all()
+def test_noise_on_the_confidence_is_annealed():
+  """With Gumbel noise times T, entries win by softmax(confidence / T)."""
+  batch, choices = 8000, np.array([4, 1, 2])
+  revealed_at = shrinking_support(choices, batch=batch, steps=3)
+  order = revealed_at(choice_temperature=2.0)
+  win = choices ** (-1 / 2)
+  first = (order == 0).mean(0)
+  assert within(first, win / win.sum(), batch)
+  # T has halved at the second of three steps.
+  rest = order[order[:, 2] == 0]
+  win = 1 / choices[:2]
+  assert within((rest[:, 1] == 1).mean(), win[1] / win.sum(), len(rest))
 
 
 def test_sample_tokens_follows_the_softmax():
@@ -296,3 +302,10 @@ def test_top_k_and_top_p_keep_the_best_codes(options, kept):
   frequency = np.bincount(tokens.ravel(), minlength=4)[kept] / 4000
   if len(kept) > 1:
     assert within(frequency, expected, 4000)
+
+
+def test_top_p_drops_codes_once_it_is_exceeded_not_when_it_is_reached():
+  logits = jnp.zeros((100, 1, 1, 2))
+  for top_p, kept in ((0.5, [0, 1]), (0.49, [0])):
+    tokens = sampling.sample_tokens(KEY, logits, top_p=top_p)
+    np.testing.assert_array_equal(np.unique(tokens), kept)

@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import ml_collections
 
 from softdimo_jax.method import divergence, masking
-from softdimo_jax.networks.generators.maskbit import MaskBitTransformer
+from softdimo_jax.networks.generators.maskbit import (
+  MaskBitTableTransformer,
+  MaskBitTransformer,
+)
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.networks.generators.output import GeneratorOutput
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
@@ -17,7 +20,11 @@ from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 
 Params = Any
 
-_GENERATORS = {'maskgit': MaskGitTransformer, 'maskbit': MaskBitTransformer}
+_GENERATORS = {
+  'maskgit': MaskGitTransformer,
+  'maskbit': MaskBitTransformer,
+  'maskbit_table': MaskBitTableTransformer,
+}
 _TOKENIZERS = {'taming_vqgan': TamingVQGAN, 'maskbit': MaskBitTokenizer}
 # Top-level parameters that distillation leaves as the teacher's (paper
 # Tab. 5b: the official `fix_emb_layer`; MaskBit's head is untied, so it is
@@ -25,6 +32,7 @@ _TOKENIZERS = {'taming_vqgan': TamingVQGAN, 'maskbit': MaskBitTokenizer}
 _FROZEN = {
   'maskgit': ('tok_emb', 'pos_emb', 'logit_bias'),
   'maskbit': ('input_kernel', 'input_bias', 'pos_emb', 'prediction'),
+  'maskbit_table': ('tok_emb', 'pos_emb', 'logit_bias'),
 }
 
 
@@ -169,6 +177,7 @@ def build(config: ml_collections.ConfigDict) -> Family:
   """
   generator = _module(_GENERATORS, 'generator', config.generator)
   tokenizer = _module(_TOKENIZERS, 'tokenizer', config.tokenizer)
+  _check_vocabulary(generator, tokenizer)
   name = config.generator.name
   return Family(name, generator, tokenizer, _FROZEN[name])
 
@@ -185,3 +194,16 @@ def _module(
       f'{role} {name!r} is unknown; choose one of {tuple(known)}'
     )
   return known[name](**arguments)
+
+
+def _check_vocabulary(generator: nn.Module, tokenizer: nn.Module) -> None:
+  table, _ = jax.eval_shape(
+    lambda key: tokenizer.init_with_output(key, method='table'),
+    jax.random.key(0),
+  )
+  ours, theirs = (generator.num_groups, generator.vocab_size), table.shape[:2]
+  if ours != theirs:
+    raise ValueError(
+      f'the generator has {ours[0]} groups of {ours[1]} codes, the tokenizer '
+      f'{theirs[0]} of {theirs[1]}'
+    )

@@ -112,7 +112,7 @@ class Adversary:
     discriminator, metrics = self._update(
       discriminator, teacher, real, fake, labels, rate, step
     )
-    ramp = (step - config.delay_steps) / max(config.ramp_steps, 1)
+    ramp = (step + 1 - config.delay_steps) / max(config.ramp_steps, 1)
     weight = config.weight * jnp.clip(ramp, 0.0, 1.0)
     return (
       weight * gradient,

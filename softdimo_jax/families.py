@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import ml_collections
 
 from softdimo_jax.method import divergence, masking
+from softdimo_jax.networks.generators.google_maskgit import (
+  GoogleMaskGitTransformer,
+)
 from softdimo_jax.networks.generators.maskbit import (
   MaskBitTableTransformer,
   MaskBitTransformer,
@@ -24,6 +27,7 @@ _GENERATORS = {
   'maskgit': MaskGitTransformer,
   'maskbit': MaskBitTransformer,
   'maskbit_table': MaskBitTableTransformer,
+  'google_maskgit': GoogleMaskGitTransformer,
 }
 _TOKENIZERS = {'taming_vqgan': TamingVQGAN, 'maskbit': MaskBitTokenizer}
 # Top-level parameters that distillation leaves as the teacher's (paper
@@ -33,6 +37,7 @@ _FROZEN = {
   'maskgit': ('tok_emb', 'pos_emb', 'logit_bias'),
   'maskbit': ('input_kernel', 'input_bias', 'pos_emb', 'prediction'),
   'maskbit_table': ('tok_emb', 'pos_emb', 'logit_bias'),
+  'google_maskgit': ('word_emb', 'pos_emb', 'logit_bias'),
 }
 
 

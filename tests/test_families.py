@@ -21,6 +21,7 @@ GENERATORS = {
   'maskgit': {'vocab_size': CODES},
   'maskbit': {'num_bits': 6, 'num_groups': 2},
   'maskbit_table': {'num_bits': 6, 'num_groups': 2},
+  'google_maskgit': {'vocab_size': CODES},
 }
 NAMES = pytest.mark.parametrize('name', GENERATORS)
 
@@ -33,6 +34,8 @@ quick_jit = functools.partial(
 def configuration(name):
   if name == 'maskgit':
     tokenizer = {'name': 'taming_vqgan', 'codebook_size': CODES}
+  elif name == 'google_maskgit':
+    tokenizer = {'name': 'maskbit', 'codebook_size': CODES}
   else:
     tokenizer = {'name': 'maskbit', 'embedding_dim': 6, 'num_groups': 2}
   return ml_collections.ConfigDict({
@@ -60,7 +63,7 @@ def build(name):
 @NAMES
 def test_vocabulary(name):
   family, params = build(name)
-  groups = 1 if name == 'maskgit' else 2
+  groups = GENERATORS[name].get('num_groups', 1)
   assert family.name == name
   assert family.vocab_size == family.mask_id == CODES
   assert family.token_shape == (LENGTH, groups)

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from softdimo_jax.convert import tree
+from softdimo_jax.convert import official, tree
+from softdimo_jax.convert.google_maskgit import convert_google_maskgit
 from softdimo_jax.convert.maskbit import convert_maskbit
 from softdimo_jax.convert.maskgit import convert_maskgit
 from softdimo_jax.networks.generators.maskbit import MaskBitTransformer
@@ -19,6 +20,10 @@ GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 MASKGIT = {
   'maskgit_transformer': (MaskGitTransformer(), 174_160_874),
   'maskgit_transformer_512': (MaskGitTransformer(length=1024), 176_306_666),
+}
+GOOGLE = {
+  'google_transformer': 172_457_193,
+  'google_transformer_512': 173_047_017,
 }
 # Bits: number of parameters.
 MASKBIT = {
@@ -62,6 +67,31 @@ def test_maskbit_checkpoints_are_covered(bits):
   assert report.ignored == tuple(meta['kept']) == ('bits_to_indices',)
   assert len(report.used) == meta['n_entries'] - 1 == 300
   assert count(params) == meta['n_params'] == MASKBIT[bits]
+
+
+@pytest.mark.parametrize('name', GOOGLE)
+@pytest.mark.parametrize('root', ['params/', ''])
+def test_google_checkpoints_are_covered(name, root):
+  meta, entries = listing(name)
+  entries = {root + k.removeprefix('params/'): v for k, v in entries.items()}
+  module = official.google_transformer(meta['config'])
+  params, report = convert_google_maskgit(entries, module)
+  assert len(report.used) == meta['n_entries'] == 393
+  assert count(params) == meta['n_params'] == GOOGLE[name]
+  assert params['layers']['attention']['out']['kernel'].shape == (24, 768, 768)
+
+
+@pytest.mark.parametrize('name', MASKGIT)
+def test_maskgit_modules_from_official_arguments(name):
+  meta, _ = listing(name)
+  assert official.maskgit_transformer(meta['config']) == MASKGIT[name][0]
+
+
+@pytest.mark.parametrize('bits', MASKBIT)
+def test_maskbit_modules_from_official_arguments(bits):
+  meta, _ = listing(f'maskbit_generator_{bits}bit')
+  module = official.maskbit_generator(meta['config'])
+  assert module == MaskBitTransformer(num_bits=bits)
 
 
 def test_the_older_name_of_the_input_projection_is_accepted():

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from softdimo_jax.convert import tree
+from softdimo_jax.convert import official, tree
+from softdimo_jax.convert.google_maskgit import convert_google_tokenizer
 from softdimo_jax.convert.maskbit_tokenizer import (
   convert_maskbit_tokenizer,
   maskbit_tokenizer_rules,
@@ -68,6 +69,37 @@ def test_maskbit_checkpoints_are_covered(name):
   assert set(report.ignored) == set(meta['kept'])
   assert len(report.used) == meta['n_entries'] - len(meta['kept'])
   assert count(params) == meta['n_params'] == parameters
+
+
+def test_google_checkpoint_is_covered():
+  meta, entries = listing('google_tokenizer')
+  module = official.google_tokenizer(meta['config'])
+  params, report = convert_google_tokenizer(entries, module)
+  assert len(report.used) == meta['n_entries'] == 168
+  assert count(params) == meta['n_params'] == 54_515_587
+
+
+def test_google_options_that_no_release_has_are_refused():
+  meta, _ = listing('google_tokenizer')
+  with pytest.raises(ValueError, match="activation_fn 'relu' is unknown"):
+    official.google_tokenizer(meta['config'] | {'activation_fn': 'relu'})
+
+
+def test_taming_module_from_official_arguments():
+  meta, _ = listing('maskgit_vqgan')
+  assert official.taming_vqgan(meta['config']) == TamingVQGAN()
+
+
+@pytest.mark.parametrize('name', MASKBIT_FAMILY)
+def test_maskbit_modules_from_official_arguments(name):
+  meta, _ = listing(name)
+  assert official.maskbit_tokenizer(meta['config']) == MASKBIT_FAMILY[name][0]
+
+
+def test_an_unknown_quantizer_is_refused():
+  meta, _ = listing('maskbit_tokenizer_10bit')
+  with pytest.raises(ValueError, match="quantizer_type 'vae' is unknown"):
+    official.maskbit_tokenizer(meta['config'] | {'quantizer_type': 'vae'})
 
 
 def test_a_checkpoint_of_another_size_is_refused():

@@ -100,6 +100,12 @@ class MaskBitTransformer(nn.Module):
     """Int tokens [B, L, G] (V is the mask) -> [B, L, D]."""
     return hard_embedding(tokens, self.table())
 
+  def sequence(self, embeddings: jax.Array, labels: jax.Array) -> jax.Array:
+    """Class token last, positions added: [B, L + 1, D]."""
+    classes = self.class_emb[labels]
+    x = jnp.concatenate([embeddings, classes[:, None]], axis=1)
+    return x + self.pos_emb
+
   @nn.compact
   def backbone(
     self,
@@ -118,11 +124,8 @@ class MaskBitTransformer(nn.Module):
     Returns:
       GeneratorOutput with C = V.
     """
-    classes = self.class_emb[labels]
-    x = jnp.concatenate([embeddings, classes[:, None]], axis=1)
-    x = self.drop(
-      self.first_norm(x + self.pos_emb), deterministic=deterministic
-    )
+    x = self.first_norm(self.sequence(embeddings, labels))
+    x = self.drop(x, deterministic=deterministic)
     blocks = layers.scan_blocks(
       layers.Block, self.depth, remat=self.remat, unroll=self.unroll
     )
@@ -138,11 +141,14 @@ class MaskBitTransformer(nn.Module):
       dtype=self.dtype,
       name='layers',
     )(x, None)
+    logits = self._logits(self.last_layer(x[:, : self.length]))
+    return GeneratorOutput(logits, hidden[:, :, : self.length])
+
+  def last_layer(self, x: jax.Array) -> jax.Array:
+    """Between the blocks and the logits: [B, P, D] -> [B, P, D]."""
     if self.pre_norm:
       x = self.final_norm(x)
-    x = nn.gelu(self.last_dense(x[:, : self.length]), approximate=False)
-    logits = self._logits(self.last_norm(x))
-    return GeneratorOutput(logits, hidden[:, :, : self.length])
+    return self.last_norm(nn.gelu(self.last_dense(x), approximate=False))
 
   def _logits(self, x: jax.Array) -> jax.Array:
     logits = self.prediction(x).astype(jnp.float32)

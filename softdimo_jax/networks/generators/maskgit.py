@@ -77,6 +77,12 @@ class MaskGitTransformer(nn.Module):
     """Raw table rows of int tokens [B, L, 1] -> [B, L, D]."""
     return hard_embedding(tokens, self.table())
 
+  def sequence(self, embeddings: jax.Array, labels: jax.Array) -> jax.Array:
+    """Class token last, positions added: [B, L + 1, D]."""
+    classes = self.tok_emb[self.vocab_size + 1 + labels]
+    x = jnp.concatenate([embeddings, classes[:, None]], axis=1)
+    return x + self.pos_emb
+
   @nn.compact
   def backbone(
     self,
@@ -95,10 +101,7 @@ class MaskGitTransformer(nn.Module):
     Returns:
       GeneratorOutput with C = V + 1.
     """
-    classes = self.tok_emb[self.vocab_size + 1 + labels]
-    x = jnp.concatenate([embeddings, classes[:, None]], axis=1)
-    x = x + self.pos_emb
-    x = self._first(x, deterministic)
+    x = self._first(self.sequence(embeddings, labels), deterministic)
     blocks = layers.scan_blocks(
       layers.Block, self.depth, remat=self.remat, unroll=self.unroll
     )

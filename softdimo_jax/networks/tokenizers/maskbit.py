@@ -56,6 +56,7 @@ class _Encoder(_Coder):
   """[B, H, W, C] in [0, 1] -> [B, H / f, W / f, out_channels]."""
 
   conv_downsample: bool = True
+  downsample_kernel: int = 3
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -73,7 +74,10 @@ class _Encoder(_Coder):
   def downsample(self, x: jax.Array, name: str) -> jax.Array:
     if not self.conv_downsample:
       return nn.avg_pool(x, (2, 2), (2, 2))
-    return blocks.conv3(x.shape[-1], stride=2, dtype=self.dtype, name=name)(x)
+    size = self.downsample_kernel
+    return nn.Conv(
+      x.shape[-1], (size, size), strides=2, dtype=self.dtype, name=name
+    )(x)
 
 
 class _Decoder(_Coder):
@@ -108,6 +112,7 @@ class MaskBitTokenizer(ImageTokenizer):
     num_res_blocks: of every level and of the middle.
     num_res_blocks_decoder: the decoder's, where it differs.
     conv_downsample: strided convolution, else 2x2 average pooling.
+    downsample_kernel: side of that convolution's kernel; Google's is 4.
     embedding_dim: D, the number of bits when lookup-free (`token_size`).
     codebook_size: None for lookup-free quantisation.
     l2_normalized: cosine lookup; latents and codes lie on the unit sphere.
@@ -126,6 +131,7 @@ class MaskBitTokenizer(ImageTokenizer):
   num_res_blocks: int = 2
   num_res_blocks_decoder: int | None = None
   conv_downsample: bool = True
+  downsample_kernel: int = 3
   embedding_dim: int = 14
   codebook_size: int | None = None
   l2_normalized: bool = False
@@ -144,6 +150,7 @@ class MaskBitTokenizer(ImageTokenizer):
       self.embedding_dim,
       num_res_blocks=self.num_res_blocks,
       conv_downsample=self.conv_downsample,
+      downsample_kernel=self.downsample_kernel,
       **options,
     )
     self.decoder = _Decoder(

@@ -1,0 +1,146 @@
+"""Official constructor arguments -> our modules.
+
+`config` is what the official class was built with, under its own names; the
+listings of official checkpoints carry it.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from softdimo_jax.networks.generators.google_maskgit import (
+  GoogleMaskGitTransformer,
+)
+from softdimo_jax.networks.generators.maskbit import (
+  MaskBitTableTransformer,
+  MaskBitTransformer,
+)
+from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
+from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
+
+Config = Mapping[str, Any]
+
+# Pixels a token, where the official class has the number in its code.
+_MASKGIT_STRIDE = 16
+_GOOGLE_CONV_KERNEL = 4
+
+
+def maskgit_transformer(config: Config) -> MaskGitTransformer:
+  """Di[M]O's and Halton-MaskGIT's `MaskTransformer`."""
+  return MaskGitTransformer(
+    vocab_size=config['codebook_size'],
+    num_classes=config['nclass'],
+    length=(config['img_size'] // _MASKGIT_STRIDE) ** 2,
+    width=config['hidden_dim'],
+    depth=config['depth'],
+    num_heads=config['heads'],
+    mlp_width=config['mlp_dim'],
+    dropout=config['dropout'],
+  )
+
+
+def taming_vqgan(config: Config) -> TamingVQGAN:
+  """Taming's `VQModel`."""
+  coder = config['ddconfig']
+  return TamingVQGAN(
+    in_channels=coder['in_channels'],
+    resolution=coder['resolution'],
+    hidden_channels=coder['ch'],
+    channel_multipliers=tuple(coder['ch_mult']),
+    num_res_blocks=coder['num_res_blocks'],
+    attention_resolutions=tuple(coder['attn_resolutions']),
+    latent_channels=coder['z_channels'],
+    codebook_size=config['n_embed'],
+    embedding_dim=config['embed_dim'],
+  )
+
+
+def maskbit_generator(
+  config: Config, *, tables: bool = False
+) -> MaskBitTransformer:
+  """MaskBit's `LFQBert`, or `Bert` with `tables`."""
+  module = MaskBitTableTransformer if tables else MaskBitTransformer
+  return module(
+    num_bits=int(math.log2(config['codebook_size'])),
+    num_groups=config['codebook_splits'],
+    num_classes=config['nclass'],
+    length=(config['img_size'] // config['input_stride']) ** 2,
+    width=config['hidden_dim'],
+    depth=config['depth'],
+    num_heads=config['heads'],
+    mlp_width=config['mlp_dim'],
+    dropout=config['dropout'],
+    pre_norm=config['use_prenorm'],
+  )
+
+
+def maskbit_tokenizer(
+  config: Config, *, num_groups: int = 1, legacy: bool = False
+) -> MaskBitTokenizer:
+  """MaskBit's `ConvVQModel`.
+
+  Args:
+    config: the official tokenizer configuration.
+    num_groups: the generator's `codebook_splits`; 1 with a codebook.
+    legacy: `ConvDecoderLegacy`, which ignores a depth of its own.
+
+  Raises:
+    ValueError: for a quantizer that is neither lookup nor lookup-free.
+  """
+  kind = config['quantizer_type']
+  if kind not in ('lookup', 'lookup-free'):
+    raise ValueError(
+      f'quantizer_type {kind!r} is unknown; choose lookup or lookup-free'
+    )
+  levels = config['num_resolutions']
+  return MaskBitTokenizer(
+    in_channels=config['num_channels'],
+    hidden_channels=config['hidden_channels'],
+    channel_multipliers=tuple(config['channel_mult'][:levels]),
+    num_res_blocks=config['num_res_blocks'],
+    num_res_blocks_decoder=(
+      None if legacy else config.get('num_res_blocks_decoder')
+    ),
+    conv_downsample=config['sample_with_conv'],
+    embedding_dim=config['token_size'],
+    codebook_size=config['codebook_size'] if kind == 'lookup' else None,
+    l2_normalized=config.get('use_l2_normalisation', False),
+    num_groups=num_groups,
+  )
+
+
+def google_transformer(
+  config: Config, *, num_classes: int = 1000
+) -> GoogleMaskGitTransformer:
+  """Google's `Transformer`, whose table holds codes, classes and the mask."""
+  return GoogleMaskGitTransformer(
+    vocab_size=config['vocab_size'] - num_classes - 1,
+    num_classes=num_classes,
+    length=config['max_position_embeddings'] - 1,
+    width=config['hidden_size'],
+    depth=config['num_hidden_layers'],
+    num_heads=config['num_attention_heads'],
+    mlp_width=config['intermediate_size'],
+    dropout=config['hidden_dropout_prob'],
+  )
+
+
+def google_tokenizer(config: Config) -> MaskBitTokenizer:
+  """Google's `VQVAE`.
+
+  Raises:
+    ValueError: for an activation or norm that no released model has.
+  """
+  for name, known in (('activation_fn', 'swish'), ('norm_type', 'GN')):
+    if config[name] != known:
+      raise ValueError(f'{name} {config[name]!r} is unknown; choose {known!r}')
+  return MaskBitTokenizer(
+    hidden_channels=config['filters'],
+    channel_multipliers=tuple(config['channel_multipliers']),
+    num_res_blocks=config['num_res_blocks'],
+    conv_downsample=config['conv_downsample'],
+    downsample_kernel=_GOOGLE_CONV_KERNEL,
+    embedding_dim=config['embedding_dim'],
+    codebook_size=config['codebook_size'],
+  )

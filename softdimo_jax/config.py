@@ -141,9 +141,15 @@ def claim_workdir(
   """
   path = workdir / CONFIG_FILE
   text = json.dumps(config.to_dict(), indent=2) + '\n'
-  if not path.exists():
-    write_atomically(path, text)
-    return
+  try:
+    if not path.exists():
+      write_atomically(path, text)
+      return
+  except OSError as error:
+    raise UserError(
+      f'workdir {workdir} cannot be written to ({error.strerror}); choose '
+      'another --workdir'
+    ) from error
   before, now = _flat(_read(path)), _flat(json.loads(text))
   keys = sorted(before.keys() | now.keys())
   changed = [k for k in keys if before.get(k) != now.get(k)]

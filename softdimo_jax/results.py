@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from softdimo_jax import generate
+from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import table
 from softdimo_jax.evaluation.files import write_atomically
 from softdimo_jax.evaluation.judge import Judge
@@ -199,7 +200,13 @@ def _score(
     # The first pass compiles; the fastest is the speed.
     seconds = min(seconds, time.monotonic() - start)
     pictures = images if pictures is None else pictures
-    for name, value in judge.score(images, labels, tokens).items():
+    try:
+      score = judge.score(images, labels, tokens)
+    except ValueError as error:
+      raise UserError(
+        f'images of {contender.title} cannot be scored: {error}'
+      ) from error
+    for name, value in score.items():
       scores[name].append(value)
   row = {
     'model': contender.model,

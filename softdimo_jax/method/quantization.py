@@ -17,6 +17,7 @@ import jax.numpy as jnp
 # Probabilities below this count as zero inside the logarithm of the entropies
 # (official value; it moves the per-sample entropy in its fifth digit).
 ENTROPY_FLOOR = 1e-5
+ASSIGNMENTS = ('softmax', 'argmax')
 
 
 def l2_normalize(x: jax.Array, *, epsilon: float = 1e-12) -> jax.Array:
@@ -146,6 +147,40 @@ def code_entropies(
     _entropy(probabilities).mean(),
     _entropy(probabilities.mean(0)),
   )
+
+
+def entropy_loss(
+  affinity: jax.Array, *, temperature: float, assignment: str = 'softmax'
+) -> jax.Array:
+  """Entropy loss of Google's MaskGIT tokenizer (`losses.entropy_loss`).
+
+  The positions' mean cross entropy between assignment and softmax, minus the
+  entropy of the mean assignment: certain positions, all codes in use.
+
+  Args:
+    affinity: [..., V], see `code_affinity`.
+    temperature: of the softmax over codes.
+    assignment: one of ASSIGNMENTS; 'argmax' is straight-through.
+
+  Returns:
+    float32 scalar, in nats.
+
+  Raises:
+    ValueError: for an unknown assignment.
+  """
+  if assignment not in ASSIGNMENTS:
+    raise ValueError(
+      f'assignment {assignment!r} is unknown; choose one of {ASSIGNMENTS}'
+    )
+  flat = affinity.reshape(-1, affinity.shape[-1]).astype(jnp.float32)
+  log_p = jax.nn.log_softmax(flat / temperature)  # [N, V]
+  target = jnp.exp(log_p)
+  if assignment == 'argmax':
+    hard = jax.nn.one_hot(flat.argmax(-1), flat.shape[-1])
+    target = straight_through(target, hard)
+  mean = target.mean(0)
+  mean_entropy = -(mean * jnp.log(mean + ENTROPY_FLOOR)).sum()
+  return -(target * log_p).sum(-1).mean() - mean_entropy
 
 
 def sign_bits(latents: jax.Array) -> jax.Array:

@@ -1,39 +1,23 @@
-"""How arrays are compared with a fixture's."""
+"""The fixtures of this folder, each computed once in a test session."""
 
-from collections.abc import Mapping
+import functools
+import pathlib
 
-import numpy as np
+from softdimo_jax.parity import fixture
+from softdimo_jax.parity.kinds import find
 
-TOLERANCE = 2e-5
-
-
-def scaled(
-  state: Mapping[str, np.ndarray], factors: Mapping[str, float]
-) -> dict[str, np.ndarray]:
-  """State dict of the `eps_*` arrays: the named entries times their factor."""
-  return {
-    name: array * np.float32(factors.get(name, 1))
-    for name, array in state.items()
-  }
+GOLDEN = pathlib.Path(__file__).parent
 
 
-def check(
-  ours: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
-) -> None:
-  """Compares every array of a fixture with ours of the same name.
+@functools.cache
+def ours(name):
+  """Our arrays of a fixture."""
+  loaded = fixture.load(GOLDEN, name)
+  return find(loaded)(loaded)
 
-  Names and shapes must be the same and integers equal; of floats,
-  max|a - b| <= TOLERANCE max|b|.
-  """
-  assert set(ours) == set(expected)
-  wrong = {}
-  for name, theirs in expected.items():
-    mine = np.asarray(ours[name])
-    assert mine.shape == theirs.shape, name
-    if theirs.dtype.kind == 'f':
-      error, limit = np.abs(mine - theirs).max(), np.abs(theirs).max()
-      if not error <= TOLERANCE * limit:  # NaN is wrong, too
-        wrong[name] = error / limit
-    else:
-      np.testing.assert_array_equal(mine, theirs, err_msg=name)
-  assert not wrong
+
+def check(name):
+  """Asserts that every array of a fixture agrees with ours."""
+  rows = fixture.compare(fixture.load(GOLDEN, name), ours(name))
+  assert rows
+  assert [str(row) for row in rows if not row.ok] == []

@@ -191,3 +191,27 @@ def test_noise_of_perturb_has_its_own_unit():
   """sigma is absolute: it does not scale with the embeddings."""
   noisy = masking.perturb(jax.random.key(0), jnp.zeros((4, 500, 5)), 0.3)
   assert abs(noisy.std() - 0.3) < 5 * 0.3 / 20_000**0.5
+
+
+def test_the_lowest_scores_are_marked_exactly():
+  scores = jnp.array([[3.0, 1.0, 2.0, 1.0], [0.0, 0.0, 0.0, jnp.inf]])
+  mask = masking.lowest_mask(scores, jnp.array([3, 2]))
+  np.testing.assert_array_equal(
+    mask, [[False, True, True, True], [True, True, False, False]]
+  )
+  assert (masking.lowest_mask(scores, 4)).all()
+  assert not masking.lowest_mask(scores, 0).any()
+
+
+@pytest.mark.parametrize('curve', masking.RAMPS)
+def test_noise_ramps_rise_from_zero(curve):
+  scale = masking.noise_ramp(curve, jnp.arange(0, 4000, 100), 1000)
+  assert scale.dtype == jnp.float32
+  assert scale[0] == 0
+  assert (jnp.diff(scale) >= 0).all()
+  assert 0.98 < scale[-1] <= 1
+
+
+def test_unknown_ramps_are_refused():
+  with pytest.raises(ValueError, match=r"'root' is unknown.*linear"):
+    masking.noise_ramp('root', 1, 10)

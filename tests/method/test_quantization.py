@@ -158,3 +158,23 @@ def test_codes_to_bits_counts_low_bit_first():
 def test_uneven_groups_are_refused():
   with pytest.raises(ValueError, match='10 bits do not split into 3 groups'):
     quantization.lookup_free_table(10, 3)
+
+
+def test_entropy_loss_wants_certain_positions_and_all_codes():
+  loss = lambda affinity, **options: quantization.entropy_loss(
+    affinity, temperature=0.01, **options
+  )
+  every_code = jnp.eye(4)
+  np.testing.assert_allclose(loss(every_code), -np.log(4), rtol=1e-3)
+  one_code = jnp.tile(every_code[:1], (4, 1))
+  np.testing.assert_allclose(loss(one_code), 0, atol=1e-4)
+  uncertain = jnp.zeros((4, 4))
+  np.testing.assert_allclose(loss(uncertain), 0, atol=1e-4)
+  # The arg max names one code for all, at the price of log V nats each.
+  hard = loss(uncertain, assignment='argmax')
+  np.testing.assert_allclose(hard, np.log(4), rtol=1e-3)
+
+
+def test_unknown_assignments_are_refused():
+  with pytest.raises(ValueError, match=r"'hard' is unknown.*argmax"):
+    quantization.entropy_loss(jnp.eye(2), temperature=1, assignment='hard')

@@ -1,0 +1,71 @@
+"""Weights by rule: a state dict made from its listing of names and shapes.
+
+They stand for an official checkpoint where none is at hand: fixtures of the
+official implementations were computed with them, and full-size runs without
+downloads use them. An entry depends on its own name and shape only, so part of
+a model has the same weights as the whole.
+"""
+
+import math
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+
+import numpy as np
+
+# Endings of the names of vectors that multiply: they lie around one.
+_GAINS = ('weight', 'scale', 'gamma', 'logit_scale')
+
+Listing = Iterable[tuple[str, tuple[int, ...], str]]
+
+
+def rule_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+  """Weights of one entry, float32 of `shape`.
+
+  A standard normal draw seeded by the name's CRC-32. Matrices and kernels are
+  divided by the square root of the product of all axes but the first. Vectors
+  are a tenth of the draw, around one where they multiply and around zero
+  elsewhere; running variances are above one.
+  """
+  generator = np.random.default_rng(zlib.crc32(name.encode()))
+  draw = generator.standard_normal(shape, np.float32)
+  if len(shape) > 1:
+    weight = draw / np.float32(math.sqrt(math.prod(shape[1:])))
+  elif name.endswith('running_var'):
+    weight = 1 + np.float32(0.1) * np.abs(draw)
+  elif name.endswith(_GAINS):
+    weight = 1 + np.float32(0.1) * draw
+  else:
+    weight = np.float32(0.1) * draw
+  return np.asarray(weight, np.float32)
+
+
+def rule_state_dict(
+  listing: Listing,
+  *,
+  kept: Collection[str] = (),
+  tied: Mapping[str, str] | None = None,
+  gain: Mapping[str, float] | None = None,
+  factors: Mapping[str, float] | None = None,
+) -> dict[str, np.ndarray]:
+  """State dict of a listing (name, shape, dtype); integers are left out.
+
+  Args:
+    listing: of the official model.
+    kept: entries the official code computes itself: left out.
+    tied: entries that get the weights of another name.
+    gain: multiplies arrays of at least `min_ndim` axes by `factor`.
+    factors: multiplies single entries.
+
+  Returns:
+    Float32 arrays by official name.
+  """
+  tied, factors = tied or {}, factors or {}
+  state = {}
+  for name, shape, dtype in listing:
+    if name in kept or not dtype.startswith('float'):
+      continue
+    weight = rule_weight(tied.get(name, name), tuple(shape))
+    if gain and weight.ndim >= gain['min_ndim']:
+      weight = weight * np.float32(gain['factor'])
+    state[name] = weight * np.float32(factors.get(name, 1))
+  return state

@@ -1,0 +1,185 @@
+"""Reading fixtures, and comparing their arrays with ours."""
+
+import dataclasses
+import json
+import pathlib
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from softdimo_jax.convert.rule_weights import rule_state_dict
+from softdimo_jax.errors import UserError
+
+# Of floating-point arrays, relative to the largest value; integers are exact.
+TOLERANCE = 2e-5
+# Arrays whose names end so hold every eighth channel of NCHW.
+_SUBSET, _STRIDE = '_c8', 8
+# Listings of full-size checkpoints: no arrays, nothing to compare.
+_LISTING = '_full'
+
+
+class _Arrays(dict):
+  """Arrays by name; a missing one is a mistake of the fixture."""
+
+  def __missing__(self, name: str) -> np.ndarray:
+    raise UserError(f'the fixture lacks the input array {name}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixture:
+  """One fixture, or with a tag the part of it that belongs to one model.
+
+  Attributes:
+    name: of the files.
+    meta: the JSON file.
+    arrays: the NPZ file, or the arrays of the tag without `TAG_`.
+  """
+
+  name: str
+  meta: Mapping[str, Any]
+  arrays: Mapping[str, np.ndarray]
+
+  @property
+  def config(self) -> Mapping[str, Any]:
+    """The official configuration."""
+    return self.meta['config']
+
+  @property
+  def official(self) -> str:
+    """What computed the arrays: official file and class."""
+    return str(self.meta.get('class') or self.meta.get('cls') or 'no class')
+
+  @property
+  def outputs(self) -> list[str]:
+    """Arrays that the official code computed, in the order of their names."""
+    inputs = set(self.meta.get('input_arrays', ()))
+    listed = set(self.meta.get('output_arrays', ()))
+    return sorted(listed | set(self.arrays) - inputs)
+
+  def state_dict(
+    self, model: str | None = None, *, scaled: bool = False
+  ) -> dict[str, np.ndarray]:
+    """Official state dict with weights by rule.
+
+    Args:
+      model: which one, where the fixture lists several.
+      scaled: with the factors of the arrays `eps_*`, whose small activations
+        expose a wrong epsilon.
+    """
+    entries = self.meta['entries']
+    return rule_state_dict(
+      entries if model is None else entries[model],
+      kept=self.meta.get('kept', ()),
+      tied=self.meta.get('tied'),
+      gain=self.meta.get('gain'),
+      factors=self.config.get('eps_scale') if scaled else None,
+    )
+
+  def tagged(self, tags: Collection[str]) -> Iterator[tuple[str, 'Fixture']]:
+    """Each tag with the part of the fixture whose arrays it begins."""
+    own = {tag: _Arrays() for tag in tags}
+    for name, array in self.arrays.items():
+      owners = [tag for tag in tags if name.startswith(f'{tag}_')]
+      if owners:
+        tag = max(owners, key=len)
+        own[tag][name.removeprefix(f'{tag}_')] = array
+    for tag, arrays in own.items():
+      yield tag, dataclasses.replace(self, arrays=arrays)
+
+
+def names(folder: pathlib.Path) -> list[str]:
+  """Fixtures of a folder; listings of checkpoints are none.
+
+  Raises:
+    UserError: if there is no folder or no fixture.
+  """
+  if not folder.is_dir():
+    raise UserError(f'{folder} is not a folder')
+  stems = {
+    file.stem for file in folder.iterdir() if file.suffix in ('.json', '.npz')
+  }
+  found = sorted(stem for stem in stems if not stem.endswith(_LISTING))
+  if not found:
+    raise UserError(f'{folder} holds no fixture (NAME.json and NAME.npz)')
+  return found
+
+
+def load(folder: pathlib.Path, name: str) -> Fixture:
+  """Reads a fixture.
+
+  Raises:
+    UserError: if a file is missing or broken.
+  """
+  try:
+    meta = json.loads((folder / f'{name}.json').read_text('utf-8'))
+    with np.load(folder / f'{name}.npz', allow_pickle=False) as arrays:
+      return Fixture(name, meta, _Arrays(arrays))
+  except FileNotFoundError as error:
+    raise UserError(f'{error.filename} is missing') from error
+  except (ValueError, OSError, zipfile.BadZipFile) as error:
+    raise UserError(f'fixture {name} cannot be read: {error}') from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """How one array compares.
+
+  Attributes:
+    name: of the array.
+    error: max|a - b| / max|b|, or None where there is nothing to compare.
+    tolerance: largest error allowed.
+    reason: why there is nothing to compare.
+  """
+
+  name: str
+  error: float | None
+  tolerance: float
+  reason: str = ''
+
+  @property
+  def ok(self) -> bool:
+    """Whether the arrays agree; NaN does not."""
+    return self.error is not None and self.error <= self.tolerance
+
+  def __str__(self) -> str:
+    verdict = 'ok' if self.ok else f'FAIL {self.reason}'.rstrip()
+    error = '-' if self.error is None else f'{self.error:.1e}'
+    return f'{self.name} {error} {self.tolerance:g} {verdict}'
+
+
+def compare(fixture: Fixture, ours: Mapping[str, Any]) -> list[Row]:
+  """One row for every output array of the fixture."""
+  return [_compare(name, fixture, ours) for name in fixture.outputs]
+
+
+def _compare(name: str, fixture: Fixture, ours: Mapping[str, Any]) -> Row:
+  if name not in fixture.arrays:
+    return Row(name, None, 0, 'listed, but not in the NPZ')
+  theirs = fixture.arrays[name]
+  tolerance = TOLERANCE if theirs.dtype.kind == 'f' else 0
+  mine = _counterpart(name, ours)
+  if mine is None:
+    return Row(name, None, tolerance, 'has no counterpart')
+  if mine.shape != theirs.shape:
+    reason = f'has shape {theirs.shape}, ours {mine.shape}'
+    return Row(name, None, tolerance, reason)
+  return Row(name, _relative_error(mine, theirs), tolerance)
+
+
+def _counterpart(name: str, ours: Mapping[str, Any]) -> np.ndarray | None:
+  if name in ours:
+    return np.asarray(ours[name])
+  whole = name.removesuffix(_SUBSET)
+  if whole in ours and whole != name:
+    return np.asarray(ours[whole])[:, ::_STRIDE]
+  return None
+
+
+def _relative_error(mine: np.ndarray, theirs: np.ndarray) -> float:
+  if not theirs.size:
+    return 0.0
+  mine, theirs = mine.astype(np.float64), theirs.astype(np.float64)
+  error, largest = np.abs(mine - theirs).max(), np.abs(theirs).max()
+  return float(error / largest if largest > 0 else error)

@@ -1,0 +1,105 @@
+"""Running modules so that their inner outputs can be compared, too."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from softdimo_jax.method.soft_embedding import soft_embedding
+
+Arrays = Mapping[str, Any]
+Params = Any
+# Path of a submodule, joined by '/', -> its output.
+OutputOf = Callable[[str], Any]
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+  """`jax.jit` at full matmul precision.
+
+  A fixture runs once, so that compiling takes longer than running: XLA's CPU
+  compiler is spared its costly passes.
+  """
+  options = {}
+  if jax.default_backend() == 'cpu':
+    options = {'xla_backend_optimization_level': 0}
+  run = jax.jit(function, compiler_options=options)
+
+  def precise(*args: Any) -> Any:
+    with jax.default_matmul_precision('highest'):
+      return run(*args)
+
+  return precise
+
+
+def apply(
+  module: nn.Module,
+  params: Params,
+  *args: Any,
+  method: str | Callable[..., Any] | None = None,
+) -> tuple[Any, OutputOf]:
+  """Result of a method, and a look-up of submodules' outputs.
+
+  The look-up returns the output of a submodule's last call, or None where it
+  has not run. Outputs under `nn.scan` are stacked.
+  """
+  result, state = module.apply(
+    {'params': params},
+    *args,
+    method=method,
+    capture_intermediates=True,
+    mutable='intermediates',
+  )
+
+  def output_of(path: str) -> Any:
+    node = state['intermediates']
+    for name in path.split('/'):
+      if name not in node:
+        return None
+      node = node[name]
+    return node['__call__'][-1]
+
+  return result, output_of
+
+
+def soft_path(
+  forward: Callable[[jax.Array], jax.Array],
+  table: jax.Array,
+  logits: np.ndarray,
+  cotangent: np.ndarray | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+  """The path that Soft-Di[M]O's gradients take.
+
+  Args:
+    forward: what follows the embeddings [B, L, D].
+    table: [G, C, D].
+    logits: [B, L, G, C].
+    cotangent: of `forward`'s result; None asks for no gradient.
+
+  Returns:
+    (soft embeddings, `forward` of them, gradient on the logits or None).
+  """
+
+  def run(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    embeddings = soft_embedding(jax.nn.softmax(logits), table)
+    return forward(embeddings), embeddings
+
+  if cotangent is None:
+    result, embeddings = run(logits)
+    return embeddings, result, None
+  result, pullback, embeddings = jax.vjp(run, logits, has_aux=True)
+  return embeddings, result, pullback(cotangent)[0]
+
+
+def to_nhwc(x: np.ndarray) -> np.ndarray:
+  """[B, C, H, W] -> [B, H, W, C]."""
+  return np.transpose(x, (0, 2, 3, 1))
+
+
+def to_nchw(x: jax.Array) -> jax.Array:
+  """[B, H, W, C], or a square [B, L, C], -> [B, C, H, W]."""
+  if x.ndim == 3:
+    side = int(x.shape[1] ** 0.5)
+    x = x.reshape(x.shape[0], side, side, -1)
+  return x.transpose(0, 3, 1, 2)

@@ -1,0 +1,182 @@
+"""The parity command, as a user runs it."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from softdimo_jax.errors import UserError
+from softdimo_jax.parity import __main__ as command
+from softdimo_jax.parity import fixture, kinds
+from tests.golden import parity
+from tests.golden.parity import GOLDEN
+
+FIXTURES = fixture.names(GOLDEN)
+CLASS_FIXTURES = [name for name in FIXTURES if name != 'metrics']
+SMALL = 'class_schedules'  # nothing in it takes long
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+  """(exit status, lines) of the command; fixtures are computed once a test run.
+
+  Copies in other folders are taken for what their names say.
+  """
+  find = kinds.find
+  monkeypatch.setattr(
+    kinds, 'find', lambda f: find(f) and (lambda f: parity.ours(f.name))
+  )
+
+  def call(folder, *arguments):
+    with flagsaver.flagsaver():
+      flags.FLAGS(['parity', *arguments])
+      try:
+        command.main(['parity', str(folder)])
+        status = 0
+      except SystemExit as stop:
+        status = stop.code
+    return status, capsys.readouterr().out.splitlines()
+
+  return call
+
+
+@pytest.fixture
+def copy(tmp_path):
+  """Folder with one small fixture, and a way to rewrite its arrays."""
+  for file in GOLDEN.glob(f'{SMALL}.*'):
+    shutil.copy(file, tmp_path)
+
+  def rewrite(change):
+    arrays = dict(np.load(tmp_path / f'{SMALL}.npz'))
+    change(arrays)
+    np.savez(tmp_path / f'{SMALL}.npz', **arrays)
+    return tmp_path
+
+  return rewrite
+
+
+def test_the_command_runs():
+  result = subprocess.run(
+    [sys.executable, '-m', 'softdimo_jax.parity', GOLDEN, f'--only={SMALL}'],
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+  assert f'{SMALL} google_mask_topk 0.0e+00 0 ok' in result.stdout
+
+
+def test_every_class_fixture_passes(run):
+  assert len(CLASS_FIXTURES) == 9
+  status, lines = run(GOLDEN, f'--only={",".join(CLASS_FIXTURES)}')
+  assert status == 0
+  arrays = {
+    (name, array)
+    for name in CLASS_FIXTURES
+    for array in fixture.load(GOLDEN, name).meta['output_arrays']
+  }
+  assert {tuple(line.split()[:2]) for line in lines} == arrays
+  for line in lines:
+    *_, error, tolerance, verdict = line.split()
+    assert float(error) <= float(tolerance) <= 2e-5
+    assert verdict == 'ok'
+
+
+def test_fixtures_of_unknown_kinds_are_named(run):
+  status, lines = run(GOLDEN, '--only=metrics')
+  assert status == 1
+  assert len(lines) == 1
+  assert lines[0].startswith('metrics not covered')
+
+
+@pytest.mark.parametrize('name', ['google_ratio_cosine', 'halton_order_4'])
+def test_a_corrupted_array_fails(run, copy, name):
+  def corrupt(arrays):
+    flat = arrays[name].reshape(-1)
+    flat[3] += 1 if flat.dtype.kind == 'i' else 1e-4
+
+  status, lines = run(copy(corrupt))
+  assert status == 1
+  failed = [line for line in lines if not line.endswith(' ok')]
+  assert len(failed) == 1
+  assert failed[0].startswith(f'{SMALL} {name} ')
+
+
+def test_a_number_that_is_none_fails(run, copy):
+  def corrupt(arrays):
+    arrays['google_ratio_cosine'][0] = np.nan
+
+  status, lines = run(copy(corrupt))
+  assert status == 1
+  assert f'{SMALL} google_ratio_cosine nan 2e-05 FAIL' in lines
+
+
+def test_a_renamed_array_has_no_counterpart(run, copy):
+  def rename(arrays):
+    arrays['another'] = arrays.pop('halton_order_4')
+
+  status, lines = run(copy(rename))
+  assert status == 1
+  assert [line for line in lines if not line.endswith(' ok')] == [
+    f'{SMALL} another - 0 FAIL has no counterpart',
+    f'{SMALL} halton_order_4 - 0 FAIL listed, but not in the NPZ',
+  ]
+
+
+def test_another_shape_fails(run, copy):
+  def cut(arrays):
+    arrays['halton_order_4'] = arrays['halton_order_4'][1:]
+
+  status, lines = run(copy(cut))
+  assert status == 1
+  assert any('has shape (15, 2), ours (16, 2)' in line for line in lines)
+
+
+def test_a_broken_fixture_does_not_hide_the_others(run, copy):
+  folder = copy(lambda arrays: None)
+  (folder / 'a_broken.json').write_text('{')
+  (folder / 'b_alone.npz').write_bytes(b'')
+  status, lines = run(folder)
+  assert status == 1
+  assert lines[0].startswith('a_broken cannot be rebuilt')
+  assert lines[1].startswith('b_alone cannot be rebuilt')
+  assert f'{SMALL} google_mask_topk 0.0e+00 0 ok' in lines
+
+
+def test_a_missing_input_is_named(copy):
+  folder = copy(lambda arrays: arrays.pop('ratio'))
+  loaded = fixture.load(folder, SMALL)
+  with pytest.raises(UserError, match='lacks the input array ratio'):
+    kinds.find(loaded)(loaded)
+
+
+@pytest.mark.parametrize('name', CLASS_FIXTURES)
+def test_the_official_class_tells_the_kind(tmp_path, name):
+  meta = json.loads((GOLDEN / f'{name}.json').read_text())
+  renamed = fixture.Fixture('some_other_name', meta, {})
+  assert kinds.find(renamed) is kinds.find(fixture.load(GOLDEN, name))
+  # And the name does where the class is not known.
+  suffixed = fixture.Fixture(f'{name}_b', meta | {'class': 'moved.py'}, {})
+  assert kinds.find(suffixed) is kinds.find(renamed)
+
+
+def test_tags_that_begin_alike_are_told_apart():
+  arrays = {'x_z': 1, 'x_l2_z': 2, 'x_l2_codes': 3, 'y': 4}
+  whole = fixture.Fixture('name', {}, arrays)
+  parts = {tag: dict(part.arrays) for tag, part in whole.tagged(['x', 'x_l2'])}
+  assert parts == {'x': {'z': 1}, 'x_l2': {'z': 2, 'codes': 3}}
+
+
+def test_bad_arguments_are_refused(run, tmp_path):
+  with pytest.raises(UserError, match='FOLDER'):
+    command.main(['parity'])
+  with pytest.raises(UserError, match='is not a folder'):
+    run(tmp_path / 'nowhere')
+  with pytest.raises(UserError, match='holds no fixture'):
+    run(tmp_path)
+  with pytest.raises(UserError, match=f'--only=x is not in .*{SMALL}'):
+    run(GOLDEN, '--only=x')

@@ -3,15 +3,15 @@
   python -m softdimo_jax.main --config=configs/digits.py --workdir=runs/digits
 
 Variants after a colon, joined by commas: `maskbit` (bits instead of a
-codebook), `ablations` (more distillation stages from the same Di[M]O student),
-`tiny` (a minute, for plumbing only).
+codebook), `ablations` and `search` (more stages from the same Di[M]O student, 3
+and 8), `tiny` (a minute, for plumbing only).
 
 Hardware, time and the metrics to expect: docs/results.md.
 """
 
 from ml_collections import ConfigDict
 
-VARIANTS = ('maskgit', 'maskbit', 'ablations', 'tiny')
+VARIANTS = ('maskgit', 'maskbit', 'ablations', 'search', 'tiny')
 
 
 def get_config(variants: str = 'maskgit') -> ConfigDict:
@@ -24,8 +24,10 @@ def get_config(variants: str = 'maskgit') -> ConfigDict:
       f'{", ".join(VARIANTS)}'
     )
   config = _base('maskbit' if 'maskbit' in names else 'maskgit')
-  if 'ablations' in names:
-    _add_ablations(config)
+  if 'search' in names:
+    _add_stages(config, _SEARCH)
+  elif 'ablations' in names:
+    _add_stages(config, _ABLATIONS)
   if 'tiny' in names:
     _shrink(config)
   return config
@@ -178,7 +180,7 @@ def _distillation(start: str, *, steps: int) -> ConfigDict:
       'dropout': False,
       'teacher_dropout': False,
       'temperature': 1.0,
-      'guidance_scale': 1.0,
+      'guidance_scale': 1.5,
       'init': {'mask_ratio': 0.6, 'noise_scale': 0.02},
       'mask': {'schedule': 'arccos', 'low': 0.0, 'high': 1.0},
       'divergence': {'weight': 1.0, 'beta': 0.0, 'reduction': 'sum'},
@@ -215,8 +217,9 @@ def _distillation(start: str, *, steps: int) -> ConfigDict:
 def _post_training() -> ConfigDict:
   config = _distillation('dimo', steps=1000)
   config.gan.weight = 30.0
-  config.optimizer.learning_rate = 2e-4
-  config.auxiliary.optimizer.learning_rate = 2e-3
+  # Where the Di[M]O stage ended.
+  config.optimizer.learning_rate = 1.5e-4
+  config.auxiliary.optimizer.learning_rate = 1e-3
   return config
 
 
@@ -244,15 +247,23 @@ def _optimizer(
   )
 
 
-def _add_ablations(config: ConfigDict) -> None:
-  """Stages from the same Di[M]O student, as long as `softdimo`."""
-  changes = {
-    'continued_dimo': {'gan': {'weight': 0.0}},
-    'gan_only': {'divergence': {'weight': 0.0}},
-    # The paper's own choice: the heads learn on what they judge.
-    'soft_fakes': {'gan': {'fakes': 'soft'}},
-    'gumbel': {'gan': {'relaxation': 'gumbel'}},
-  }
+# Post-training from the same Di[M]O student, as long as `softdimo`.
+_ABLATIONS = {
+  'continued_dimo': {'gan': {'weight': 0.0}},
+  'gan_only': {'divergence': {'weight': 0.0}},
+  # The paper's own choice: the heads learn on what they judge.
+  'soft_fakes': {'gan': {'fakes': 'soft'}},
+}
+_SEARCH = _ABLATIONS | {
+  'soft_fakes_weak': {'gan': {'fakes': 'soft', 'weight': 3.0}},
+  'gumbel': {'gan': {'relaxation': 'gumbel'}},
+  'strong': {'gan': {'weight': 100.0}},
+  'light_masks': {'gan': {'max_mask_ratio': 0.0}},
+  'hinge': {'gan': {'loss': 'hinge'}},
+}
+
+
+def _add_stages(config: ConfigDict, changes: dict[str, dict]) -> None:
   for name, change in changes.items():
     config[name] = config.softdimo.copy_and_resolve_references()
     config[name].update(change)

@@ -57,5 +57,5 @@ def test_batch_size_does_not_matter(judge):
 
 def test_images_that_are_not_finite_are_refused(judge):
   images = np.full((300, 8, 8, 1), np.nan, np.float32)
-  with pytest.raises(ValueError, match='finite'):
+  with pytest.raises(ValueError, match='NaN'):
     judge.score(images, np.zeros(300, np.int32), judge.tokens)

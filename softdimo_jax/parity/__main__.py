@@ -47,7 +47,7 @@ def _check(folder: pathlib.Path, name: str) -> bool:
     loaded = fixture.load(folder, name)
     compute = kinds.find(loaded)
     if compute is None:
-      print(f'{name} not covered: no family has {loaded.official}')
+      print(f'{name} not covered: no family computes {loaded.official}')
       return False
     rows = fixture.compare(loaded, compute(loaded))
   except Exception as error:  # A broken fixture must not hide the others.

@@ -93,7 +93,6 @@ def decode(
   Returns:
     A Decoding; `tokens` may hold `mask_id` if num_codes > mask_id.
   """
-  entries_of = lambda x: x.reshape(start.shape[0], -1)
 
   def step(
     carry: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, Plan]
@@ -102,20 +101,16 @@ def decode(
     token_noise, choice_noise = noise(index)
     tokens = jnp.where(masked, mask_id, predicted)
     logits = logits_fn(tokens, now.guidance_scale)[..., :num_codes]
-    logits = keep_likely(
-      logits.astype(jnp.float32) / now.temperature, top_k=top_k
-    )
-    log_p = jax.nn.log_softmax(logits)
-    sampled = (log_p + token_noise).argmax(-1).astype(jnp.int32)
+    logits = logits.astype(jnp.float32) / now.temperature
+    sampled, confidence = _draw(keep_likely(logits, top_k=top_k), token_noise)
     predicted = jnp.where(masked, sampled, predicted)
-    confidence = jnp.take_along_axis(log_p, sampled[..., None], -1)[..., 0]
     score = (
       now.confidence_weight * confidence
       + now.noise_weight * choice_noise
       + priority
     )
     score = jnp.where(masked, score, jnp.inf)
-    masked = masking.lowest_mask(entries_of(score), now.masked)
+    masked = masking.lowest_mask(score.reshape(len(start), -1), now.masked)
     masked = masked.reshape(start.shape)
     return (predicted, masked), Steps(sampled, predicted, masked)
 
@@ -123,3 +118,10 @@ def decode(
   carry = start, start == mask_id
   (tokens, _), steps = jax.lax.scan(step, carry, (jnp.arange(plan.steps), plan))
   return Decoding(tokens, steps)
+
+
+def _draw(logits: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Sampled codes [B, L, G] of logits [B, L, G, C], and their log p."""
+  log_p = jax.nn.log_softmax(logits)
+  sampled = (log_p + noise).argmax(-1).astype(jnp.int32)
+  return sampled, jnp.take_along_axis(log_p, sampled[..., None], -1)[..., 0]

@@ -24,16 +24,15 @@ def multi_step_sample(
 ) -> jax.Array:
   """MaskGit's iterative decoding from an all-masked image.
 
-  At step k every masked entry is sampled; the `count[k]` most confident (log
-  probability plus annealed Gumbel noise) stay, the others are masked again.
+  At step k every masked entry is sampled; the most confident (log probability
+  plus annealed Gumbel noise) stay, the others are masked again.
 
   Args:
     key: random key.
     logits_fn: (tokens [B, L, G], guidance scale) -> logits [B, L, G, C].
     shape: (B, L, G).
-    num_codes: logits that may be sampled. V leaves out a logit for the mask;
-      V + 1 samples it as the official code does, and V - 1 stands for it in
-      the result.
+    num_codes: logits that may be sampled: V, or as in the official code V + 1
+      with the mask's, for which V - 1 stands in the result.
     mask_id: id of the mask, V.
     steps: S <= L * G.
     schedule: see `maskgit_plan`, as all that follow.
@@ -45,9 +44,6 @@ def multi_step_sample(
 
   Returns:
     int32 tokens [B, L, G].
-
-  Raises:
-    ValueError: for an unknown schedule or order, or S > L * G.
   """
   _, length, groups = shape
   plan = maskgit_plan(

@@ -4,7 +4,7 @@
 
 Variants after a colon, joined by commas: `maskbit` (bits instead of a
 codebook), `ablations` and `search` (more stages from the same Di[M]O student, 3
-and 8), `tiny` (a minute, for plumbing only).
+and 10), `tiny` (a minute, for plumbing only).
 
 Hardware, time and the metrics to expect: docs/results.md.
 """
@@ -59,7 +59,7 @@ def _base(family: str) -> ConfigDict:
     },
     'teacher': {
       'kind': 'teacher',
-      'steps': 1500,
+      'steps': 2000,
       'batch_size': 128,
       'ema_decay': 0.998,
       'mask_schedule': 'arccos',
@@ -180,7 +180,7 @@ def _distillation(start: str, *, steps: int) -> ConfigDict:
       'dropout': False,
       'teacher_dropout': False,
       'temperature': 1.0,
-      'guidance_scale': 1.5,
+      'guidance_scale': 1.0,
       'init': {'mask_ratio': 0.6, 'noise_scale': 0.02},
       'mask': {'schedule': 'arccos', 'low': 0.0, 'high': 1.0},
       'divergence': {'weight': 1.0, 'beta': 0.0, 'reduction': 'sum'},
@@ -260,6 +260,12 @@ _SEARCH = _ABLATIONS | {
   'strong': {'gan': {'weight': 100.0}},
   'light_masks': {'gan': {'max_mask_ratio': 0.0}},
   'hinge': {'gan': {'loss': 'hinge'}},
+  # The heads alone: do they tell soft from one-hot, or are they weak?
+  'frozen_soft_fakes': {
+    'gan': {'fakes': 'soft'},
+    'optimizer': {'learning_rate': 1e-12},
+  },
+  'frozen_hard_fakes': {'optimizer': {'learning_rate': 1e-12}},
 }
 
 

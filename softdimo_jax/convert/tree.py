@@ -14,7 +14,7 @@ shapes without any weights.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -27,12 +27,18 @@ Array = Any  # np.ndarray, jax.Array or jax.ShapeDtypeStruct
 Transform = Callable[[Array], Array | tuple[Array, ...]]
 Params = dict[str, Any]
 
-# How many names an error message spells out.
+# How many names a message spells out.
 _NAMED = 3
 
 
 class ConversionError(ValueError):
-  """An official state dict does not fit the rules or the target."""
+  """An official state dict does not fit the rules or the target.
+
+  Attributes:
+    report: names of the whole conversion, where it came that far.
+  """
+
+  report: 'Report | None' = None
 
 
 def identity(array: Array) -> Array:
@@ -140,14 +146,17 @@ class Report:
 
   def check(self) -> None:
     """Raises ConversionError if a name is missing or unexpected."""
+    wrong = []
     if self.unexpected:
-      raise ConversionError(
-        f'no rule takes the official entries {_some(self.unexpected)}'
-      )
+      names = shortened(self.unexpected)
+      wrong.append(f'no rule takes the official entries {names}')
     if self.missing:
-      raise ConversionError(
-        f'no official entry sets the parameters {_some(self.missing)}'
-      )
+      names = shortened(self.missing)
+      wrong.append(f'no official entry sets the parameters {names}')
+    if wrong:
+      error = ConversionError('; '.join(wrong))
+      error.report = self
+      raise error
 
 
 def parameter_shapes(module: nn.Module, *inputs: Array, **kwargs) -> Params:
@@ -258,9 +267,12 @@ def _finish(
   if None in parts:
     leaf = parts[None]
   else:
-    if sorted(parts) != list(range(len(parts))):
-      raise ConversionError(f'{path} lacks layers: it has {sorted(parts)}')
-    leaf = _stack([parts[layer] for layer in range(len(parts))])
+    layers = range(max(len(parts), *wanted[path].shape[:1]))
+    if lacking := [layer for layer in layers if layer not in parts]:
+      raise ConversionError(
+        f'no official entry sets layers {lacking} of {path}'
+      )
+    leaf = _stack([parts[layer] for layer in layers])
   shape, dtype = wanted[path].shape, wanted[path].dtype
   if leaf.shape != shape:
     raise ConversionError(
@@ -282,6 +294,7 @@ def _stack(arrays: list[Array]) -> Array:
   return np.stack(arrays)
 
 
-def _some(names: tuple[str, ...]) -> str:
+def shortened(names: Sequence[str]) -> str:
+  """The first names, and how many more there are."""
   rest = len(names) - _NAMED
   return ', '.join(names[:_NAMED]) + (f' and {rest} more' if rest > 0 else '')

@@ -1,0 +1,152 @@
+"""The families whose official checkpoints can be converted."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from softdimo_jax.convert import sizes
+from softdimo_jax.convert.google_maskgit import (
+  convert_google_maskgit,
+  convert_google_tokenizer,
+)
+from softdimo_jax.convert.maskbit import convert_maskbit
+from softdimo_jax.convert.maskbit_tokenizer import convert_maskbit_tokenizer
+from softdimo_jax.convert.maskgit import convert_maskgit
+from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
+from softdimo_jax.convert.tree import Array, ConversionError, Params, Report
+from softdimo_jax.networks.generators.google_maskgit import (
+  GoogleMaskGitTransformer,
+)
+from softdimo_jax.networks.generators.maskbit import (
+  MaskBitTableTransformer,
+  MaskBitTransformer,
+)
+from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
+from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
+
+StateDict = Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """One kind of official checkpoint.
+
+  Attributes:
+    module: our module of it.
+    mark: an official entry that this family has and no other.
+    sizes: shapes of the entries -> constructor options of the module.
+    convert: (state dict, module) -> (parameters, report), strict.
+  """
+
+  module: type[nn.Module]
+  mark: str
+  sizes: Callable[..., sizes.Options]
+  convert: Callable[[StateDict, nn.Module], tuple[Params, Report]]
+
+
+FAMILIES = {
+  'maskgit': Family(
+    MaskGitTransformer, 'tok_emb.weight', sizes.maskgit, convert_maskgit
+  ),
+  'taming_vqgan': Family(
+    TamingVQGAN,
+    'post_quant_conv.weight',
+    sizes.taming_vqgan,
+    convert_taming_vqgan,
+  ),
+  'maskbit': Family(
+    MaskBitTransformer,
+    'prediction_layer.weight',
+    sizes.maskbit,
+    convert_maskbit,
+  ),
+  'maskbit_table': Family(
+    MaskBitTableTransformer,
+    'tok_emb_list.0.weight',
+    sizes.maskbit_table,
+    convert_maskbit,
+  ),
+  'maskbit_tokenizer': Family(
+    MaskBitTokenizer,
+    'encoder.mid.res_blocks.0.norm1.weight',
+    sizes.maskbit_tokenizer,
+    convert_maskbit_tokenizer,
+  ),
+  'google_maskgit': Family(
+    GoogleMaskGitTransformer,
+    'MlmLayer_0/mlm_bias/bias',
+    sizes.google_maskgit,
+    convert_google_maskgit,
+  ),
+  'google_tokenizer': Family(
+    MaskBitTokenizer,
+    'quantizer/codebook',
+    sizes.google_tokenizer,
+    convert_google_tokenizer,
+  ),
+}
+
+
+def infer(
+  name: str, state_dict: StateDict, told: Mapping[str, int]
+) -> sizes.Options:
+  """Constructor options of the module that a checkpoint belongs to.
+
+  Args:
+    name: of the family.
+    state_dict: official name -> array or `jax.ShapeDtypeStruct`.
+    told: what no shape tells, where it is not as released.
+
+  Raises:
+    ConversionError: for a checkpoint of another family or of impossible
+      shapes, and if something is told that the family does not take.
+  """
+  family = FAMILIES[name]
+  if family.mark not in state_dict:
+    raise ConversionError(_not_of(name, state_dict))
+  taken = inspect.signature(family.sizes).parameters
+  for option in told:
+    if option not in taken:
+      raise ConversionError(f'{name} takes no --{option}')
+  try:
+    return family.sizes(sizes.Shapes.of(state_dict), **told)
+  except ConversionError:
+    raise
+  except (IndexError, ValueError, ZeroDivisionError) as error:
+    raise ConversionError(
+      f'the entries have shapes that no {name} checkpoint has'
+    ) from error
+
+
+def build(name: str, options: Mapping[str, Any]) -> nn.Module:
+  """Module of a family.
+
+  Args:
+    name: of the family.
+    options: of its constructor, as `infer` makes them or after a trip
+      through JSON, which has lists for tuples.
+
+  Raises:
+    KeyError: for an unknown family.
+    TypeError: for an unknown option.
+  """
+  return FAMILIES[name].module(
+    **{
+      option: tuple(value) if isinstance(value, list) else value
+      for option, value in options.items()
+    }
+  )
+
+
+def _not_of(name: str, state_dict: StateDict) -> str:
+  mark = FAMILIES[name].mark
+  found = [
+    other for other, family in FAMILIES.items() if family.mark in state_dict
+  ]
+  if found:
+    return f'a checkpoint of the family {found[0]}, not {name}'
+  return f'no {name} checkpoint: there is no official entry {mark}'

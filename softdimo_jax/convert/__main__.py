@@ -1,0 +1,67 @@
+"""Converts an official checkpoint into a folder that configurations name.
+
+  python -m softdimo_jax.convert --family=maskbit --out=DIR \
+    --weights=FILE_OR_HUB_ID
+  python -m softdimo_jax.convert --family=maskbit --check \
+    --manifest=tests/golden/maskbit_generator_14bit_full.json
+
+Weights are a .pth, .pt, .bin, .ckpt, .safetensors or .msgpack file, a folder
+that holds one, org/name on the Hugging Face Hub, or org/name/path/in/repo.
+Every entry has to be known and every parameter has to be set. Sizes are read
+off the entries' shapes; the last three flags say what no shape tells.
+"""
+
+import pathlib
+
+from absl import flags
+
+from softdimo_jax import cli
+from softdimo_jax.convert import command, registry
+
+_FAMILY = flags.DEFINE_enum(
+  'family', None, tuple(registry.FAMILIES), 'What the checkpoint is.'
+)
+_WEIGHTS = flags.DEFINE_string('weights', None, 'File, folder or Hub id.')
+_OUT = flags.DEFINE_string('out', None, 'Folder to write; must not exist.')
+_MANIFEST = flags.DEFINE_string(
+  'manifest', None, 'JSON with `entries` of [name, shape, dtype], to check.'
+)
+_CHECK = flags.DEFINE_bool('check', False, 'Report and write nothing.')
+_NUM_HEADS = flags.DEFINE_integer(
+  'num_heads', None, 'Attention heads (16), but for google_maskgit.', 1
+)
+_NUM_CLASSES = flags.DEFINE_integer(
+  'num_classes', None, 'Classes (1000) of maskgit and google_maskgit.', 1
+)
+_NUM_GROUPS = flags.DEFINE_integer(
+  'num_groups', None, 'Sub-tokens (2) of a maskbit_tokenizer with bits.', 1
+)
+flags.mark_flag_as_required('family')
+
+
+def main(argv: list[str]) -> None:
+  """Converts, or checks."""
+  cli.no_arguments(argv)
+  told = {
+    'num_heads': _NUM_HEADS.value,
+    'num_classes': _NUM_CLASSES.value,
+    'num_groups': _NUM_GROUPS.value,
+  }
+  command.run(
+    command.Request(
+      family=_FAMILY.value,
+      weights=_WEIGHTS.value,
+      manifest=_path(_MANIFEST.value),
+      out=_path(_OUT.value),
+      check=_CHECK.value,
+      told={k: v for k, v in told.items() if v is not None},
+    )
+  )
+
+
+def _path(value: str | None) -> pathlib.Path | None:
+  return None if value is None else pathlib.Path(value)
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,101 @@
+"""What `python -m softdimo_jax.convert` does."""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Mapping
+
+import jax
+
+from softdimo_jax.convert import folder, registry, sources
+from softdimo_jax.convert.sizes import Options
+from softdimo_jax.convert.tree import (
+  ConversionError,
+  Params,
+  Report,
+  shortened,
+)
+from softdimo_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One conversion, as the flags say it.
+
+  Attributes:
+    family: name in the registry.
+    weights: file, folder or Hub id; or
+    manifest: a listing of names and shapes, which can only be checked.
+    out: folder to write.
+    check: write nothing.
+    told: constructor options that no shape tells.
+  """
+
+  family: str
+  weights: str | None = None
+  manifest: pathlib.Path | None = None
+  out: pathlib.Path | None = None
+  check: bool = False
+  told: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def run(request: Request) -> None:
+  """Checks, converts and writes a checkpoint; prints what became of it.
+
+  Raises:
+    UserError: if the request makes no sense, the source cannot be read or
+      does not fit the family exactly, or the folder cannot be written.
+  """
+  _validate(request)
+  if request.manifest is not None:
+    listing = sources.load_listing(request.manifest)
+    _convert(request, str(request.manifest), listing)
+    return
+  path = sources.locate(request.weights)
+  options, params = _convert(request, str(path), sources.load(path))
+  if request.check:
+    return
+  source = folder.Source(request.weights, path.name, sources.checksum(path))
+  folder.save_converted(request.out, request.family, options, params, source)
+  print(f'written to {request.out}')
+
+
+def _validate(request: Request) -> None:
+  if (request.weights is None) == (request.manifest is None):
+    raise UserError('give --weights to convert, or --manifest and --check')
+  if request.manifest is not None and not request.check:
+    raise UserError('a manifest has no weights to convert; add --check')
+  if request.check == (request.out is not None):
+    raise UserError('give --out to write a folder, or --check to write nothing')
+  if request.out is not None:
+    folder.check_new(request.out)
+
+
+def _convert(
+  request: Request, where: str, state_dict: registry.StateDict
+) -> tuple[Options, Params]:
+  """Options and parameters of a state dict, reported on standard output."""
+  try:
+    options = registry.infer(request.family, state_dict, request.told)
+    module = registry.build(request.family, options)
+    print(f'{request.family}: {_described(options)}')
+    convert = registry.FAMILIES[request.family].convert
+    params, report = convert(state_dict, module)
+  except ValueError as error:  # Also of modules that refuse their options.
+    if isinstance(error, ConversionError) and error.report is not None:
+      _print(error.report)
+    raise UserError(f'{where}: {error}') from error
+  _print(report)
+  sizes = [math.prod(leaf.shape) for leaf in jax.tree.leaves(params)]
+  print(f'{sum(sizes):,} parameters')
+  return options, params
+
+
+def _described(options: Options) -> str:
+  return ', '.join(f'{name}={value}' for name, value in options.items())
+
+
+def _print(report: Report) -> None:
+  """One line a kind of name: how many there are and what they are called."""
+  for kind, names in dataclasses.asdict(report).items():
+    print(f'{kind:<10} {len(names):>5}  {shortened(names)}'.rstrip())

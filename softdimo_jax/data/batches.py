@@ -1,14 +1,16 @@
-"""Endless shuffled batches of in-memory arrays, with a saved position.
+"""Endless shuffled batches of small records, with a saved position.
 
 The permutation is drawn over example indices and whole batches are gathered
 at once: Grain spends microseconds per element, so tiny records are not passed
 through it one by one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import grain
 import numpy as np
+
+Batch = dict[str, np.ndarray]
 
 
 def shuffled_batches(
@@ -27,12 +29,39 @@ def shuffled_batches(
   sizes = {name: len(array) for name, array in arrays.items()}
   if len(set(sizes.values())) != 1:
     raise ValueError(f'arrays differ in their number of examples: {sizes}')
-  indices = grain.MapDataset.range(next(iter(sizes.values())))
+  return gathered_batches(
+    next(iter(sizes.values())),
+    lambda index: {name: array[index] for name, array in arrays.items()},
+    batch_size,
+    seed,
+  )
+
+
+def gathered_batches(
+  num_examples: int,
+  gather: Callable[[np.ndarray], Batch],
+  batch_size: int,
+  seed: int,
+  read_options: grain.ReadOptions | None = None,
+) -> grain.DatasetIterator:
+  """As `shuffled_batches`, of whatever can be gathered by index.
+
+  Args:
+    num_examples: N.
+    gather: int indices [B] -> {name: [B, ...]}; runs in several threads.
+    batch_size: B.
+    seed: of the permutations.
+    read_options: how many batches are gathered ahead; Grain's by default.
+
+  Returns:
+    An iterator of {name: [B, ...]} whose state Orbax saves and restores.
+  """
   return iter(
-    indices.seed(seed)
+    grain.MapDataset.range(num_examples)
+    .seed(seed)
     .shuffle()
     .repeat()
     .batch(batch_size)
-    .map(lambda index: {name: a[index] for name, a in arrays.items()})
-    .to_iter_dataset()
+    .map(gather)
+    .to_iter_dataset(read_options)
   )

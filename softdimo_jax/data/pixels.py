@@ -1,0 +1,198 @@
+"""Image files to pixels of one size, as the official training code does it.
+
+Pillow decodes and resizes (its bicubic filter antialiases when it shrinks), so
+every rounding is that of torchvision's transforms on PIL images. EXIF
+orientation is ignored, as it is there.
+"""
+
+import io
+import types
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import PIL.Image
+
+# What Pillow may try on the bytes; some of its other readers start programs.
+_FORMATS = ('JPEG', 'PNG', 'WEBP')
+_MODES = {1: 'L', 3: 'RGB'}
+_MASKBIT_SCALE = (0.8, 1.0)
+
+Augmentation = Callable[[np.random.Generator, np.ndarray, int], np.ndarray]
+
+
+class CorruptImage(Exception):
+  """The bytes are no whole image; says why."""
+
+
+def decode(data: bytes, channels: int = 3) -> np.ndarray:
+  """Pixels of a JPEG, PNG or WebP file.
+
+  Grey, palette and CMYK images are converted; 16-bit ones are scaled to 8;
+  transparent ones are laid on white.
+
+  Args:
+    data: the file.
+    channels: C, 1 for grey or 3 for RGB.
+
+  Returns:
+    uint8 [H, W, C].
+
+  Raises:
+    CorruptImage: whenever the bytes cannot be decoded to the end.
+    ValueError: for another number of channels.
+  """
+  if channels not in _MODES:
+    raise ValueError(f'channels={channels} must be 1 or 3')
+  try:
+    with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+      image.load()
+      pixels = np.asarray(_convert(image, _MODES[channels]))
+  except MemoryError:  # says nothing about the file
+    raise
+  except Exception as error:  # parsers fail in whatever way they happen to
+    raise CorruptImage(f'{type(error).__name__}: {error}') from error
+  return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _convert(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
+  if image.mode.startswith('I'):
+    # 16 bits a pixel; Pillow's own conversion would clip them to 255.
+    levels = np.clip(np.asarray(image, np.int64), 0, 65535)
+    image = PIL.Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+  elif image.has_transparency_data:
+    image = image.convert('RGBA')
+    white = PIL.Image.new('RGBA', image.size, 'white')
+    image = PIL.Image.alpha_composite(white, image)
+  return image.convert(mode)
+
+
+def to_float(pixels: np.ndarray) -> np.ndarray:
+  """uint8 [...] -> float32 [...] in [0, 1], the networks' range."""
+  return pixels.astype(np.float32) / np.float32(255)
+
+
+def resize_short_side(pixels: np.ndarray, size: int) -> np.ndarray:
+  """Bicubic resize that keeps the aspect; the long side is rounded down.
+
+  Args:
+    pixels: uint8 [H, W, C].
+    size: of the shorter side.
+
+  Returns:
+    uint8 [h, w, C], min(h, w) = size.
+  """
+  height, width = pixels.shape[:2]
+  short = min(height, width)
+  return _resize(pixels, size * height // short, size * width // short)
+
+
+def center_crop(pixels: np.ndarray, size: int) -> np.ndarray:
+  """Middle size x size pixels of uint8 [H, W, C], H and W at least `size`.
+
+  Where the margin is odd, its half rounds to even, as in torchvision.
+  """
+  height, width = pixels.shape[:2]
+  return _crop(
+    pixels, round((height - size) / 2), round((width - size) / 2), size
+  )
+
+
+def random_crop(
+  rng: np.random.Generator, pixels: np.ndarray, size: int
+) -> np.ndarray:
+  """size x size pixels of uint8 [H, W, C] from anywhere in it."""
+  height, width = pixels.shape[:2]
+  top = rng.integers(height - size + 1)
+  return _crop(pixels, top, rng.integers(width - size + 1), size)
+
+
+def random_resized_crop(
+  rng: np.random.Generator,
+  pixels: np.ndarray,
+  size: int,
+  scale: tuple[float, float] = _MASKBIT_SCALE,
+) -> np.ndarray:
+  """Square of a random share of the area, from anywhere, resized.
+
+  torchvision's RandomResizedCrop with ratio 1 (MaskBit's training): after ten
+  squares that do not fit, which an elongated image makes likely, it takes the
+  largest one in the middle.
+
+  Args:
+    rng: generator.
+    pixels: uint8 [H, W, C].
+    size: of the result.
+    scale: bounds of the share of the area.
+
+  Returns:
+    uint8 [size, size, C].
+  """
+  height, width = pixels.shape[:2]
+  short = min(height, width)
+  for _ in range(10):
+    side = round((height * width * rng.uniform(*scale)) ** 0.5)
+    if 0 < side <= short:
+      return _resize(random_crop(rng, pixels, side), size, size)
+  square = _crop(pixels, (height - short) // 2, (width - short) // 2, short)
+  return _resize(square, size, size)
+
+
+def random_flip(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+  """Mirrors left and right in half of the cases."""
+  return pixels[:, ::-1] if rng.random() < 0.5 else pixels
+
+
+def square(pixels: np.ndarray, size: int) -> np.ndarray:
+  """The preprocessing without randomness: short side to `size`, centre crop."""
+  return center_crop(resize_short_side(pixels, size), size)
+
+
+def _no_augmentation(
+  rng: np.random.Generator, pixels: np.ndarray, size: int
+) -> np.ndarray:
+  del rng
+  return square(pixels, size)
+
+
+def _flip(
+  rng: np.random.Generator, pixels: np.ndarray, size: int
+) -> np.ndarray:
+  return random_flip(rng, square(pixels, size))
+
+
+def _maskgit(
+  rng: np.random.Generator, pixels: np.ndarray, size: int
+) -> np.ndarray:
+  pixels = random_crop(rng, resize_short_side(pixels, size), size)
+  return random_flip(rng, pixels)
+
+
+def _maskbit(
+  rng: np.random.Generator, pixels: np.ndarray, size: int
+) -> np.ndarray:
+  return random_flip(rng, random_resized_crop(rng, pixels, size))
+
+
+# (rng, uint8 [H, W, C], size) -> uint8 [size, size, C].
+AUGMENTATIONS: Mapping[str, Augmentation] = types.MappingProxyType(
+  {
+    'none': _no_augmentation,
+    'flip': _flip,
+    'maskgit': _maskgit,  # random crop and flip
+    'maskbit': _maskbit,  # random-resized crop and flip
+  }
+)
+
+
+def _crop(pixels: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
+  return pixels[top : top + size, left : left + size]
+
+
+def _resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+  if pixels.shape[:2] == (height, width):
+    return pixels
+  channels = pixels.shape[2]
+  flat = pixels[..., 0] if channels == 1 else pixels
+  image = PIL.Image.fromarray(np.ascontiguousarray(flat))
+  resized = image.resize((width, height), PIL.Image.Resampling.BICUBIC)
+  return np.asarray(resized).reshape(height, width, channels)

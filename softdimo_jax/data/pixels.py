@@ -47,6 +47,8 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
     with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
       image.load()
       pixels = np.asarray(_convert(image, _MODES[channels]))
+  except PIL.UnidentifiedImageError as error:
+    raise CorruptImage(f'no {" or ".join(_FORMATS)} file') from error
   except MemoryError:  # says nothing about the file
     raise
   except Exception as error:  # parsers fail in whatever way they happen to

@@ -14,7 +14,9 @@ import os
 import pathlib
 from typing import Any
 
+import flax.linen as nn
 import grain
+import jax
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -95,6 +97,25 @@ class Shard:
   records: int
   sha256: str
   skipped: tuple[str, ...]
+
+
+def tokenizer_facts(tokenizer: nn.Module, params: Any) -> dict[str, str]:
+  """JSON values that tell a tokenizer from another.
+
+  Args:
+    tokenizer: Linen module.
+    params: its parameters; names, shapes, types and values count.
+  """
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    array = np.asarray(leaf)
+    name = jax.tree_util.keystr(path)
+    digest.update(f'{name} {array.dtype} {array.shape}\n'.encode())
+    digest.update(array.tobytes())
+  return {
+    'name': type(tokenizer).__name__,
+    'params_sha256': digest.hexdigest(),
+  }
 
 
 class TokenCacheWriter:
@@ -193,7 +214,7 @@ class TokenCache:
       UserError: if it is no cache, not finished, or a shard is missing or
         differs from what was written.
     """
-    folder = pathlib.Path(folder)
+    self._folder = folder = pathlib.Path(folder)
     self.spec, shards = _read_manifest(folder)
     unfinished = self.spec.num_shards - len(shards)
     if unfinished:
@@ -220,6 +241,14 @@ class TokenCache:
       'label': np.int32(record['label']),
       'flipped': bool(record['flipped']),
     }
+
+  def check_tokenizer(self, tokenizer: nn.Module, params: Any) -> None:
+    """Raises UserError unless the tokens are this tokenizer's."""
+    if self.spec.tokenizer != tokenizer_facts(tokenizer, params):
+      raise UserError(
+        f'token cache {self._folder} was made by another tokenizer; write one '
+        'with this tokenizer into another folder'
+      )
 
   def gather(self, indices: np.ndarray) -> Batch:
     """Indices int [B] -> {'tokens' int32 [B, L, G], 'label' int32 [B]}."""

@@ -1,0 +1,81 @@
+"""Tokens of a data set, written once and read by every training.
+
+  python -m softdimo_jax.tokenize_dataset --data=NAME --tokenizer=DIR --out=DIR
+
+Repeating the command continues an interrupted one. Exit codes: 0 finished, 2 a
+mistake in the input, 75 stopped by a signal.
+"""
+
+import pathlib
+
+from absl import flags
+
+from softdimo_jax import cli, tokenization
+from softdimo_jax.data import images
+from softdimo_jax.data.token_cache import MANIFEST
+from softdimo_jax.training.preemption import PreemptionNotice
+
+_DATA = flags.DEFINE_string(
+  'data', None, 'Image folder (one folder a class) or name of a TFDS data set.'
+)
+_DATA_DIR = flags.DEFINE_string(
+  'data_dir', None, "Where TFDS's data lie; its own place by default."
+)
+_SPLIT = flags.DEFINE_string('split', None, 'Of TFDS; train by default.')
+_TOKENIZER = flags.DEFINE_string(
+  'tokenizer', None, 'Folder that python -m softdimo_jax.convert wrote.'
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Workdir of a run whose tokenizer to use instead.'
+)
+_OUT = flags.DEFINE_string('out', None, 'Folder of the token cache.')
+_SIZE = flags.DEFINE_integer('size', 256, 'Height and width of the images.', 1)
+_FLIP = flags.DEFINE_bool('flip', False, 'Also tokenize the mirrored images.')
+_BATCH_SIZE = flags.DEFINE_integer(
+  'batch_size', 64, 'Images of a call, over all devices.', 1
+)
+_IMAGES_PER_SHARD = flags.DEFINE_integer(
+  'images_per_shard', 4096, 'What an interruption may cost.', 1
+)
+flags.mark_flags_as_required(['data', 'out'])
+flags.mark_flags_as_mutual_exclusive(['tokenizer', 'workdir'], required=True)
+
+_SHOWN = 10  # names of unreadable images
+
+
+def main(argv: list[str]) -> None:
+  """Writes the cache and says what is in it."""
+  cli.no_arguments(argv)
+  notice = PreemptionNotice()
+  notice.install()
+  tokenizer, params = tokenization.load_tokenizer(
+    _TOKENIZER.value, _WORKDIR.value
+  )
+  source = images.open_source(
+    _DATA.value,
+    split=_SPLIT.value,
+    data_dir=_DATA_DIR.value,
+    channels=tokenizer.in_channels,
+  )
+  options = tokenization.TokenizationOptions(
+    size=_SIZE.value,
+    flip=_FLIP.value,
+    batch_size=_BATCH_SIZE.value,
+    images_per_shard=_IMAGES_PER_SHARD.value,
+  )
+  folder = pathlib.Path(_OUT.value).absolute()
+  cache = tokenization.tokenize(
+    source, tokenizer, params, folder, options, notice
+  )
+  print(f'{len(cache)} records of {len(source)} images in {folder}')
+  if cache.skipped:
+    shown = ', '.join(cache.skipped[:_SHOWN])
+    more = ', ...' if len(cache.skipped) > _SHOWN else ''
+    print(
+      f'{len(cache.skipped)} unreadable images are not among them '
+      f'({MANIFEST} has the list): {shown}{more}'
+    )
+
+
+if __name__ == '__main__':
+  cli.run(main)

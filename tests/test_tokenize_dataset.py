@@ -44,18 +44,10 @@ TOKENIZER = MaskBitTokenizer(
 )
 
 
-def random_params(tokenizer, example: np.ndarray):
-  """Of the right shapes; unlike `init`, it has nothing to compile."""
-  shapes = jax.eval_shape(tokenizer.init, jax.random.key(0), example)['params']
-  rng = np.random.default_rng(0)
-  draw = lambda x: rng.normal(size=x.shape).astype(x.dtype) / 4
-  return jax.tree.map(draw, shapes)
-
-
 @pytest.fixture(scope='module')
 def params():
   example = np.zeros((1, SIZE, SIZE, 3), np.float32)
-  return random_params(TOKENIZER, example)
+  return jax.jit(TOKENIZER.init)(jax.random.key(0), example)['params']
 
 
 def make_images(root: pathlib.Path, count: int) -> pathlib.Path:
@@ -179,7 +171,7 @@ def workdir(tmp_path_factory) -> pathlib.Path:
   config.claim_workdir(folder, settings)
   tokenizer = families.build(settings.model).tokenizer
   example = np.zeros((1, SIZE, SIZE, 1), np.float32)
-  params = random_params(tokenizer, example)
+  params = jax.jit(tokenizer.init)(jax.random.key(0), example)['params']
   checkpoint.save_params(folder / 'tokenizer' / 'params', {'model': params})
   return folder
 

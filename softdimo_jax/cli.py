@@ -64,9 +64,16 @@ def _keep_freed_memory() -> None:
 def _parse(argv: list[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
-  except Exception as error:  # The config file and its overrides run here.
-    text = ' '.join(str(error).split())
-    _fail(f'{text or type(error).__name__} (try --help)')
+  except AttributeError as error:
+    # The override of a key that the configuration does not have.
+    text = str(error).replace('\\n', '; ')
+    text = ''.join(c for c in text if c not in '\\\'"')
+    _fail(f'the configuration has no such key: {text}')
+  except Exception as error:  # The configuration's own code runs here.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # A mistake inside the file arrives with its traceback as text.
+    shown = lines[-1:] if 'Traceback' in str(error) else lines
+    _fail(f'{" ".join(shown) or type(error).__name__} (try --help)')
 
 
 def _guard(main: Callable[[list[str]], None], argv: list[str]) -> None:

@@ -17,6 +17,22 @@ CONFIG_FILE = 'config.json'
 KINDS = ('classifier', 'tokenizer', 'teacher', 'distill')
 
 
+def check_loaded(config: ml_collections.ConfigDict) -> None:
+  """Raises UserError if --config names no configuration of a run.
+
+  A file that is not there is reported at the first use of the flag's value.
+  """
+  try:
+    stages = config.stages
+  except (OSError, AttributeError) as error:
+    reason = str(error).strip().splitlines()[-1].strip()
+    raise UserError(
+      f'--config does not name the configuration of a run: {reason}'
+    ) from None
+  if not stages:
+    raise UserError('config.stages is empty; name at least one stage')
+
+
 def validate(config: ml_collections.ConfigDict) -> None:
   """Checks everything that can be checked before the first compilation.
 

@@ -31,6 +31,7 @@ def main(argv: list[str]) -> None:
   cli.no_arguments(argv)
   notice = PreemptionNotice()
   notice.install()
+  config.check_loaded(_CONFIG.value)
   config.validate(_CONFIG.value)
   workdir = pathlib.Path(_WORKDIR.value).absolute()
   config.claim_workdir(workdir, _CONFIG.value)

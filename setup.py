@@ -31,6 +31,6 @@ setuptools.setup(
     'tpu': ['jax[tpu]'],
     'tensorboard': ['tensorboard'],
     'tfds': ['tensorflow-datasets>=4.9.9'],
-    'test': ['hypothesis>=6', 'pytest>=8', 'ruff>=0.12'],
+    'test': ['hypothesis>=6', 'pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.12'],
   },
 )

@@ -129,7 +129,8 @@ def _run(
     last = step == stage.steps
     if step % options.log_every == 0 or last:
       # The newest metrics are still being computed; they join the next point.
-      wait = last or options.log_every == 1
+      # After a resumption the window may hold nothing else.
+      wait = last or len(window) == 1
       ready, window = (window, []) if wait else (window[:-1], window[-1:])
       scalars = _mean(ready)
       writer.write_scalars(step, scalars)

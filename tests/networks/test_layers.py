@@ -60,9 +60,12 @@ def test_scanned_blocks_are_the_blocks_one_after_the_other(params, reference):
   'options', [{'remat': 'full'}, {'remat': 'dots', 'unroll': DEPTH}], ids=str
 )
 def test_remat_and_unrolling_change_nothing(params, reference, options):
+  # Of the largest gradient: that of the keys' biases is zero but for rounding,
+  # since the softmax does not see them.
+  largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(reference))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(
-      a, b, rtol=1e-3, atol=1e-5 * np.abs(b).max()
+      a, b, rtol=1e-3, atol=1e-5 * largest
     ),
     gradient(params, **options),
     reference,

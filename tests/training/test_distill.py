@@ -96,8 +96,7 @@ def test_gan_reaches_the_student_only_through_unmasked_entries():
 def test_weight_of_the_gan_waits_and_then_rises():
   s = setting('maskgit')
   ratios = [
-    s.run(s.start(step))[1]['gan/gradient_ratio']
-    for step in (0, 9, 14, 19, 30)
+    s.run(s.start(step))[1]['gan/gradient_ratio'] for step in (0, 9, 14, 19, 30)
   ]
   full = ratios[-1]
   np.testing.assert_allclose(

@@ -41,7 +41,7 @@ def _base(family: str) -> ConfigDict:
     'stages': (
       'features', 'judge', 'tokenizer', 'teacher', 'dimo', 'softdimo',
     ),
-    'data': {'held_out': 360},
+    'data': {'name': 'digits', 'held_out': 360},
     'model': _maskbit() if family == 'maskbit' else _maskgit(),
     'classifier': {'num_classes': 10, 'feature_width': 64},
     # One feature space and one judge for every seed of the run.
@@ -74,11 +74,15 @@ def _base(family: str) -> ConfigDict:
     'softdimo': _post_training(),
     'sampling': {
       'temperature': 1.0,
-      # The teacher's decoding.
-      'order': 'random',
-      'schedule': 'arccos',
-      'guidance_schedule': 'constant',
-      'choice_temperature': 4.5,  # order 'confidence' only
+      # The teacher's decoding; in random order it follows its conditionals.
+      'steps': 16,
+      'guidance_scale': 1.0,
+      'plan': {
+        'name': 'maskgit',
+        'order': 'random',
+        'schedule': 'arccos',
+        'guidance_schedule': 'constant',
+      },
     },
     'evaluation': {
       'num_images': 1440,

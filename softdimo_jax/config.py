@@ -6,7 +6,7 @@ from typing import Any
 
 import ml_collections
 
-from softdimo_jax import families
+from softdimo_jax import families, pretrained
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.files import write_atomically
 from softdimo_jax.method import adversarial, divergence, masking, sampling
@@ -43,19 +43,33 @@ def validate(config: ml_collections.ConfigDict) -> None:
     family = families.build(config.model)
   except (ValueError, TypeError) as error:
     raise UserError(f'config.model: {error}') from error
+  elsewhere = _validate_pretrained(config)
   for position, name in enumerate(config.stages):
     if name not in config:
       raise UserError(
         f'config.stages names {name!r}, but config.{name} does not exist'
       )
     try:
-      _validate_stage(config[name], family, config.stages[:position])
+      _validate_stage(
+        config[name], family, (*elsewhere, *config.stages[:position])
+      )
     except ValueError as error:
       raise UserError(f'config.{name}: {error}') from error
   try:
     _validate_sampling(config, family)
   except ValueError as error:
     raise UserError(f'config.{error}') from error
+
+
+def _validate_pretrained(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """Names of the stages whose parameters come from elsewhere."""
+  if 'pretrained' not in config:
+    return ()
+  try:
+    _choice('config.weights', config.weights, pretrained.WEIGHTS)
+  except ValueError as error:
+    raise UserError(str(error)) from error
+  return tuple(x for x in config.pretrained if x not in config.stages)
 
 
 def _validate_stage(
@@ -114,19 +128,19 @@ def _validate_distillation(
 def _validate_sampling(
   config: ml_collections.ConfigDict, family: families.Family
 ) -> None:
-  options = config.sampling
-  _choice('sampling.order', options.order, sampling.ORDERS)
-  _choice(
-    'sampling.guidance_schedule',
-    options.guidance_schedule,
-    sampling.GUIDANCE_SCHEDULES,
-  )
   length, groups = family.token_shape
-  for steps in config.evaluation.teacher_steps:
-    try:
-      sampling.unmask_counts(options.schedule, steps, length * groups)
-    except ValueError as error:
-      raise ValueError(f'evaluation.teacher_steps: {error}') from error
+  options = config.sampling
+  plan = options.plan.to_dict()
+  name = plan.pop('name')
+  steps = {'sampling': (options.steps,)}
+  if 'evaluation' in config:
+    steps['evaluation.teacher_steps'] = config.evaluation.teacher_steps
+  for field, counts in steps.items():
+    for count in counts:
+      try:
+        sampling.make_plan(name, count, length * groups, **plan)
+      except ValueError as error:
+        raise ValueError(f'{field}: {error}') from error
 
 
 def _validate_optimizer(name: str, config: ml_collections.ConfigDict) -> None:

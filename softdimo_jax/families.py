@@ -1,6 +1,7 @@
 """What makes one system: generator, tokenizer and their vocabulary facts."""
 
 import dataclasses
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -77,11 +78,23 @@ class Family:
     """Label of the unconditional branch."""
     return self.generator.num_classes
 
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(H, W, C) of the images whose tokens fill the generator's grid."""
+    levels = len(self.tokenizer.channel_multipliers)
+    size = math.isqrt(self.generator.length) * 2 ** (levels - 1)
+    return size, size, self.tokenizer.in_channels
+
   def init(self, key: jax.Array) -> Params:
     """Fresh generator parameters."""
     tokens = jnp.zeros((1, *self.token_shape), jnp.int32)
     labels = jnp.zeros(1, jnp.int32)
     return self.generator.init(key, tokens, labels)['params']
+
+  def init_tokenizer(self, key: jax.Array) -> Params:
+    """Fresh tokenizer parameters."""
+    images = jnp.zeros((1, *self.image_shape))
+    return self.tokenizer.init(key, images)['params']
 
   def embed(self, params: Params, tokens: jax.Array) -> jax.Array:
     """Generator embedding of tokens [B, L, G] -> [B, L, D]."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from softdimo_jax.families import Family
 from softdimo_jax.method import sampling
+from softdimo_jax.training import sharding
 from softdimo_jax.training.state import Params
 
 
@@ -54,8 +55,6 @@ def multi_step_tokens(
   key: jax.Array,
   labels: jax.Array,
   *,
-  steps: int,
-  guidance_scale: float,
   options: ml_collections.ConfigDict,
 ) -> jax.Array:
   """Tokens of a masked teacher.
@@ -65,33 +64,30 @@ def multi_step_tokens(
     params: whole generator parameters.
     key: random key.
     labels: int [B].
-    steps: of decoding.
-    guidance_scale: s in u + s (c - u); 1 runs the conditional branch only.
-    options: order, schedule, guidance_schedule, temperature,
-      choice_temperature; see `sampling.multi_step_sample`.
+    options: `steps`, `guidance_scale` (s in u + s (c - u); 1 runs the
+      conditional branch only), `temperature`, and `plan` with the `name` and
+      the options of a `sampling.make_plan`.
 
   Returns:
     int32 [B, L, G].
   """
+  guided = options.guidance_scale != 1
 
   def logits_fn(tokens: jax.Array, scale: jax.Array) -> jax.Array:
-    return family.guided_logits(
-      params, tokens, labels, 1 if guidance_scale == 1 else scale
-    )
+    return family.guided_logits(params, tokens, labels, scale if guided else 1)
 
+  plan = options.plan.to_dict()
   return sampling.multi_step_sample(
     key,
     logits_fn,
     shape=(labels.shape[0], *family.token_shape),
     num_codes=family.vocab_size,
     mask_id=family.mask_id,
-    steps=steps,
-    schedule=options.schedule,
-    guidance_scale=guidance_scale,
-    guidance_schedule=options.guidance_schedule,
+    steps=options.steps,
+    plan=plan.pop('name'),
+    guidance_scale=options.guidance_scale,
     temperature=options.temperature,
-    choice_temperature=options.choice_temperature,
-    order=options.order,
+    **plan,
   )
 
 
@@ -99,10 +95,12 @@ def multi_step_tokens(
 class Sampler:
   """Labels -> tokens and images, in batches of one compiled size.
 
+  Batches are split over all devices.
+
   Attributes:
     tokens_fn: (generator params, key, labels [B]) -> int tokens [B, L, G].
     family: generator and tokenizer.
-    batch_size: B of a call; the last batch is padded.
+    batch_size: B of a call, rounded up to the devices; the last is padded.
   """
 
   tokens_fn: Callable[[Params, jax.Array, jax.Array], jax.Array]
@@ -110,7 +108,15 @@ class Sampler:
   batch_size: int
 
   def __post_init__(self) -> None:
+    devices = jax.device_count()
+    size = -(-self.batch_size // devices) * devices
+    object.__setattr__(self, 'batch_size', size)
+    object.__setattr__(self, '_mesh', sharding.make_mesh())
     object.__setattr__(self, '_compiled', jax.jit(self._generate))
+
+  def place(self, params: Params) -> Params:
+    """Parameters on the devices; worth it before many calls."""
+    return sharding.put_replicated(params, self._mesh)
 
   def __call__(
     self,
@@ -120,16 +126,20 @@ class Sampler:
     labels: np.ndarray,
   ) -> tuple[np.ndarray, np.ndarray]:
     """(int32 tokens [N, L, G], float32 images [N, H, W, C] in [0, 1])."""
+    placed = self.place((params, tokenizer_params))
     count = len(labels)
     padded = np.resize(labels, -(-count // self.batch_size) * self.batch_size)
     tokens, images = [], []
-    for start in range(0, len(padded), self.batch_size):
-      batch = padded[start : start + self.batch_size]
-      output = self._compiled(
-        params, tokenizer_params, jax.random.fold_in(key, start), batch
-      )
-      tokens.append(output[0])
-      images.append(output[1])
+    with jax.set_mesh(self._mesh):
+      for start in range(0, len(padded), self.batch_size):
+        batch = padded[start : start + self.batch_size]
+        output = self._compiled(
+          *placed,
+          jax.random.fold_in(key, start),
+          sharding.put_batch(batch, self._mesh),
+        )
+        tokens.append(output[0])
+        images.append(output[1])
     join = lambda parts: np.concatenate(jax.device_get(parts))[:count]
     return join(tokens), join(images)
 
@@ -151,11 +161,17 @@ def decode(family: Family, params: Params, tokens: jax.Array) -> jax.Array:
   return jnp.clip(images, 0, 1)
 
 
-def encode(family: Family, params: Params, images: np.ndarray) -> np.ndarray:
+def encode(
+  family: Family, params: Params, images: np.ndarray, batch_size: int = 2048
+) -> np.ndarray:
   """Images float32 [N, H, W, C] in [0, 1] -> int32 tokens [N, L, G]."""
   run = jax.jit(
     lambda params, images: family.tokenizer.apply(
       {'params': params}, images, method='encode'
     )
   )
-  return np.asarray(run(params, images))
+  parts = [
+    run(params, images[start : start + batch_size])
+    for start in range(0, len(images), batch_size)
+  ]
+  return np.concatenate(jax.device_get(parts))

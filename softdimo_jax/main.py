@@ -39,9 +39,15 @@ def main(argv: list[str]) -> None:
   run = pipeline.Run(workdir, _CONFIG.value)
   logging.info('%d %s devices', jax.device_count(), jax.default_backend())
   pipeline.train(run, sharding.make_mesh(), notice)
-  rows = results.evaluate(run, notice)
-  print(results.summary(rows))
-  print(f'report: {workdir / "report.html"}')
+  if 'evaluation' in run.config:
+    rows = results.evaluate(run, notice)
+    print(results.summary(rows))
+    print(f'report: {workdir / "report.html"}')
+  else:
+    print(
+      f'done; python -m softdimo_jax.sample --workdir={workdir} draws samples, '
+      'softdimo_jax.export writes a set for evaluation'
+    )
 
 
 if __name__ == '__main__':

@@ -2,7 +2,8 @@
 
 Every stage has a folder in the workdir with its checkpoints, its curves and,
 once finished, `params`: the averaged parameters that later stages read. A
-stage with `params` is done and never trained again.
+stage with `params` is done and never trained again. What a run does not train
+itself it takes from `config.pretrained`.
 """
 
 import dataclasses
@@ -10,15 +11,17 @@ import functools
 import pathlib
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
+import grain
 import jax
 import ml_collections
 import numpy as np
 from absl import logging
 
-from softdimo_jax import families, generate
-from softdimo_jax.data import batches, digits
+from softdimo_jax import families, generate, pretrained
+from softdimo_jax.data import batches, images, splits
+from softdimo_jax.data.token_cache import TokenCache
+from softdimo_jax.errors import UserError
 from softdimo_jax.networks.classifier import DigitClassifier
 from softdimo_jax.training import (
   checkpoint,
@@ -32,6 +35,8 @@ from softdimo_jax.training.preemption import PreemptionNotice
 from softdimo_jax.training.state import Params, TrainState
 
 _PARAMS = 'params'
+# Images whose made-up tokens stand for a token cache with weights by rule.
+_MADE_UP = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +61,74 @@ class Run:
     """Module of the feature space and of the label judge."""
     return DigitClassifier(**self.config.classifier)
 
+  @property
+  def streams(self) -> bool:
+    """Whether the data is read from disk: its configuration names tokens."""
+    return 'tokens' in self.config.data
+
   @functools.cached_property
-  def images(self) -> tuple[digits.ImageSplit, digits.ImageSplit]:
-    """(train, held-out) images."""
-    return digits.load(self.config.data.held_out)
+  def images(self) -> tuple[splits.ImageSplit, splits.ImageSplit]:
+    """(train, held-out) images, of data that fits into memory."""
+    return splits.load_splits(self.config.data, self.family.image_shape)
 
   @functools.cached_property
   def tokens(self) -> np.ndarray:
-    """Tokens int32 [N, L, G] of the training images."""
+    """Tokens int32 [N, L, G] of the training images in memory."""
     return generate.encode(
       self.family, self.params('tokenizer'), self.images[0].images
+    )
+
+  @functools.cached_property
+  def token_cache(self) -> TokenCache:
+    """Tokens on disk, of this run's tokenizer.
+
+    Raises:
+      UserError: if there are none, or they are another tokenizer's.
+    """
+    folder = self.config.data.tokens
+    if not folder:
+      raise UserError(
+        'config.data.tokens names no token cache: write one (python -m '
+        f'softdimo_jax.tokenize_dataset --data={self.config.data.name} '
+        '--tokenizer=DIR --out=CACHE) and give --config.data.tokens=CACHE, '
+        'or try the run with --config.weights=rule'
+      )
+    cache = TokenCache(folder)
+    cache.check_tokenizer(self.family.tokenizer, self.params('tokenizer'))
+    return cache
+
+  def check_inputs(self) -> None:
+    """Finds what is missing before anything is trained.
+
+    Raises:
+      UserError: for weights or data that are not there, or do not fit.
+    """
+    for stage in self.config.get('pretrained', {}):
+      if stage in self._needed:
+        self.params(stage)
+    made_up = self.config.get('weights') == 'rule'
+    if self.streams and not made_up and any(map(self._reads_tokens, self.left)):
+      _ = self.token_cache
+
+  @property
+  def left(self) -> tuple[str, ...]:
+    """Stages still to be trained, in order."""
+    return tuple(x for x in self.config.stages if not self.done(x))
+
+  @property
+  def _needed(self) -> set[str]:
+    """Stages that stages to be trained read from elsewhere."""
+    kinds = {name: self.config[name].kind for name in self.left}
+    needed = {'tokenizer'} if any(map(self._reads_tokens, self.left)) else set()
+    for name, kind in kinds.items():
+      if kind == 'distill':
+        needed |= {'teacher', self.config[name].start}
+    return needed - set(self.config.stages)
+
+  def _reads_tokens(self, stage: str) -> bool:
+    config = self.config[stage]
+    return config.kind == 'teacher' or (
+      config.kind == 'distill' and config.gan.weight > 0
     )
 
   def folder(self, stage: str) -> pathlib.Path:
@@ -86,9 +149,18 @@ class Run:
         auxiliary generator of a distillation.
 
     Raises:
-      UserError: if the stage is not finished or the file is corrupt.
+      UserError: if the stage is not finished, or a file is missing, corrupt
+        or of another model.
     """
-    return checkpoint.load_params(self.folder(stage) / _PARAMS)[role]
+    if stage in self.config.stages:
+      return checkpoint.load_params(self.folder(stage) / _PARAMS)[role]
+    # Only the student of a distillation is published: its auxiliary starts
+    # from the teacher again, as in Alg. 1.
+    stage = 'teacher' if role == 'auxiliary' else stage
+    config = self.config
+    return pretrained.load(
+      self.family, stage, config.weights, config.pretrained[stage]
+    )
 
   def export(self, stage: str, state: TrainState) -> None:
     """Writes what later stages and users read; marks the stage as done."""
@@ -120,6 +192,7 @@ def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
     UserError: for corrupt files or a diverged stage.
   """
   options = loop.LoopOptions(**run.config.loop)
+  run.check_inputs()
   for name in run.config.stages:
     notice.check()
     if run.done(name):
@@ -137,44 +210,78 @@ def _keys(run: Run, name: str) -> tuple[jax.Array, jax.Array]:
   return init_key, step_key
 
 
-def _iterator(run: Run, name: str, arrays: Mapping[str, np.ndarray]) -> Any:
+def _arrays(
+  run: Run, name: str, arrays: Mapping[str, np.ndarray]
+) -> grain.DatasetIterator:
   size = run.config[name].batch_size
   return batches.shuffled_batches(arrays, size, run.seed(name))
 
 
+def _images(run: Run, name: str) -> grain.DatasetIterator:
+  """Batches of `image` and `label`."""
+  if not run.streams:
+    split = run.images[0]
+    return _arrays(run, name, {'image': split.images, 'label': split.labels})
+  data, (size, _, channels) = run.config.data, run.family.image_shape
+  source = images.open_source(
+    data.name,
+    split=data.split or None,
+    data_dir=data.dir or None,
+    channels=channels,
+  )
+  return images.image_batches(
+    source, run.config[name].batch_size, run.seed(name), size, data.augment
+  )
+
+
+def _tokens(run: Run, name: str) -> grain.DatasetIterator:
+  """Batches of `tokens` and `label`."""
+  if not run.streams:
+    labels = run.images[0].labels
+    return _arrays(run, name, {'tokens': run.tokens, 'label': labels})
+  if run.config.weights == 'rule':
+    return _arrays(run, name, _made_up_tokens(run.family))
+  return run.token_cache.batches(run.config[name].batch_size, run.seed(name))
+
+
+def _made_up_tokens(family: families.Family) -> dict[str, np.ndarray]:
+  rng = np.random.default_rng(0)
+  shape = (_MADE_UP, *family.token_shape)
+  return {
+    'tokens': rng.integers(family.vocab_size, size=shape, dtype=np.int32),
+    'label': rng.integers(family.null_label, size=_MADE_UP, dtype=np.int32),
+  }
+
+
 def _classifier_stage(run: Run, name: str) -> loop.Stage:
-  split, config = run.images[0], run.config[name]
+  config, example = run.config[name], run.images[0].images[:1]
   trainer = classifier.trainer(run.classifier, config)
   init_key, step_key = _keys(run, name)
-  example = split.images[:1]
   return loop.Stage(
     name=name,
     steps=config.steps,
     step=trainer.step,
     init=lambda key: trainer.init(run.classifier.init(key, example)['params']),
-    start=init_key,
-    frozen=None,
-    iterator=_iterator(
-      run, name, {'image': split.images, 'label': split.labels}
-    ),
+    start=lambda: init_key,
+    frozen=lambda: None,
+    iterator=_images(run, name),
     key=step_key,
     headline=('cross_entropy', 'accuracy'),
   )
 
 
 def _tokenizer_stage(run: Run, name: str) -> loop.Stage:
-  images, config = run.images[0].images, run.config[name]
-  module = run.family.tokenizer
-  trainer = tokenizer.trainer(module, config)
+  config = run.config[name]
+  trainer = tokenizer.trainer(run.family.tokenizer, config)
   init_key, step_key = _keys(run, name)
   return loop.Stage(
     name=name,
     steps=config.steps,
     step=trainer.step,
-    init=lambda key: trainer.init(module.init(key, images[:1])['params']),
-    start=init_key,
-    frozen=None,
-    iterator=_iterator(run, name, {'image': images}),
+    init=lambda key: trainer.init(run.family.init_tokenizer(key)),
+    start=lambda: init_key,
+    frozen=lambda: None,
+    iterator=_images(run, name),
     key=step_key,
     headline=('reconstruction',),
   )
@@ -189,9 +296,9 @@ def _teacher_stage(run: Run, name: str) -> loop.Stage:
     steps=config.steps,
     step=trainer.step,
     init=lambda key: trainer.init(run.family.init(key)),
-    start=init_key,
-    frozen=None,
-    iterator=_iterator(run, name, _tokens_and_labels(run)),
+    start=lambda: init_key,
+    frozen=lambda: None,
+    iterator=_tokens(run, name),
     key=step_key,
     headline=('cross_entropy', 'masked_accuracy'),
   )
@@ -202,9 +309,6 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
   distiller = distill.Distiller.create(run.family, config)
   init_key, step_key = _keys(run, name)
   role = 'auxiliary' if run.config[start].kind == 'distill' else 'model'
-  iterator = None
-  if config.gan.weight > 0:
-    iterator = _iterator(run, name, _tokens_and_labels(run))
   headline = ('student/max_probability',)
   if config.divergence.weight > 0:
     headline += ('dimo/discrepancy', 'auxiliary/cross_entropy')
@@ -215,16 +319,12 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
     steps=config.steps,
     step=distiller.step,
     init=lambda start: distiller.init(*start),
-    start=(init_key, run.params(start), run.params(start, role)),
-    frozen=run.params('teacher'),
-    iterator=iterator,
+    start=lambda: (init_key, run.params(start), run.params(start, role)),
+    frozen=lambda: run.params('teacher'),
+    iterator=_tokens(run, name) if config.gan.weight > 0 else None,
     key=step_key,
     headline=headline,
   )
-
-
-def _tokens_and_labels(run: Run) -> dict[str, np.ndarray]:
-  return {'tokens': run.tokens, 'label': run.images[0].labels}
 
 
 _STAGES = {

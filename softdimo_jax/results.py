@@ -54,16 +54,40 @@ class _Contender:
     return f'{self.model}, {self.steps} step{plural}{guidance}'
 
 
+def generator_stage(run: Run, wanted: str | None) -> str:
+  """The stage to sample from: the one wanted, else the run's last.
+
+  Raises:
+    UserError: if the run has no such generator.
+  """
+  names = [*run.config.get('pretrained', {}), *run.config.stages]
+  models = [
+    name
+    for name in dict.fromkeys(names)
+    if run.config[name].kind in ('teacher', 'distill')
+  ]
+  if not models:
+    raise UserError('this run has no generator to sample from')
+  stage = wanted or models[-1]
+  if stage not in models:
+    raise UserError(
+      f'--model={stage} is not one of this run: {", ".join(models)}'
+    )
+  return stage
+
+
 def sampler(
   run: Run,
   stage: str,
   batch_size: int,
   *,
-  steps: int = 1,
-  guidance_scale: float = 1.0,
+  steps: int | None = None,
+  guidance_scale: float | None = None,
   temperature: float | None = None,
 ) -> generate.Sampler:
   """Sampler of a stage: multi-step for the teacher, else one step.
+
+  What is None follows `config.sampling`.
 
   Args:
     run: workdir and configuration.
@@ -71,23 +95,27 @@ def sampler(
     batch_size: of a compiled call.
     steps: the teacher's.
     guidance_scale: the teacher's.
-    temperature: overrides the configuration's.
+    temperature: of the draw; 0, the arg max, for one step only.
 
   Returns:
     The sampler; parameters are given at the call.
+
+  Raises:
+    ValueError: for a number of steps that the plan does not have.
   """
-  options = run.config.sampling
-  if temperature is not None:
-    options = options.copy_and_resolve_references()
-    options.temperature = temperature
+  options = run.config.sampling.copy_and_resolve_references()
+  given = {
+    'steps': steps,
+    'guidance_scale': guidance_scale,
+    'temperature': temperature,
+  }
+  options.update({k: v for k, v in given.items() if v is not None})
   if run.config[stage].kind == 'teacher':
     tokens_fn = lambda params, key, labels: generate.multi_step_tokens(
       run.family,
       params,
       key,
       labels,
-      steps=steps,
-      guidance_scale=guidance_scale,
       options=options,
     )
   else:

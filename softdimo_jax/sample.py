@@ -22,9 +22,13 @@ _NUM = flags.DEFINE_integer(
   'num', 64, 'Number of images; the labels repeat in their order.', 1
 )
 _OUT = flags.DEFINE_string('out', 'samples.png', 'PNG file to write.')
-_STEPS = flags.DEFINE_integer('steps', 16, "The teacher's steps.", 1)
+_STEPS = flags.DEFINE_integer(
+  'steps', None, "The teacher's steps; the configuration's by default.", 1
+)
 _GUIDANCE = flags.DEFINE_float(
-  'guidance_scale', 1.0, "The teacher's s in u + s (c - u)."
+  'guidance_scale',
+  None,
+  "The teacher's s in u + s (c - u); the configuration's by default.",
 )
 _TEMPERATURE = flags.DEFINE_float(
   'temperature', None, 'Of the draw; 0 is the arg max.', 0.0
@@ -41,7 +45,7 @@ def main(argv: list[str]) -> None:
   cli.no_arguments(argv)
   workdir = pathlib.Path(_WORKDIR.value).absolute()
   run = pipeline.Run(workdir, config.load(workdir))
-  stage = _stage(run)
+  stage = results.generator_stage(run, _MODEL.value)
   labels = np.resize(_labels(run.family.null_label), _NUM.value)
   try:
     sampler = results.sampler(
@@ -63,20 +67,6 @@ def main(argv: list[str]) -> None:
   grid = images.image_grid(pictures, scale=_SCALE.value)
   images.save_png(_OUT.value, grid)
   print(f'{_NUM.value} samples of {stage} in {_OUT.value}')
-
-
-def _stage(run: pipeline.Run) -> str:
-  models = [
-    name
-    for name in run.config.stages
-    if run.config[name].kind in ('teacher', 'distill')
-  ]
-  stage = _MODEL.value or models[-1]
-  if stage not in models:
-    raise UserError(
-      f'--model={stage} is not one of this run: {", ".join(models)}'
-    )
-  return stage
 
 
 def _labels(classes: int) -> np.ndarray:

@@ -208,7 +208,7 @@ class _Progress:
     size = lambda shard: -(-len(spec.images(shard)) // batch_size)
     self._total = sum(size(shard) for shard in range(spec.num_shards))
     position = self._total - sum(size(shard) for shard in missing)
-    self._line = Progress('tokenize', position, self._total)
+    self._line = Progress('tokenize', position, self._total, unit='batches')
     self._starts: dict[int, int] = {}
     for shard in missing:
       self._starts[shard] = position

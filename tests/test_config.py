@@ -45,7 +45,9 @@ def test_shipped_variants_are_valid(variants):
     ('softdimo.gan.loss', 'wasserstein', 'wasserstein'),
     ('softdimo.gan.relaxation', 'sparse', 'sparse'),
     ('teacher.mask_schedule', 'sine', 'sine'),
-    ('sampling.order', 'sorted', 'sorted'),
+    ('sampling.plan.order', 'sorted', 'sorted'),
+    ('sampling.plan.name', 'magic', 'magic'),
+    ('sampling.steps', 17, '17 sampling steps'),
     ('evaluation.teacher_steps', (1, 17), '17 sampling steps'),
   ],
 )

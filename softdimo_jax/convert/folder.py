@@ -75,6 +75,11 @@ def save_converted(
     (partial / _MODEL).write_text(f'{text}\n', 'utf-8')
 
 
+def is_converted(folder: pathlib.Path) -> bool:
+  """Whether `folder` is one that `save_converted` wrote."""
+  return (folder / _MODEL).exists()
+
+
 def load_converted(
   folder: pathlib.Path, family: str | None = None
 ) -> tuple[nn.Module, Params]:

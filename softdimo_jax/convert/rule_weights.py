@@ -9,7 +9,9 @@ a model has the same weights as the whole.
 import math
 import zlib
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
+import jax
 import numpy as np
 
 # Endings of the names of vectors that multiply: they lie around one.
@@ -69,3 +71,36 @@ def rule_state_dict(
       weight = weight * np.float32(gain['factor'])
     state[name] = weight * np.float32(factors.get(name, 1))
   return state
+
+
+def rule_params(shapes: Any) -> Any:
+  """Parameters of one of our modules, by the same rule on our own names.
+
+  Kernels end with their output axis, which the rule wants first; layers that
+  are stacked on axis 0 are drawn one by one. The values stand for no official
+  checkpoint: they have its sizes and sane magnitudes.
+
+  Args:
+    shapes: tree of `jax.ShapeDtypeStruct`.
+
+  Returns:
+    The tree with float32 arrays.
+  """
+  return jax.tree_util.tree_map_with_path(_rule_leaf, shapes)
+
+
+def _rule_leaf(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+  keys = [entry.key for entry in path]
+  name = '/'.join(keys)
+  if 'layers' in keys:
+    draws = [
+      _drawn(f'{name}/{i}', leaf.shape[1:]) for i in range(leaf.shape[0])
+    ]
+    return np.stack(draws)
+  return _drawn(name, leaf.shape)
+
+
+def _drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
+  if len(shape) < 2 or 'kernel' not in name:
+    return rule_weight(name, shape)
+  return np.moveaxis(rule_weight(name, (shape[-1], *shape[:-1])), 0, -1)

@@ -17,7 +17,7 @@ _STATE = 'state'
 class Checkpoints:
   """Numbered checkpoints of one stage: state and position in the data.
 
-  Writing is asynchronous and atomic: a killed run leaves whole checkpoints
+  Writing is atomic, and asynchronous on accelerators: a killed run leaves whole checkpoints
   and a temporary folder that the next one removes.
   """
 
@@ -31,6 +31,9 @@ class Checkpoints:
         preservation_policy=ocp.checkpoint_managers.LatestN(keep),
         # Saving is decided by the loop, which alone knows about signals.
         save_decision_policy=_Always(),
+        # The snapshot of an asynchronous save is a second copy of the state
+        # where the device's memory is the host's.
+        enable_async_checkpointing=jax.default_backend() != 'cpu',
       ),
     )
 

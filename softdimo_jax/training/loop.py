@@ -8,11 +8,12 @@ from typing import Any
 import grain
 import jax
 import numpy as np
+from absl import logging
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.training import sharding
 from softdimo_jax.training.checkpoint import Checkpoints
-from softdimo_jax.training.metrics import MetricWriter, Progress
+from softdimo_jax.training.metrics import MetricWriter, Progress, peak_memory
 from softdimo_jax.training.preemption import PreemptionNotice
 from softdimo_jax.training.state import Params, TrainState
 
@@ -32,8 +33,9 @@ class Stage:
     steps: length.
     step: pure function (state, batch, frozen, key) -> (state, metrics).
     init: start -> state at step 0; runs under jit.
-    start: what `init` needs: parameters or a key.
-    frozen: parameters the step reads but does not train, or None.
+    start: reads what `init` needs: parameters or a key. Called once, so that
+      the host's copy of large parameters is gone before the first step.
+    frozen: reads the parameters that the step does not train, or None.
     iterator: batches of host arrays, or None for data-free stages.
     key: random key of the stage.
     headline: metrics shown on the progress line.
@@ -43,8 +45,8 @@ class Stage:
   steps: int
   step: StepFn
   init: Callable[[Any], TrainState]
-  start: Any
-  frozen: Params | None
+  start: Callable[[], Any]
+  frozen: Callable[[], Params | None]
   iterator: grain.DatasetIterator | None
   key: jax.Array
   headline: tuple[str, ...] = ()
@@ -110,12 +112,12 @@ def _run(
   checkpoints: Checkpoints,
 ) -> TrainState:
   replicated = jax.NamedSharding(mesh, sharding.REPLICATED)
-  state = jax.jit(stage.init, out_shardings=replicated)(stage.start)
+  state = jax.jit(stage.init, out_shardings=replicated)(stage.start())
   if checkpoints.latest_step() is not None:
     state = checkpoints.restore(state, stage.iterator)
   # The only read of state.step: inside the loop it would wait for the device.
   first = int(state.step)
-  frozen = sharding.put_replicated(stage.frozen, mesh)
+  frozen = sharding.put_replicated(stage.frozen(), mesh)
   step_fn = jax.jit(stage.step, donate_argnums=0, out_shardings=replicated)
   writer = MetricWriter(folder, first)
   progress = Progress(stage.name, first, stage.steps)
@@ -143,6 +145,7 @@ def _run(
     if stop:
       notice.check()
   writer.close()
+  logging.info('stage %s: peak memory %.1f GB', stage.name, peak_memory() / 1e9)
   return state
 
 

@@ -6,6 +6,7 @@ TensorFlow.
 
 import json
 import pathlib
+import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -74,9 +75,10 @@ class Progress:
     last_step: int,
     stream: TextIO | None = None,
     period: float = 10.0,
+    unit: str = 'steps',
   ):
-    """Counts from `first_step` finished steps to `last_step`."""
-    self._name = name
+    """Counts from `first_step` finished steps (or units) to `last_step`."""
+    self._name, self._unit = name, unit
     self._first, self._last = first_step, last_step
     self._stream = stream or sys.stderr
     self._live = self._stream.isatty()
@@ -98,11 +100,14 @@ class Progress:
   def _line(self, step: int, now: float, scalars: Mapping[str, float]) -> str:
     rate = (step - self._counted_from) / max(now - self._start, 1e-9)
     left = (self._last - step) / rate if rate else 0.0
+    speed = f'{rate:6.1f} {self._unit}/s'
+    if 0 < rate < 1:
+      speed = f'{1 / rate:6.1f} s a {self._unit.removesuffix("s")}'
     values = '  '.join(f'{k} {v:.4g}' for k, v in scalars.items())
     percent = 100 * step / self._last
     return (
       f'{self._name:<10} {step:>6}/{self._last} {percent:3.0f}%  '
-      f'{rate:6.1f} steps/s  {_clock(left)} left  {values}'
+      f'{speed}  {_clock(left)} left  {values}'
     )
 
   def _print(self, line: str, *, end: bool) -> None:
@@ -112,6 +117,15 @@ class Progress:
     else:
       self._stream.write(line + '\n')
     self._stream.flush()
+
+
+def peak_memory() -> int:
+  """Bytes: the largest of the local devices', else this process's."""
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  peaks = [x['peak_bytes_in_use'] for x in stats if 'peak_bytes_in_use' in x]
+  if peaks:
+    return max(peaks)
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _clock(seconds: float) -> str:

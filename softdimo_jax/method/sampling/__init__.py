@@ -10,7 +10,8 @@ draws it, a test gives the official one.
     noise = gumbel_noise(key, start.shape, num_codes)
     decode(logits_fn, plan, start, noise, num_codes=..., mask_id=...).tokens
 
-`multi_step_sample` is MaskGit's from an all-masked image.
+`multi_step_sample` does all this from an all-masked image, `make_plan` finds a
+plan by its name.
 """
 
 from softdimo_jax.method.sampling.draw import keep_likely, sample_tokens
@@ -22,7 +23,11 @@ from softdimo_jax.method.sampling.loop import (
   decode,
   gumbel_noise,
 )
-from softdimo_jax.method.sampling.maskgit import multi_step_sample
+from softdimo_jax.method.sampling.multi_step import (
+  PLANS,
+  make_plan,
+  multi_step_sample,
+)
 from softdimo_jax.method.sampling.plans import (
   ORDERS,
   Plan,
@@ -42,6 +47,7 @@ from softdimo_jax.method.sampling.schedules import (
 __all__ = [
   'GUIDANCE_SCHEDULES',
   'ORDERS',
+  'PLANS',
   'Decoding',
   'LogitsFn',
   'Noise',
@@ -55,6 +61,7 @@ __all__ = [
   'halton_plan',
   'halton_priority',
   'keep_likely',
+  'make_plan',
   'maskbit_plan',
   'maskgit_plan',
   'multi_step_sample',

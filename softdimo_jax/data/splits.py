@@ -1,0 +1,47 @@
+"""The images of an experiment that fits into memory."""
+
+import ml_collections
+import numpy as np
+
+from softdimo_jax.data import digits, images
+from softdimo_jax.data.digits import ImageSplit
+from softdimo_jax.errors import UserError
+
+_BATCH = 256
+
+
+def load_splits(
+  config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
+) -> tuple[ImageSplit, ImageSplit]:
+  """(train, held-out) images.
+
+  Args:
+    config: `name`, 'digits' with `held_out`, else a TFDS data set with `dir`,
+      `train_split` and `held_out_split`.
+    image_shape: (H, W, C); other images are resized and cropped to it.
+
+  Raises:
+    UserError: if the data set is not there.
+  """
+  if config.name == 'digits':
+    return digits.load(config.held_out)
+  size, _, channels = image_shape
+  return tuple(
+    _read(config.name, split, config.dir or None, size, channels)
+    for split in (config.train_split, config.held_out_split)
+  )
+
+
+def _read(
+  name: str, split: str, data_dir: str | None, size: int, channels: int
+) -> ImageSplit:
+  source = images.open_source(
+    name, split=split, data_dir=data_dir, channels=channels
+  )
+  batches = list(images.ordered_batches(source, _BATCH, size))
+  if not batches:
+    raise UserError(f'split {split!r} of {name} holds no images')
+  return ImageSplit(
+    np.concatenate([batch['image'] for batch in batches]),
+    np.concatenate([batch['label'] for batch in batches]),
+  )

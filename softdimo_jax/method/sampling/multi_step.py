@@ -1,0 +1,110 @@
+"""Iterative decoding from an all-masked image, by the name of its plan."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.method.sampling.loop import LogitsFn, decode, gumbel_noise
+from softdimo_jax.method.sampling.plans import (
+  Plan,
+  google_plan,
+  halton_plan,
+  halton_priority,
+  maskbit_plan,
+  maskgit_plan,
+)
+
+PLANS = {
+  'maskgit': maskgit_plan,
+  'maskbit': maskbit_plan,
+  'google': google_plan,
+  'halton': halton_plan,
+}
+
+
+def make_plan(
+  name: str,
+  steps: int,
+  entries: int,
+  *,
+  guidance_scale: float = 1.0,
+  temperature: float = 1.0,
+  **options: Any,
+) -> Plan:
+  """Plan of an official sampler.
+
+  Args:
+    name: key of PLANS.
+    steps: S.
+    entries: L * G.
+    guidance_scale: s of the last step.
+    temperature: divides the logits.
+    **options: of that plan's function.
+
+  Raises:
+    ValueError: for an unknown name, schedule or order, too many steps, or an
+      option that the plan does not have.
+  """
+  if name not in PLANS:
+    raise ValueError(f'name={name!r} is unknown; choose one of {tuple(PLANS)}')
+  if temperature <= 0:
+    raise ValueError(
+      f'temperature={temperature} must be positive for sampling in many steps'
+    )
+  if name == 'google':
+    if guidance_scale != 1 or temperature != 1:
+      raise ValueError('google has neither guidance nor a temperature')
+  else:
+    options |= {'guidance_scale': guidance_scale, 'temperature': temperature}
+  try:
+    return PLANS[name](steps, entries, **options)
+  except TypeError as error:
+    raise ValueError(str(error).replace('()', '')) from error
+
+
+def multi_step_sample(
+  key: jax.Array,
+  logits_fn: LogitsFn,
+  *,
+  shape: tuple[int, int, int],
+  num_codes: int,
+  mask_id: int,
+  steps: int,
+  plan: str = 'maskgit',
+  **options: Any,
+) -> jax.Array:
+  """Tokens of a masked model.
+
+  Args:
+    key: random key.
+    logits_fn: (tokens [B, L, G], guidance scale) -> logits [B, L, G, C].
+    shape: (B, L, G).
+    num_codes: logits that may be sampled: V, or as in the official MaskGit
+      V + 1 with the mask's, for which V - 1 stands in the result.
+    mask_id: id of the mask, V.
+    steps: S.
+    plan: key of PLANS.
+    **options: see `make_plan`.
+
+  Returns:
+    int32 tokens [B, L, G].
+
+  Raises:
+    ValueError: as `make_plan` does.
+  """
+  _, length, groups = shape
+  priority = 0.0
+  if plan == 'halton':
+    priority = halton_priority(math.isqrt(length), groups)
+  decoding = decode(
+    logits_fn,
+    make_plan(plan, steps, length * groups, **options),
+    jnp.full(shape, mask_id),
+    gumbel_noise(key, shape, num_codes),
+    num_codes=num_codes,
+    mask_id=mask_id,
+    priority=priority,
+  )
+  return jnp.minimum(decoding.tokens, mask_id - 1)

@@ -17,8 +17,8 @@ _STATE = 'state'
 class Checkpoints:
   """Numbered checkpoints of one stage: state and position in the data.
 
-  Writing is atomic, and asynchronous on accelerators: a killed run leaves whole checkpoints
-  and a temporary folder that the next one removes.
+  Writing is atomic, and asynchronous on accelerators: a killed run leaves
+  whole checkpoints and a temporary folder that the next one removes.
   """
 
   def __init__(self, folder: pathlib.Path, *, interval: int, keep: int = 2):

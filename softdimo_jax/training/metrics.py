@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
+import jax
 import tensorboardX
 
 from softdimo_jax.evaluation.files import write_atomically

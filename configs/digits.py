@@ -11,6 +11,8 @@ Hardware, time and the metrics to expect: docs/results.md.
 
 from ml_collections import ConfigDict
 
+from softdimo_jax import defaults
+
 VARIANTS = ('maskgit', 'maskbit', 'ablations', 'search', 'tiny')
 
 
@@ -45,32 +47,32 @@ def _base(family: str) -> ConfigDict:
     'model': _maskbit() if family == 'maskbit' else _maskgit(),
     'classifier': {'num_classes': 10, 'feature_width': 64},
     # One feature space and one judge for every seed of the run.
-    'features': _classifier(seed=1000),
-    'judge': _classifier(seed=2000),
-    'tokenizer': {
-      'kind': 'tokenizer',
-      'steps': 1000,
-      'batch_size': 64,
-      'ema_decay': 0.99,
-      'commitment_weight': 0.25,
-      'entropy_weight': 0.02,  # bits only
-      'restart_steps': 560,  # codebook only
-      'optimizer': _optimizer(2e-3, decay='cosine', final_ratio=0.05),
-    },
-    'teacher': {
-      'kind': 'teacher',
-      'steps': 2000,
-      'batch_size': 128,
-      'ema_decay': 0.998,
-      'mask_schedule': 'arccos',
-      'label_dropout': 0.1,
-      'label_smoothing': 0.0,
-      'masked_only': True,
-      'optimizer': _optimizer(
-        2e-3, decay='cosine', final_ratio=0.02, weight_decay=0.01
-      ),
-    },
-    'dimo': _distillation('teacher', steps=4000),
+    'features': defaults.classifier(seed=1000),
+    'judge': defaults.classifier(seed=2000),
+    'tokenizer': defaults.tokenizer(
+      2e-3,
+      steps=1000,
+      batch_size=64,
+      ema_decay=0.99,
+      restart_steps=560,
+      optimizer={'warmup_steps': 100, 'final_ratio': 0.05},
+    ),
+    'teacher': defaults.teacher(
+      2e-3,
+      steps=2000,
+      batch_size=128,
+      ema_decay=0.998,
+      label_smoothing=0.0,
+      masked_only=True,
+      optimizer={
+        'warmup_steps': 100,
+        'final_ratio': 0.02,
+        'weight_decay': 0.01,
+        'b2': 0.999,
+        'clip_norm': 0.0,
+      },
+    ),
+    'dimo': _distillation('teacher', 5e-4, auxiliary=3e-3, steps=3000),
     'softdimo': _post_training(),
     'sampling': {
       'temperature': 1.0,
@@ -158,98 +160,41 @@ def _maskbit() -> ConfigDict:
   )
 
 
-def _classifier(seed: int) -> ConfigDict:
-  return ConfigDict(
-    {
-      'kind': 'classifier',
-      'seed': seed,
-      'steps': 500,
-      'batch_size': 128,
-      'ema_decay': 0.99,
-      'noise': 0.1,
-      'label_smoothing': 0.05,
-      'optimizer': _optimizer(2e-3, decay='cosine'),
-    }
-  )
-
-
-def _distillation(start: str, *, steps: int) -> ConfigDict:
-  return ConfigDict(
-    {
-      'kind': 'distill',
-      'start': start,  # an earlier stage: its average, and its auxiliary
-      'steps': steps,
-      'batch_size': 64,
-      'ema_decay': 0.998,
-      'dropout': False,
-      'teacher_dropout': False,
-      'temperature': 1.0,
-      'guidance_scale': 1.0,
-      'init': {'mask_ratio': 0.6, 'noise_scale': 0.02},
-      'mask': {'schedule': 'arccos', 'low': 0.0, 'high': 1.0},
-      'divergence': {'weight': 1.0, 'beta': 0.0, 'reduction': 'sum'},
-      'auxiliary': {
-        # The official order draws a fresh sample for the auxiliary; sharing the
-        # student's saves two of ten forward passes.
-        'fresh_sample': False,
-        'label_smoothing': 0.0,
-        'optimizer': _optimizer(3e-3, decay='linear', final_ratio=0.3),
-      },
-      'gan': {
-        'weight': 0.0,
-        'loss': 'logistic',
-        'relaxation': 'soft',
-        # The heads learn to reject soft embeddings, which they judge, or
-        # hard samples, which leave them blind to softness itself.
-        'fakes': 'hard',
-        'temperature': 1.0,
-        'max_mask_ratio': 0.95,
-        'r1_weight': 0.0,
-        'taps': (0, 1, 2),
-        'width': 128,
-        'delay_steps': 100,
-        'ramp_steps': 100,
-        'optimizer': _optimizer(3e-3, warmup_steps=0),
-      },
-      'optimizer': _optimizer(
-        5e-4, decay='linear', final_ratio=0.3, clip_norm=1.0
-      ),
-    }
+def _distillation(
+  start: str, learning_rate: float, *, auxiliary: float, steps: int
+) -> ConfigDict:
+  optimizer = {'decay': 'linear', 'final_ratio': 0.3}
+  return defaults.distillation(
+    start,
+    learning_rate,
+    steps=steps,
+    # At 64 some teachers' students fall back to a factorised distribution.
+    batch_size=128,
+    ema_decay=0.998,
+    dropout=False,
+    guidance_scale=1.0,
+    init={'mask_ratio': 0.6, 'noise_scale': 0.02},
+    auxiliary={
+      'fresh_sample': False,
+      'label_smoothing': 0.0,
+      'optimizer': optimizer | {'learning_rate': auxiliary, 'clip_norm': 0.0},
+    },
+    gan={
+      'fakes': 'hard',
+      'taps': (0, 1, 2),
+      'width': 128,
+      'delay_steps': 100,
+      'ramp_steps': 100,
+      'optimizer': {'learning_rate': 3e-3},
+    },
+    optimizer=optimizer,
   )
 
 
 def _post_training() -> ConfigDict:
-  config = _distillation('dimo', steps=1000)
-  # Keeps the norm of the GAN logit gradient below that of Di[M]O.
-  config.gan.weight = 5.0
-  # Where the Di[M]O stage ended.
-  config.optimizer.learning_rate = 1.5e-4
-  config.auxiliary.optimizer.learning_rate = 1e-3
+  config = _distillation('dimo', 5e-4, auxiliary=3e-3, steps=800)
+  config.gan.weight = 30.0
   return config
-
-
-def _optimizer(
-  learning_rate: float,
-  *,
-  warmup_steps: int = 100,
-  decay: str = 'constant',
-  final_ratio: float = 0.0,
-  weight_decay: float = 0.0,
-  clip_norm: float = 0.0,
-) -> ConfigDict:
-  return ConfigDict(
-    {
-      'learning_rate': learning_rate,
-      'warmup_steps': warmup_steps,
-      'decay': decay,
-      'final_ratio': final_ratio,
-      'b1': 0.9,
-      'b2': 0.999,
-      'eps': 1e-8,
-      'weight_decay': weight_decay,
-      'clip_norm': clip_norm,
-    }
-  )
 
 
 # Post-training from the same Di[M]O student, as long as `softdimo`.

@@ -20,6 +20,8 @@ of it was run at full length here: docs/results.md says what was.
 
 from ml_collections import ConfigDict
 
+from softdimo_jax import defaults
+
 VARIANTS = ('all', 'dimo', 'gan', 'gan_long', 'tokenizer', 'teacher')
 
 
@@ -62,35 +64,20 @@ def _base() -> ConfigDict:
       'tokens': '',
     },
     'model': {'generator': _generator(), 'tokenizer': _tokenizer()},
-    'tokenizer': {
-      'kind': 'tokenizer',
-      'steps': 600_000,
-      'batch_size': 256,
-      'ema_decay': 0.999,
-      'commitment_weight': 0.25,
-      'entropy_weight': 0.02,  # bits only
-      'restart_steps': 10_000,  # codebook only
-      'optimizer': _optimizer(1e-4, warmup_steps=5000, decay='cosine'),
-    },
-    'teacher': {
-      'kind': 'teacher',
-      'steps': 755_200,
-      'batch_size': 512,
-      'ema_decay': 0.9999,
-      'mask_schedule': 'arccos',
-      'label_dropout': 0.1,
-      'label_smoothing': 0.1,
-      'masked_only': False,
-      'optimizer': _optimizer(
-        1e-4,
-        warmup_steps=2500,
-        weight_decay=1e-5,
-        b2=0.96,
-        clip_norm=1.0,
-      ),
-    },
-    'dimo': _distillation('teacher', learning_rate=1e-5),
-    'softdimo': _distillation('dimo', learning_rate=1e-6, gan_weight=50.0),
+    'tokenizer': defaults.tokenizer(1e-4),
+    'teacher': defaults.teacher(
+      1e-4,
+      steps=755_200,
+      batch_size=512,
+      ema_decay=0.9999,
+      optimizer={
+        'warmup_steps': 2500,
+        'decay': 'constant',
+        'weight_decay': 1e-5,
+      },
+    ),
+    'dimo': defaults.distillation('teacher', 1e-5),
+    'softdimo': defaults.distillation('dimo', 1e-6, gan={'weight': 50.0}),
     'sampling': {
       # One step: 7 for FID, lower for a higher Inception Score.
       'temperature': 7.0,
@@ -137,67 +124,4 @@ def _tokenizer() -> dict:
     'latent_channels': 256,
     'codebook_size': 1024,
     'embedding_dim': 256,
-  }
-
-
-def _distillation(
-  start: str, *, learning_rate: float, gan_weight: float = 0.0
-) -> dict:
-  return {
-    'kind': 'distill',
-    'start': start,
-    'steps': 50_000,
-    'batch_size': 128,
-    'ema_decay': 0.9999,
-    # The official code leaves the teacher in training mode, too.
-    'dropout': True,
-    'teacher_dropout': False,
-    'temperature': 1.0,
-    'guidance_scale': 2.0,
-    'init': {'mask_ratio': 0.6, 'noise_scale': 0.1},
-    'mask': {'schedule': 'arccos', 'low': 0.0, 'high': 1.0},
-    'divergence': {'weight': 1.0, 'beta': 0.0, 'reduction': 'sum'},
-    'auxiliary': {
-      'fresh_sample': True,
-      'label_smoothing': 0.1,
-      'optimizer': _optimizer(learning_rate, clip_norm=1.0),
-    },
-    'gan': {
-      'weight': gan_weight,
-      'loss': 'logistic',
-      'relaxation': 'soft',
-      'fakes': 'soft',
-      'temperature': 1.0,
-      'max_mask_ratio': 0.95,
-      'r1_weight': 0.0,
-      'taps': (5, 11, 17, 23),
-      'width': 192,
-      'delay_steps': 0,
-      'ramp_steps': 0,
-      'optimizer': _optimizer(1e-4, warmup_steps=0),
-    },
-    'optimizer': _optimizer(learning_rate, clip_norm=1.0),
-  }
-
-
-def _optimizer(
-  learning_rate: float,
-  *,
-  warmup_steps: int = 100,
-  decay: str = 'constant',
-  final_ratio: float = 0.1,
-  weight_decay: float = 0.0,
-  b2: float = 0.999,
-  clip_norm: float = 0.0,
-) -> dict:
-  return {
-    'learning_rate': learning_rate,
-    'warmup_steps': warmup_steps,
-    'decay': decay,
-    'final_ratio': final_ratio,
-    'b1': 0.9,
-    'b2': b2,
-    'eps': 1e-8,
-    'weight_decay': weight_decay,
-    'clip_norm': clip_norm,
   }

@@ -1,0 +1,222 @@
+"""The whole method on CIFAR-10: 32x32 colour images, 8x8 tokens.
+
+  python -m softdimo_jax.main --config=configs/cifar10.py --workdir=runs/cifar10
+
+reads TFDS's `cifar10` (array_record) from `--config.data.dir`, or from TFDS's
+own place. Made for one GPU, about 20 minutes expected, never measured: none was at
+hand. The variant `cpu` is a short version for two cores; docs/results.md says
+what it showed. Others: `maskbit` (bits instead of a codebook), `ablations`,
+`tiny` (a minute, for plumbing only).
+"""
+
+from ml_collections import ConfigDict
+
+from softdimo_jax import defaults
+
+VARIANTS = ('maskgit', 'maskbit', 'ablations', 'cpu', 'tiny')
+
+
+def get_config(variants: str = 'maskgit') -> ConfigDict:
+  """Configuration of the variants named, e.g. 'maskbit,cpu'."""
+  names = variants.split(',')
+  unknown = [name for name in names if name not in VARIANTS]
+  if unknown:
+    raise ValueError(
+      f'variant {unknown[0]!r} of configs/cifar10.py is unknown; choose from '
+      f'{", ".join(VARIANTS)}'
+    )
+  config = _base('maskbit' if 'maskbit' in names else 'maskgit')
+  if 'ablations' in names:
+    _add_ablations(config)
+  if 'cpu' in names or 'tiny' in names:
+    _shrink(config)
+  if 'tiny' in names:
+    _shorten(config)
+  return config
+
+
+def _base(family: str) -> ConfigDict:
+  return ConfigDict({
+    'name': f'cifar10:{family}',
+    'seed': 0,
+    'stages': (
+      'features', 'judge', 'tokenizer', 'teacher', 'dimo', 'softdimo',
+    ),
+    'data': {
+      'name': 'cifar10',
+      'dir': '',
+      'train_split': 'train',
+      'held_out_split': 'test',
+    },
+    'model': _maskbit() if family == 'maskbit' else _maskgit(),
+    'classifier': {
+      'num_classes': 10, 'feature_width': 64, 'widths': (64, 128, 256),
+    },
+    'features': defaults.classifier(seed=1000, steps=4000),
+    'judge': defaults.classifier(seed=2000, steps=4000),
+    'tokenizer': defaults.tokenizer(
+      1e-3,
+      steps=8000,
+      batch_size=128,
+      restart_steps=4000,
+      optimizer={'warmup_steps': 200},
+    ),
+    'teacher': defaults.teacher(
+      5e-4,
+      steps=20_000,
+      batch_size=256,
+      label_smoothing=0.0,
+      optimizer={'warmup_steps': 500, 'weight_decay': 0.01},
+    ),
+    'dimo': _distillation('teacher', steps=10_000),
+    'softdimo': _distillation('dimo', steps=4000, gan={'weight': 30.0}),
+    'sampling': {
+      'temperature': 1.0,
+      'steps': 64,
+      'guidance_scale': 1.0,
+      'plan': {
+        'name': 'maskgit',
+        'order': 'random',
+        'schedule': 'arccos',
+        'guidance_schedule': 'constant',
+      },
+    },
+    'evaluation': {
+      'num_images': 10_000,
+      'seeds': 1,
+      'batch_size': 1000,
+      'teacher_steps': (1, 4, 8, 16, 64),
+      'guidance_scales': (1.0, 2.0),
+    },
+    'loop': {'log_every': 100, 'checkpoint_every': 1000, 'max_skipped': 50},
+  })  # fmt: skip
+
+
+def _maskgit() -> dict:
+  return {
+    'generator': {
+      'name': 'maskgit',
+      'vocab_size': 512,
+      'num_classes': 10,
+      'length': 64,
+      'width': 384,
+      'depth': 8,
+      'num_heads': 6,
+      'mlp_width': 1536,
+      'dropout': 0.0,
+      'table_scale': 0.05,
+      'dtype': 'bfloat16',
+      'unroll': 1,
+    },
+    'tokenizer': {
+      'name': 'taming_vqgan',
+      'in_channels': 3,
+      'resolution': 32,
+      'hidden_channels': 64,
+      'channel_multipliers': (1, 2, 2),
+      'num_res_blocks': 1,
+      'attention_resolutions': (),
+      'latent_channels': 64,
+      'codebook_size': 512,
+      'embedding_dim': 16,
+      'num_norm_groups': 16,
+    },
+  }
+
+
+def _maskbit() -> dict:
+  model = _maskgit()
+  for field in ('vocab_size', 'table_scale'):
+    del model['generator'][field]
+  model['generator'] |= {'name': 'maskbit', 'num_bits': 12, 'num_groups': 2}
+  model['tokenizer'] = {
+    'name': 'maskbit',
+    'in_channels': 3,
+    'hidden_channels': 64,
+    'channel_multipliers': (1, 2, 2),
+    'num_res_blocks': 1,
+    'embedding_dim': 12,
+    'num_groups': 2,
+    'num_norm_groups': 16,
+  }
+  return model
+
+
+def _distillation(start: str, *, steps: int, **changes) -> ConfigDict:
+  section = defaults.distillation(
+    start,
+    1e-4,
+    steps=steps,
+    batch_size=256,
+    ema_decay=0.999,
+    dropout=False,
+    guidance_scale=1.0,
+    init={'mask_ratio': 0.6, 'noise_scale': 0.1},
+    auxiliary={
+      'fresh_sample': False,
+      'label_smoothing': 0.0,
+      'optimizer': {'learning_rate': 5e-4, 'clip_norm': 0.0},
+    },
+    gan={
+      'fakes': 'hard',
+      'taps': (1, 3, 5, 7),
+      'delay_steps': 200,
+      'ramp_steps': 200,
+      'optimizer': {'learning_rate': 1e-3},
+    },
+  )
+  section.update(changes)
+  return section
+
+
+def _add_ablations(config: ConfigDict) -> None:
+  """Post-training from the same Di[M]O student, as long as `softdimo`."""
+  for name, change in {
+    'continued_dimo': {'gan': {'weight': 0.0}},
+    'gan_only': {'divergence': {'weight': 0.0}},
+  }.items():
+    config[name] = config.softdimo.copy_and_resolve_references()
+    config[name].update(change)
+    config.stages += (name,)
+
+
+def _shrink(config: ConfigDict) -> None:
+  """Small networks and short stages for two cores."""
+  config.data.train_split = 'train[:10000]'
+  config.data.held_out_split = 'test[:2000]'
+  config.classifier.widths = (32, 64, 64)
+  generator, tokenizer = config.model.generator, config.model.tokenizer
+  generator.update(
+    {'width': 128, 'depth': 4, 'num_heads': 4, 'mlp_width': 256, 'unroll': 4}
+  )
+  generator.dtype = 'float32'
+  tokenizer.hidden_channels = 16
+  tokenizer.num_norm_groups = 8
+  lengths = {'features': 1000, 'judge': 1000, 'tokenizer': 1500}
+  for name in config.stages:
+    stage = config[name]
+    stage.steps = lengths.get(name, 1500)
+    stage.batch_size = 64
+    stage.optimizer.warmup_steps = 100
+    if stage.kind == 'tokenizer':
+      stage.restart_steps = 800
+    if stage.kind == 'distill':
+      stage.ema_decay = 0.995
+      stage.gan.taps = (0, 1, 2, 3)
+  config.softdimo.steps = 500
+  config.evaluation.update(
+    {'num_images': 2000, 'batch_size': 500, 'teacher_steps': (1, 8, 64)}
+  )
+  config.evaluation.guidance_scales = (1.0,)
+
+
+def _shorten(config: ConfigDict) -> None:
+  """Too short to learn anything: for tests of the machinery."""
+  config.data.train_split = 'train[:200]'
+  config.data.held_out_split = 'test[:100]'
+  for name in config.stages:
+    config[name].steps = 6
+    config[name].batch_size = 16
+  config.evaluation.update(
+    {'num_images': 100, 'batch_size': 100, 'teacher_steps': (1, 8)}
+  )

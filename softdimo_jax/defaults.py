@@ -1,0 +1,156 @@
+"""Sections that every configuration file shares, with the papers' defaults.
+
+A configuration file says what differs; every field is a field of the run.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def optimizer(learning_rate: float, **changes: Any) -> ConfigDict:
+  """Adam as Di[M]O sets it (AdamW with `weight_decay`).
+
+  `decay` is 'constant', 'linear' or 'cosine', down to `final_ratio`;
+  `clip_norm` 0 does not clip.
+  """
+  return _section(
+    {
+      'learning_rate': learning_rate,
+      'warmup_steps': 100,
+      'decay': 'constant',
+      'final_ratio': 0.1,
+      'b1': 0.9,
+      'b2': 0.999,
+      'eps': 1e-8,
+      'weight_decay': 0.0,
+      'clip_norm': 1.0,
+    },
+    changes,
+  )
+
+
+def distillation(
+  start: str, learning_rate: float, **changes: Any
+) -> ConfigDict:
+  """Di[M]O, or with a `gan.weight` Soft-Di[M]O; defaults of MaskGit.
+
+  Args:
+    start: the stage whose average (and auxiliary) this one starts from.
+    learning_rate: of generator and auxiliary.
+    **changes: of fields or, as dictionaries, of parts of sections.
+  """
+  return _section(
+    {
+      'kind': 'distill',
+      'start': start,
+      'steps': 50_000,
+      'batch_size': 128,
+      'ema_decay': 0.9999,
+      # The official code leaves the teacher in training mode, too.
+      'dropout': True,
+      'teacher_dropout': False,
+      'temperature': 1.0,
+      'guidance_scale': 2.0,
+      'init': {'mask_ratio': 0.6, 'noise_scale': 0.1},
+      'mask': {'schedule': 'arccos', 'low': 0.0, 'high': 1.0},
+      'divergence': {'weight': 1.0, 'beta': 0.0, 'reduction': 'sum'},
+      'auxiliary': {
+        # Alg. 1 draws a fresh sample for the auxiliary; sharing the student's
+        # saves two of ten forward passes.
+        'fresh_sample': True,
+        'label_smoothing': 0.1,
+        'optimizer': optimizer(learning_rate),
+      },
+      'gan': _gan(),
+      'optimizer': optimizer(learning_rate),
+    },
+    changes,
+  )
+
+
+def _gan() -> dict[str, Any]:
+  return {
+    'weight': 0.0,
+    'loss': 'logistic',
+    'relaxation': 'soft',
+    # The heads learn to reject soft embeddings, which they judge, or hard
+    # samples, which leave them blind to softness itself.
+    'fakes': 'soft',
+    'temperature': 1.0,
+    'max_mask_ratio': 0.95,
+    'r1_weight': 0.0,
+    'taps': (5, 11, 17, 23),
+    'width': 192,
+    'delay_steps': 0,
+    'ramp_steps': 0,
+    'optimizer': optimizer(1e-4, warmup_steps=0, clip_norm=0.0),
+  }
+
+
+def tokenizer(learning_rate: float, **changes: Any) -> ConfigDict:
+  """Reconstruction with the quantiser's losses, for codebooks and bits."""
+  return _section(
+    {
+      'kind': 'tokenizer',
+      'steps': 1_350_000,
+      'batch_size': 256,
+      'ema_decay': 0.999,
+      'commitment_weight': 0.25,
+      'entropy_weight': 0.02,  # bits only
+      'restart_steps': 10_000,  # codebook only
+      'optimizer': optimizer(
+        learning_rate, warmup_steps=5000, decay='cosine', clip_norm=0.0
+      ),
+    },
+    changes,
+  )
+
+
+def teacher(learning_rate: float, **changes: Any) -> ConfigDict:
+  """Masked token prediction; defaults of MaskBit."""
+  return _section(
+    {
+      'kind': 'teacher',
+      'steps': 1_350_000,
+      'batch_size': 1024,
+      'ema_decay': 0.999,
+      'mask_schedule': 'arccos',
+      'label_dropout': 0.1,
+      'label_smoothing': 0.1,
+      'masked_only': False,
+      'optimizer': optimizer(
+        learning_rate,
+        warmup_steps=5000,
+        decay='cosine',
+        weight_decay=0.045,
+        b2=0.96,
+      ),
+    },
+    changes,
+  )
+
+
+def classifier(seed: int, **changes: Any) -> ConfigDict:
+  """Feature space or judge; its own seed makes it the same in every run."""
+  return _section(
+    {
+      'kind': 'classifier',
+      'seed': seed,
+      'steps': 500,
+      'batch_size': 128,
+      'ema_decay': 0.99,
+      'noise': 0.1,
+      'label_smoothing': 0.05,
+      'optimizer': optimizer(
+        2e-3, decay='cosine', final_ratio=0.0, clip_norm=0.0
+      ),
+    },
+    changes,
+  )
+
+
+def _section(fields: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
+  section = ConfigDict(fields).lock()
+  section.update(changes)  # a locked section refuses fields it does not have
+  return section.unlock()

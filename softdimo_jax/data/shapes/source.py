@@ -52,8 +52,7 @@ class ShapesSource:
 
   def perturbed(self, index: int) -> Scene:
     """Its scene with one stated thing changed, always the same one."""
-    rng = self._rng(index, _PERTURBATION)
-    return perturb(self.world, self.scene(index), rng)[0]
+    return self._perturbed(index, self.scene(index))
 
   def gather(self, indices: np.ndarray) -> Batch:
     """Examples [B]: image float32 [B, H, W, 3], caption int32 [B, T]."""
@@ -65,10 +64,19 @@ class ShapesSource:
     They are those of the perturbed scenes: the wrong caption is false of the
     image, and the caption of the wrong image.
     """
-    wrong = self._examples([self.perturbed(int(index)) for index in indices])
-    return self.gather(indices) | {
+    scenes = [self.scene(int(index)) for index in indices]
+    wrong = self._examples(
+      [
+        self._perturbed(int(index), scene)
+        for index, scene in zip(indices, scenes, strict=True)
+      ]
+    )
+    return self._examples(scenes) | {
       f'wrong_{name}': array for name, array in wrong.items()
     }
+
+  def _perturbed(self, index: int, scene: Scene) -> Scene:
+    return perturb(self.world, scene, self._rng(index, _PERTURBATION))[0]
 
   def _examples(self, scenes: list[Scene]) -> Batch:
     captions = [scene.statement.text for scene in scenes]

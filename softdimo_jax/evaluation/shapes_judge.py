@@ -8,9 +8,11 @@ and is the number to rank by.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from softdimo_jax.data.prompts import Record
 from softdimo_jax.data.shapes.world import (
@@ -25,6 +27,9 @@ from softdimo_jax.evaluation import geneval
 
 # Templates are moved by whole steps of this share of a cell, up to three.
 _STEP, _STEPS = 1 / 32, 3
+# Blurs of the templates, standard deviations in sides of a cell: a blurred
+# circle must not be nearer to a sharp square.
+_BLURS = (0, 0.1)
 # Score of an object that is just good enough: GenEval's strictest threshold,
 # so that an accepted object counts in every category.
 _LOWEST_SCORE = geneval.OFFICIAL.counting_threshold
@@ -214,7 +219,7 @@ class ShapesJudge:
 
 @dataclasses.dataclass(frozen=True)
 class _Templates:
-  """All objects at all places within a cell.
+  """All objects at all places within a cell, sharp and blurred.
 
   Attributes:
     pixels: float32 [M, P * P * 3].
@@ -233,13 +238,13 @@ class _Templates:
 def _templates(cell: int) -> _Templates:
   moves = _STEP * np.arange(-_STEPS, _STEPS + 1)
   pixels, boxes, names = [], [], []
-  for shape in SHAPES:
-    for offset in [(down, right) for down in moves for right in moves]:
-      covered = coverage(shape, cell, offset)
-      for color in COLORS:
-        pixels.append(paint(covered, color).ravel())
-        boxes.append(_box(covered))
-        names.append((shape, color))
+  for shape, down, right in itertools.product(SHAPES, moves, moves):
+    covered = coverage(shape, cell, (down, right))
+    for blur, color in itertools.product(_BLURS, COLORS):
+      blurred = gaussian_filter(covered, blur * cell, mode='constant')
+      pixels.append(paint(blurred, color).ravel())
+      boxes.append(_box(covered))
+      names.append((shape, color))
   stacked = np.stack(pixels)
   energy = np.square(stacked - BACKGROUND).sum(1)
   return _Templates(stacked, energy, np.array(boxes), tuple(names))

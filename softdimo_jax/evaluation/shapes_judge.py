@@ -275,5 +275,5 @@ def _verdict(found: Found, record: Record) -> tuple[bool, bool]:
     {shape: found.boxes[indices] for shape, indices in by_shape.items()},
     lambda shape, kept: [found.colors[i] for i in by_shape[shape][kept]],
   )
-  asked = sum(entry['count'] for entry in record['include'])
+  asked = sum(entry['count'] for entry in record.get('include', ()))
   return verdict.correct, verdict.correct and found.occupied == asked

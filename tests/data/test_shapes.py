@@ -168,6 +168,8 @@ class TestRendering:
     assert len({patch.tobytes() for patch in patches}) == 49
     assert patches.min() >= 0 and patches.max() <= 1
     assert not patches.flags.writeable
+    lists = World(offsets=[list(offset) for offset in WORLD.offsets])
+    np.testing.assert_array_equal(lists.patches(), patches)
 
   @pytest.mark.parametrize('cell', [8, 10, 16])
   def test_objects_end_inside_their_cells_and_are_smooth(self, cell):

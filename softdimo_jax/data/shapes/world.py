@@ -87,7 +87,8 @@ class World:
 
   def patches(self) -> np.ndarray:
     """All cells: float32 [num_patches, cell, cell, 3] in [0, 1]."""
-    return _patches(self.cell, self.offsets)
+    # Configurations hold lists, which cannot be looked up.
+    return _patches(self.cell, tuple(map(tuple, self.offsets)))
 
 
 def coverage(

@@ -17,7 +17,8 @@ from tests.golden import parity
 from tests.golden.parity import GOLDEN
 
 FIXTURES = fixture.names(GOLDEN)
-CLASS_FIXTURES = [name for name in FIXTURES if name != 'metrics']
+RULES = 'geneval_rules'  # Its JSON file lists neither inputs nor outputs.
+CLASS_FIXTURES = [name for name in FIXTURES if name not in ('metrics', RULES)]
 SMALL = 'class_schedules'  # nothing in it takes long
 
 
@@ -84,6 +85,22 @@ def test_every_class_fixture_passes(run):
     *_, error, tolerance, verdict = line.split()
     assert float(error) <= float(tolerance) <= 2e-5
     assert verdict == 'ok'
+
+
+def test_benchmark_rules_pass(run):
+  status, lines = run(GOLDEN, f'--only={RULES}')
+  assert status == 0
+  assert [line.split()[1] for line in lines] == [
+    'correct',
+    'crop_0',
+    'crop_1',
+    'crop_2',
+    'crop_nomask',
+    'iou_f64',
+    'overall_f64',
+    'rel_flags',
+  ]
+  assert all(line.endswith(' ok') for line in lines)
 
 
 def test_fixtures_of_unknown_kinds_are_named(run):
@@ -154,7 +171,7 @@ def test_a_missing_input_is_named(copy):
     kinds.find(loaded)(loaded)
 
 
-@pytest.mark.parametrize('name', CLASS_FIXTURES)
+@pytest.mark.parametrize('name', [*CLASS_FIXTURES, RULES])
 def test_the_official_class_tells_the_kind(tmp_path, name):
   meta = json.loads((GOLDEN / f'{name}.json').read_text())
   renamed = fixture.Fixture('some_other_name', meta, {})

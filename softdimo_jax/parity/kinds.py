@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from softdimo_jax.parity import (
+  benchmarks,
   generators,
   google,
   samplers,
@@ -49,6 +50,7 @@ _KINDS: dict[str, tuple[str, Compute]] = {
     tokenizers.google_tokenizer,
   ),
   'class_schedules': ('mask schedules', schedules.class_schedules),
+  'geneval_rules': ('evaluate_image', benchmarks.geneval_rules),
 }
 
 

@@ -1,0 +1,123 @@
+"""Files of prompts: one a line, or GenEval's `evaluation_metadata.jsonl`.
+
+A record of the latter is {tag, include: [{class, count, color?, position?}],
+exclude?: [{class, count}], prompt}; `position` is [relation, index], relative
+to an earlier entry of `include`.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from softdimo_jax.errors import UserError
+
+Record = Mapping[str, Any]
+
+
+def read_prompts(path: str | os.PathLike[str]) -> list[str]:
+  """Prompts of a text file, one a line; empty lines are skipped.
+
+  Of a file whose name ends in .jsonl, the field `prompt` of every line.
+
+  Raises:
+    UserError: if the file is missing, empty, not UTF-8, or a line of JSON
+      has no prompt.
+  """
+  if pathlib.Path(path).suffix == '.jsonl':
+    return [record['prompt'] for record in _read_json_lines(path)]
+  return [line for _, line in _lines(path)]
+
+
+def read_records(path: str | os.PathLike[str]) -> list[Record]:
+  """Records in GenEval's format.
+
+  Raises:
+    UserError: if the file cannot be read, or a record does not say what the
+      picture must show; names the line.
+  """
+  records = _read_json_lines(path)
+  for number, record in enumerate(records, start=1):
+    problem = problem_of(record)
+    if problem:
+      raise UserError(f'record {number} of {path} {problem}')
+  return records
+
+
+def json_lines(records: Iterable[Record]) -> str:
+  """Text of a file of records."""
+  return ''.join(json.dumps(record) + '\n' for record in records)
+
+
+def problem_of(record: Record) -> str | None:
+  """What is wrong with a record in GenEval's format; None if nothing is."""
+  for field in ('tag', 'prompt'):
+    if not isinstance(record.get(field), str):
+      return f'lacks the text {field!r}'
+  include, exclude = record.get('include', []), record.get('exclude', [])
+  if not isinstance(include, list) or not isinstance(exclude, list):
+    return "must have lists as 'include' and 'exclude'"
+  for entry in include + exclude:
+    if not _is_entry(entry):
+      return f'must name a class and a count of 1 or more, got {entry}'
+  for index, entry in enumerate(include):
+    position = entry.get('position')
+    if position is not None and not _is_position(position, index):
+      return f'has a position that refers to no earlier entry: {position}'
+  return None
+
+
+def _is_entry(entry: Any) -> bool:
+  return (
+    isinstance(entry, dict)
+    and isinstance(entry.get('class'), str)
+    and isinstance(entry.get('count'), int)
+    and entry['count'] >= 1
+  )
+
+
+def _is_position(position: Any, index: int) -> bool:
+  return (
+    isinstance(position, list | tuple)
+    and len(position) == 2
+    and isinstance(position[0], str)
+    and isinstance(position[1], int)
+    and 0 <= position[1] < index
+  )
+
+
+def _read_json_lines(path: str | os.PathLike[str]) -> list[Record]:
+  records = []
+  for number, line in _lines(path):
+    try:
+      record = json.loads(line)
+    except json.JSONDecodeError as error:
+      raise UserError(
+        f'line {number} of {path} is not JSON: {error}'
+      ) from error
+    if not isinstance(record, dict) or not isinstance(
+      record.get('prompt'), str
+    ):
+      raise UserError(f"line {number} of {path} has no text 'prompt'")
+    records.append(record)
+  return records
+
+
+def _lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
+  """(number, text) of the lines that are not empty."""
+  try:
+    text = pathlib.Path(path).read_text('utf-8')
+  except UnicodeDecodeError as error:
+    raise UserError(
+      f'{path} is not UTF-8 text (byte {error.start}); save it as UTF-8'
+    ) from error
+  except OSError as error:
+    raise UserError(
+      f'prompt file {path} cannot be read: {error.strerror}'
+    ) from error
+  lines = enumerate(text.splitlines(), start=1)
+  kept = [(number, line.strip()) for number, line in lines if line.strip()]
+  if not kept:
+    raise UserError(f'{path} holds no prompt')
+  return kept

@@ -1,0 +1,113 @@
+"""What a caption states, and the words it is written in."""
+
+import dataclasses
+import re
+
+from softdimo_jax.data.shapes.world import COLORS, MAX_COUNT, SHAPES
+from softdimo_jax.errors import UserError
+
+NUMBERS = ('a', 'two', 'three', 'four')
+RELATIONS = ('left of', 'right of', 'above', 'below')
+
+
+def plural(shape: str) -> str:
+  """Name of several shapes, by GenEval's rule."""
+  return f'{shape}es' if shape.endswith('s') else f'{shape}s'
+
+
+@dataclasses.dataclass(frozen=True)
+class Phrase:
+  """Objects of one kind: "a circle", "three red squares".
+
+  Attributes:
+    shape: one of `SHAPES`.
+    color: one of `COLORS`, or None where it is not stated.
+    count: 1 to `MAX_COUNT`.
+  """
+
+  shape: str
+  color: str | None = None
+  count: int = 1
+
+  @property
+  def text(self) -> str:
+    """In words."""
+    shape = self.shape if self.count == 1 else plural(self.shape)
+    words = (NUMBERS[self.count - 1], self.color, shape)
+    return ' '.join(word for word in words if word)
+
+
+@dataclasses.dataclass(frozen=True)
+class Statement:
+  """What a caption says of a scene.
+
+  Attributes:
+    phrases: one, or two of different shapes.
+    relation: of the first to the second, one of `RELATIONS`, or None.
+  """
+
+  phrases: tuple[Phrase, ...]
+  relation: str | None = None
+
+  @property
+  def text(self) -> str:
+    """The caption: "a red circle left of a blue square"."""
+    joint = f' {self.relation or "and"} '
+    return joint.join(phrase.text for phrase in self.phrases)
+
+
+# In the order of their ids.
+WORDS = (
+  *NUMBERS,
+  *COLORS,
+  *SHAPES,
+  *map(plural, SHAPES),
+  'and',
+  *dict.fromkeys(word for text in RELATIONS for word in text.split()),
+)
+
+_PHRASE = rf'({"|".join(NUMBERS)}) (?:({"|".join(COLORS)}) )?(\w+)'
+_STATEMENT = re.compile(
+  rf'{_PHRASE}(?: (and|{"|".join(RELATIONS)}) {_PHRASE})?'
+)
+
+
+def split(text: str) -> list[str]:
+  """Words of a prompt: lower case, punctuation dropped."""
+  return re.sub(r'[.,;:!?"]', ' ', text.lower()).split()
+
+
+def parse(text: str) -> Statement:
+  """What a caption states; the inverse of `Statement.text`.
+
+  Args:
+    text: e.g. "a red circle left of a blue square".
+
+  Raises:
+    UserError: if no caption reads so.
+  """
+  match = _STATEMENT.fullmatch(' '.join(split(text)))
+  if match is None:
+    raise _not_understood(text)
+  first, joint, second = match.group(1, 2, 3), match[4], match.group(5, 6, 7)
+  parts = (first, second) if joint else (first,)
+  phrases = tuple(_phrase(text, *part) for part in parts)
+  if len({phrase.shape for phrase in phrases}) < len(phrases):
+    raise _not_understood(text)
+  return Statement(phrases, None if joint == 'and' else joint)
+
+
+def _phrase(text: str, number: str, color: str | None, shape: str) -> Phrase:
+  count = NUMBERS.index(number) + 1
+  for name in SHAPES:
+    if shape == (name if count == 1 else plural(name)):
+      return Phrase(name, color, count)
+  raise _not_understood(text)
+
+
+def _not_understood(text: str) -> UserError:
+  return UserError(
+    f'{text[:80]!r} is not a caption; they read like "a circle", "two red '
+    f'squares" (to {NUMBERS[MAX_COUNT - 1]}), or "a red circle left of a blue '
+    f'square" ({", ".join(RELATIONS)}, and), the two shapes being different'
+  )

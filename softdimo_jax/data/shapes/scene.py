@@ -1,0 +1,280 @@
+"""Scenes: drawn at random, changed in one stated thing, rendered."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from softdimo_jax.data.shapes.language import RELATIONS, Phrase, Statement
+from softdimo_jax.data.shapes.world import COLORS, MAX_COUNT, SHAPES, World
+
+KINDS = ('single', 'and', 'relation', 'counting')
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  """One object.
+
+  Attributes:
+    shape: one of `SHAPES`.
+    color: one of `COLORS`.
+    row: of its cell, from the top.
+    column: of its cell, from the left.
+    offset: which of the world's offsets.
+  """
+
+  shape: str
+  color: str
+  row: int
+  column: int
+  offset: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+  """Objects, and a true statement of them.
+
+  Attributes:
+    statement: what the caption says. Colours that it leaves open are random.
+    items: in the order of the statement's phrases; nothing else is there.
+  """
+
+  statement: Statement
+  items: tuple[Item, ...]
+
+
+def draw(
+  world: World, rng: np.random.Generator, kind: str | None = None
+) -> Scene:
+  """A random scene.
+
+  Args:
+    world: sizes.
+    rng: what is drawn is a function of its state.
+    kind: one of `KINDS`; drawn uniformly where it is None.
+  """
+  kind = _choose(rng, KINDS) if kind is None else kind
+  shapes = _shuffled(rng, SHAPES)
+  if kind == 'counting':
+    phrases = (_phrase(world, rng, shapes[0], rng.integers(2, MAX_COUNT + 1)),)
+  elif kind == 'single':
+    phrases = (_phrase(world, rng, shapes[0]),)
+  elif kind in ('and', 'relation'):
+    phrases = tuple(_phrase(world, rng, shape) for shape in shapes[:2])
+  else:
+    raise ValueError(f'kind must be one of {KINDS}, got {kind!r}')
+  relation = _choose(rng, RELATIONS) if kind == 'relation' else None
+  return realise(world, rng, Statement(phrases, relation))
+
+
+def realise(
+  world: World, rng: np.random.Generator, statement: Statement
+) -> Scene:
+  """A random scene of which a statement is true.
+
+  Two objects lie in one row or column even where no relation is stated, and
+  counted ones in one row.
+
+  Args:
+    world: sizes.
+    rng: draws what the statement leaves open.
+    statement: at most `MAX_COUNT` objects of one phrase, or one of each of
+      two.
+  """
+  cells = _cells(world, rng, statement)
+  items = []
+  for phrase in statement.phrases:
+    color = phrase.color or _choose(rng, tuple(COLORS))
+    for _ in range(phrase.count):
+      item = Item(phrase.shape, color, *cells[len(items)], 0)
+      items.append(_placed(world, rng, item))
+  return Scene(statement, tuple(items))
+
+
+def perturb(
+  world: World,
+  scene: Scene,
+  rng: np.random.Generator,
+  change: str | None = None,
+) -> tuple[Scene, str]:
+  """Changes exactly one thing that the caption states.
+
+  Objects that the change does not concern stay as they are, where they are.
+
+  Args:
+    world: sizes.
+    scene: whose statement is not true of the result.
+    rng: draws the change and what it leads to.
+    change: one of `changes(scene)`; drawn uniformly where it is None.
+
+  Returns:
+    (scene with its own, true statement; what was changed).
+
+  Raises:
+    ValueError: if the scene does not state what shall be changed.
+  """
+  possible = changes(scene)
+  change = _choose(rng, possible) if change is None else change
+  if change not in possible:
+    raise ValueError(f'this scene can change {possible}, not {change!r}')
+  return _CHANGES[change](world, scene, rng), change
+
+
+def changes(scene: Scene) -> tuple[str, ...]:
+  """What of a scene `perturb` can change, at least its shape.
+
+  A number is stated by counting captions only: where "a circle" is asked,
+  two are no contradiction in GenEval's rules.
+  """
+  phrases = scene.statement.phrases
+  colors = [phrase.color for phrase in phrases]
+  conditions = {
+    'shape': True,
+    'color': any(colors),
+    'swap': all(colors) and len(set(colors)) == 2,
+    'count': phrases[0].count > 1,
+    'relation': scene.statement.relation is not None,
+  }
+  return tuple(change for change, holds in conditions.items() if holds)
+
+
+def patch_ids(world: World, scenes: Sequence[Scene]) -> np.ndarray:
+  """Rows of `world.patches()`: int32 [N, grid, grid], 0 where it is empty."""
+  ids = np.zeros((len(scenes), world.grid, world.grid), np.int32)
+  for index, scene in enumerate(scenes):
+    for item in scene.items:
+      patch = world.patch_id(item.color, item.shape, item.offset)
+      ids[index, item.row, item.column] = patch
+  return ids
+
+
+def render(world: World, scenes: Sequence[Scene]) -> np.ndarray:
+  """Images of scenes: float32 [N, H, W, 3] in [0, 1]."""
+  patches = world.patches()[patch_ids(world, scenes)]  # [N, g, g, P, P, 3]
+  images = patches.transpose(0, 1, 3, 2, 4, 5)
+  return images.reshape(len(scenes), world.size, world.size, 3)
+
+
+def _choose(rng: np.random.Generator, options: Sequence[str]) -> str:
+  return options[rng.integers(len(options))]
+
+
+def _other(
+  rng: np.random.Generator, options: Sequence[str], but: Sequence[str]
+) -> str:
+  return _choose(rng, [option for option in options if option not in but])
+
+
+def _shuffled(rng: np.random.Generator, options: Sequence[str]) -> list[str]:
+  return [options[index] for index in rng.permutation(len(options))]
+
+
+def _phrase(
+  world: World, rng: np.random.Generator, shape: str, count: int = 1
+) -> Phrase:
+  color = _choose(rng, tuple(COLORS))
+  mentioned = rng.random() < world.mention_color
+  return Phrase(shape, color if mentioned else None, int(count))
+
+
+def _placed(world: World, rng: np.random.Generator, item: Item) -> Item:
+  offset = int(rng.integers(len(world.offsets)))
+  return dataclasses.replace(item, offset=offset)
+
+
+def _cells(
+  world: World, rng: np.random.Generator, statement: Statement
+) -> list[tuple[int, int]]:
+  """(row, column) of every object."""
+  count = sum(phrase.count for phrase in statement.phrases)
+  relation = statement.relation
+  if relation is None and len(statement.phrases) == 2:
+    relation = _choose(rng, RELATIONS)
+  line = int(rng.integers(world.grid))
+  places = [int(place) for place in rng.permutation(world.grid)[:count]]
+  if relation in ('left of', 'above'):
+    places.sort()
+  elif relation in ('right of', 'below'):
+    places.sort(reverse=True)
+  if relation in ('above', 'below'):
+    return [(place, line) for place in places]
+  return [(line, place) for place in places]
+
+
+def _change_shape(
+  world: World, scene: Scene, rng: np.random.Generator
+) -> Scene:
+  phrases = scene.statement.phrases
+  index = int(rng.integers(len(phrases)))
+  # Of another shape than the second object, too: pairs stay pairs.
+  shape = _other(rng, SHAPES, [phrase.shape for phrase in phrases])
+  return _repainted(scene, index, shape=shape)
+
+
+def _change_color(
+  world: World, scene: Scene, rng: np.random.Generator
+) -> Scene:
+  phrases = scene.statement.phrases
+  stated = [i for i, phrase in enumerate(phrases) if phrase.color]
+  index = stated[rng.integers(len(stated))]
+  color = _other(rng, tuple(COLORS), [phrases[index].color])
+  return _repainted(scene, index, color=color)
+
+
+def _swap_colors(world: World, scene: Scene, rng: np.random.Generator) -> Scene:
+  first, second = (phrase.color for phrase in scene.statement.phrases)
+  return _repainted(_repainted(scene, 0, color=second), 1, color=first)
+
+
+def _repainted(scene: Scene, index: int, **attribute: str) -> Scene:
+  """The scene with one phrase, and the objects it speaks of, changed."""
+  phrases, relation = scene.statement.phrases, scene.statement.relation
+  changed = tuple(
+    dataclasses.replace(phrase, **attribute) if i == index else phrase
+    for i, phrase in enumerate(phrases)
+  )
+  items = tuple(
+    dataclasses.replace(item, **attribute)
+    if item.shape == phrases[index].shape
+    else item
+    for item in scene.items
+  )
+  return Scene(Statement(changed, relation), items)
+
+
+def _change_count(
+  world: World, scene: Scene, rng: np.random.Generator
+) -> Scene:
+  (phrase,) = scene.statement.phrases
+  counts = [n for n in range(2, MAX_COUNT + 1) if n != phrase.count]
+  count = counts[rng.integers(len(counts))]
+  items = [scene.items[i] for i in rng.permutation(phrase.count)][:count]
+  taken = {item.column for item in items}
+  free = [c for c in rng.permutation(world.grid) if int(c) not in taken]
+  for column in free[: count - len(items)]:
+    item = dataclasses.replace(scene.items[0], column=int(column))
+    items.append(_placed(world, rng, item))
+  statement = Statement((dataclasses.replace(phrase, count=count),))
+  return Scene(statement, tuple(items))
+
+
+def _change_relation(
+  world: World, scene: Scene, rng: np.random.Generator
+) -> Scene:
+  old = scene.statement
+  statement = Statement(old.phrases, _other(rng, RELATIONS, [old.relation]))
+  cells = _cells(world, rng, statement)
+  items = tuple(
+    dataclasses.replace(item, row=row, column=column)
+    for item, (row, column) in zip(scene.items, cells, strict=True)
+  )
+  return Scene(statement, items)
+
+
+_CHANGES: dict[str, Callable[[World, Scene, np.random.Generator], Scene]] = {
+  'shape': _change_shape,
+  'color': _change_color,
+  'swap': _swap_colors,
+  'count': _change_count,
+  'relation': _change_relation,
+}

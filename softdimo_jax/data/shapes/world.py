@@ -1,0 +1,154 @@
+"""What there is to see: colours, shapes, cells, and how one cell looks."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from softdimo_jax.errors import UserError
+
+# RGB in [0, 1], far from each other and from the background.
+COLORS = {
+  'red': (0.9, 0.1, 0.1),
+  'green': (0.1, 0.7, 0.15),
+  'blue': (0.15, 0.2, 0.95),
+  'yellow': (0.95, 0.85, 0.1),
+  'purple': (0.75, 0.15, 0.85),
+  'cyan': (0.1, 0.8, 0.9),
+}
+SHAPES = ('circle', 'square', 'triangle', 'cross')
+BACKGROUND = 0.965
+MAX_COUNT = 4
+
+# Shares of a cell's side. The largest shape, moved by the default offset,
+# ends inside its cell, so that a patch depends on one object only.
+_RADIUS = 0.3875
+_OFFSET = 1 / 16
+_SUPERSAMPLING = 8
+# Of the radius; they give the four shapes similar areas.
+_CIRCLE_SQUARED = 1.06
+_SQUARE_HALF_SIDE = 0.9
+_CROSS_ARM, _CROSS_LENGTH = 0.34, 1.05
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class World:
+  """Sizes of the scenes; small ones are learnt on a CPU.
+
+  Attributes:
+    grid: cells in a row and in a column, at least `MAX_COUNT`.
+    cell: side of a cell in pixels, even and at least 8.
+    offsets: where an object may lie, (down, right) from the centre of its
+      cell, in sides of a cell. Every offset makes another 24 patches.
+    mention_color: probability that a caption names the colour of an object.
+  """
+
+  grid: int = 4
+  cell: int = 8
+  offsets: tuple[tuple[float, float], ...] = (
+    (-_OFFSET, -_OFFSET),
+    (_OFFSET, _OFFSET),
+  )
+  mention_color: float = 0.6
+
+  def __post_init__(self):
+    if self.grid < MAX_COUNT:
+      raise UserError(
+        f'a scene needs {MAX_COUNT} cells in a row for counting, got '
+        f'grid={self.grid}'
+      )
+    if self.cell < 8 or self.cell % 2:
+      raise UserError(
+        f'shapes need cells of 8 pixels or more, an even number, got '
+        f'cell={self.cell}'
+      )
+    if not self.offsets or np.abs(self.offsets).max() > _OFFSET:
+      raise UserError(
+        f'objects leave their cells beyond offsets of {_OFFSET}, got '
+        f'offsets={self.offsets}'
+      )
+    if not 0 <= self.mention_color <= 1:
+      raise UserError(f'mention_color={self.mention_color} is not in [0, 1]')
+
+  @property
+  def size(self) -> int:
+    """H = W of an image."""
+    return self.grid * self.cell
+
+  @property
+  def num_patches(self) -> int:
+    """Different cells: the empty one and every object at every offset."""
+    return 1 + len(COLORS) * len(SHAPES) * len(self.offsets)
+
+  def patch_id(self, color: str, shape: str, offset: int) -> int:
+    """Row of an object in `patches`; 0 is the empty cell."""
+    kind = list(COLORS).index(color) * len(SHAPES) + SHAPES.index(shape)
+    return 1 + kind * len(self.offsets) + offset
+
+  def patches(self) -> np.ndarray:
+    """All cells: float32 [num_patches, cell, cell, 3] in [0, 1]."""
+    # Configurations hold lists, which cannot be looked up.
+    return _patches(self.cell, tuple(map(tuple, self.offsets)))
+
+
+def coverage(
+  shape: str, cell: int, offset: tuple[float, float] = (0, 0)
+) -> np.ndarray:
+  """Share of each pixel that a shape covers.
+
+  Args:
+    shape: one of `SHAPES`.
+    cell: side of the cell in pixels.
+    offset: (down, right) from the centre, in sides of a cell.
+
+  Returns:
+    float64 [cell, cell] in [0, 1], 8 x 8 samples a pixel.
+  """
+  fine = cell * _SUPERSAMPLING
+  axis = (np.arange(fine) + 0.5) / fine - 0.5
+  y = (axis[:, None] - offset[0]) / _RADIUS
+  x = (axis[None, :] - offset[1]) / _RADIUS
+  inside = _inside(shape, y, x)
+  blocks = inside.reshape(cell, _SUPERSAMPLING, cell, _SUPERSAMPLING)
+  return blocks.mean((1, 3))
+
+
+def paint(covered: np.ndarray, color: str) -> np.ndarray:
+  """A colour over the background.
+
+  Args:
+    covered: [..., H, W] in [0, 1].
+    color: one of `COLORS`.
+
+  Returns:
+    float32 [..., H, W, 3].
+  """
+  difference = np.array(COLORS[color]) - BACKGROUND
+  painted = BACKGROUND + covered[..., None] * difference
+  return painted.astype(np.float32)
+
+
+def _inside(shape: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+  """Whether points, in radii from the centre, belong to a shape."""
+  if shape == 'circle':
+    return x**2 + y**2 < _CIRCLE_SQUARED
+  if shape == 'square':
+    return np.maximum(abs(x), abs(y)) < _SQUARE_HALF_SIDE
+  if shape == 'triangle':  # Its tip is up.
+    return (abs(y) < 1) & (abs(x) < (y + 1) / 2)
+  if shape == 'cross':
+    near, far = np.minimum(abs(x), abs(y)), np.maximum(abs(x), abs(y))
+    return (near < _CROSS_ARM) & (far < _CROSS_LENGTH)
+  raise ValueError(f'there is no shape {shape!r}')
+
+
+@functools.lru_cache
+def _patches(cell: int, offsets: tuple[tuple[float, float], ...]) -> np.ndarray:
+  covered = np.stack(
+    [[coverage(shape, cell, offset) for offset in offsets] for shape in SHAPES]
+  )
+  objects = np.stack([paint(covered, color) for color in COLORS])
+  objects = objects.reshape(-1, cell, cell, 3)
+  patches = np.concatenate([np.full_like(objects[:1], BACKGROUND), objects])
+  patches.setflags(write=False)
+  return patches

@@ -56,7 +56,8 @@ def _keep_freed_memory() -> None:
   """
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
   if mallopt is not None:  # musl and macOS have none
-    mallopt(_M_MMAP_THRESHOLD, 2**30)
+    # Above it the parameters of full-size models are returned after all.
+    mallopt(_M_MMAP_THRESHOLD, 2**27)
     mallopt(_M_TRIM_THRESHOLD, 2**30)
     mallopt(_M_TOP_PAD, 2**28)
 

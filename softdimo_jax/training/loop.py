@@ -8,7 +8,6 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-from absl import logging
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.training import sharding
@@ -136,7 +135,10 @@ def _run(
       ready, window = (window, []) if wait else (window[:-1], window[-1:])
       scalars = _mean(ready)
       writer.write_scalars(step, scalars)
-      progress.update(step, {k: scalars[k] for k in stage.headline})
+      shown = {k: scalars[k] for k in stage.headline}
+      if last:
+        shown['peak memory/GB'] = peak_memory() / 1e9
+      progress.update(step, shown)
       _check_finite(stage.name, scalars, options.max_skipped)
     stop = notice.received
     if checkpoints.due(step) or last or stop:
@@ -145,7 +147,6 @@ def _run(
     if stop:
       notice.check()
   writer.close()
-  logging.info('stage %s: peak memory %.1f GB', stage.name, peak_memory() / 1e9)
   return state
 
 

@@ -170,7 +170,7 @@ def test_sizes_are_the_official_ones():
 def test_missing_weights_and_tokens_are_named_before_training(tmp_path):
   config = full_size('maskgit', 'gan')
   run = pipeline.Run(tmp_path, config)
-  with pytest.raises(UserError, match=r'config\.pretrained\.tokenizer names'):
+  with pytest.raises(UserError, match=r'config\.pretrained\.\w+ names'):
     run.check_inputs()
   for stage in config.pretrained:
     config.pretrained[stage] = str(tmp_path / 'none')

@@ -34,9 +34,10 @@ def main(argv: list[str]) -> None:
   config.check_loaded(_CONFIG.value)
   config.validate(_CONFIG.value)
   workdir = pathlib.Path(_WORKDIR.value).absolute()
+  run = pipeline.Run(workdir, _CONFIG.value)
+  run.check_inputs()
   config.claim_workdir(workdir, _CONFIG.value)
   cli.cache_compilations(workdir / 'compilation_cache')
-  run = pipeline.Run(workdir, _CONFIG.value)
   logging.info('%d %s devices', jax.device_count(), jax.default_backend())
   pipeline.train(run, sharding.make_mesh(), notice)
   if 'evaluation' in run.config:

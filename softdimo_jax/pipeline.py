@@ -20,6 +20,7 @@ from absl import logging
 
 from softdimo_jax import families, generate, pretrained
 from softdimo_jax.data import batches, images, splits
+from softdimo_jax.data.image_source import ImageSource
 from softdimo_jax.data.token_cache import TokenCache
 from softdimo_jax.errors import UserError
 from softdimo_jax.networks.classifier import DigitClassifier
@@ -97,17 +98,34 @@ class Run:
     cache.check_tokenizer(self.family.tokenizer, self.params('tokenizer'))
     return cache
 
+  @functools.cached_property
+  def source(self) -> ImageSource:
+    """Images on disk, of data that is streamed."""
+    data = self.config.data
+    return images.open_source(
+      data.name,
+      split=data.split or None,
+      data_dir=data.dir or None,
+      channels=self.family.image_shape[2],
+    )
+
   def check_inputs(self) -> None:
-    """Finds what is missing before anything is trained.
+    """Finds what is missing before anything is trained or written.
 
     Raises:
       UserError: for weights or data that are not there, or do not fit.
     """
-    for stage in self.config.get('pretrained', {}):
-      if stage in self._needed:
-        self.params(stage)
     made_up = self.config.get('weights') == 'rule'
-    if self.streams and not made_up and any(map(self._reads_tokens, self.left)):
+    if not made_up:
+      for stage in sorted(self._needed):
+        self.params(stage)
+    if not self.streams:
+      if self.left:
+        _ = self.images
+      return
+    if 'tokenizer' in {self.config[name].kind for name in self.left}:
+      _ = self.source
+    if any(map(self._reads_tokens, self.left)) and not made_up:
       _ = self.token_cache
 
   @property
@@ -192,7 +210,6 @@ def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
     UserError: for corrupt files or a diverged stage.
   """
   options = loop.LoopOptions(**run.config.loop)
-  run.check_inputs()
   for name in run.config.stages:
     notice.check()
     if run.done(name):
@@ -222,15 +239,12 @@ def _images(run: Run, name: str) -> grain.DatasetIterator:
   if not run.streams:
     split = run.images[0]
     return _arrays(run, name, {'image': split.images, 'label': split.labels})
-  data, (size, _, channels) = run.config.data, run.family.image_shape
-  source = images.open_source(
-    data.name,
-    split=data.split or None,
-    data_dir=data.dir or None,
-    channels=channels,
-  )
   return images.image_batches(
-    source, run.config[name].batch_size, run.seed(name), size, data.augment
+    run.source,
+    run.config[name].batch_size,
+    run.seed(name),
+    run.family.image_shape[0],
+    run.config.data.augment,
   )
 
 

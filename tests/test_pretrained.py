@@ -14,7 +14,8 @@ from softdimo_jax import pipeline, pretrained
 from softdimo_jax.convert import command
 from softdimo_jax.convert.rule_weights import rule_params, rule_weight
 from softdimo_jax.errors import UserError
-from softdimo_jax.training import checkpoint
+from softdimo_jax.training import checkpoint, sharding
+from softdimo_jax.training.preemption import PreemptionNotice
 from tests.convert import torch_format
 from tests.golden.weights import load
 from tests.test_main import call, fails_with
@@ -151,6 +152,35 @@ def full_size(name: str, variant: str = 'all'):
 )
 def test_shipped_configurations_are_valid(name, variant):
   config_lib.validate(full_size(name, variant))
+
+
+@pytest.mark.parametrize('variant', ['tokenizer', 'teacher', 'gan'])
+def test_stages_at_size_stream_their_data(variant, tmp_path):
+  save_images(tmp_path / 'images')
+  config = full_size('maskbit', variant)
+  config.weights, config.data.name = 'rule', str(tmp_path / 'images')
+  config.model.generator.update(
+    {'length': 16, 'width': 32, 'depth': 2, 'num_heads': 2, 'mlp_width': 64}
+  )
+  config.model.tokenizer.update(
+    {
+      'hidden_channels': 8,
+      'channel_multipliers': (1, 2),
+      'num_res_blocks': 1,
+      'num_norm_groups': 4,
+    }
+  )
+  (name,) = config.stages
+  config[name].update({'steps': 2, 'batch_size': 4})
+  if variant == 'gan':
+    config[name].gan.taps = (0, 1)
+  config_lib.validate(config)
+  run = pipeline.Run(tmp_path / 'run', config)
+  run.check_inputs()
+  pipeline.train(run, sharding.make_mesh(), PreemptionNotice())
+  assert run.done(name) and not run.left
+  leaves = jax.tree.leaves(run.params(name))
+  assert all(np.isfinite(leaf).all() for leaf in leaves)
 
 
 def test_sizes_are_the_official_ones():

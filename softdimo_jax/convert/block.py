@@ -16,22 +16,44 @@ def block_rules(inner: str, mlp_out: int) -> tuple[tree.Rule, ...]:
     mlp_out: index of the MLP's second Linear in its Sequential.
   """
   layer = r'transformer\.layers\.(?P<layer>\d+)'
-  attention = rf'{layer}\.0\.{inner}mha'
   mlp = rf'{layer}\.1\.{inner}net'
   return (
     *tree.norm(rf'{layer}\.0\.norm', 'layers/attention_norm'),
     *tree.norm(rf'{layer}\.1\.norm', 'layers/mlp_norm'),
+    *_attention_rules(rf'{layer}\.0\.{inner}mha', 'layers/attention'),
+    *tree.linear(rf'{mlp}\.0', 'layers/mlp_in'),
+    *tree.linear(rf'{mlp}\.{mlp_out}', 'layers/mlp_out'),
+  )
+
+
+def residual_block_rules(layer: str, path: str) -> tuple[tree.Rule, ...]:
+  r"""Rules of open_clip's `ResidualAttentionBlock`, which TA-TiTok has, too.
+
+  Args:
+    layer: pattern of a block's name, with the group `layer`.
+    path: of the stacked blocks; may refer to the pattern's other groups.
+  """
+  return (
+    *tree.norm(rf'{layer}\.ln_1', f'{path}/attention_norm'),
+    *tree.norm(rf'{layer}\.ln_2', f'{path}/mlp_norm'),
+    *_attention_rules(rf'{layer}\.attn', f'{path}/attention'),
+    *tree.linear(rf'{layer}\.mlp\.c_fc', f'{path}/mlp_in'),
+    *tree.linear(rf'{layer}\.mlp\.c_proj', f'{path}/mlp_out'),
+  )
+
+
+def _attention_rules(name: str, path: str) -> tuple[tree.Rule, ...]:
+  """Rules of torch's `MultiheadAttention` -> `layers.SelfAttention`."""
+  return (
     tree.Rule(
-      rf'{attention}\.in_proj_weight',
-      tuple(f'layers/attention/{part}/kernel' for part in _PARTS),
+      rf'{name}\.in_proj_weight',
+      tuple(f'{path}/{part}/kernel' for part in _PARTS),
       tree.split_rows(3, tree.linear_kernel),
     ),
     tree.Rule(
-      rf'{attention}\.in_proj_bias',
-      tuple(f'layers/attention/{part}/bias' for part in _PARTS),
+      rf'{name}\.in_proj_bias',
+      tuple(f'{path}/{part}/bias' for part in _PARTS),
       tree.split_rows(3),
     ),
-    *tree.linear(rf'{attention}\.out_proj', 'layers/attention/out'),
-    *tree.linear(rf'{mlp}\.0', 'layers/mlp_in'),
-    *tree.linear(rf'{mlp}\.{mlp_out}', 'layers/mlp_out'),
+    *tree.linear(rf'{name}\.out_proj', f'{path}/out'),
   )

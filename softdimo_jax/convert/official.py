@@ -16,6 +16,7 @@ from softdimo_jax.networks.generators.maskbit import (
   MaskBitTransformer,
 )
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 
@@ -24,6 +25,15 @@ Config = Mapping[str, Any]
 # Pixels a token, where the official class has the number in its code.
 _MASKGIT_STRIDE = 16
 _GOOGLE_CONV_KERNEL = 4
+_OPENCLIP_MLP_RATIO = 4
+# End-of-text id of old configurations, which stands for the largest id.
+_LEGACY_END = 2
+_HF_ACTIVATIONS = {
+  'gelu': 'gelu',
+  'gelu_new': 'gelu_tanh',
+  'gelu_pytorch_tanh': 'gelu_tanh',
+  'quick_gelu': 'quick_gelu',
+}
 
 
 def maskgit_transformer(config: Config) -> MaskGitTransformer:
@@ -143,4 +153,47 @@ def google_tokenizer(config: Config) -> MaskBitTokenizer:
     downsample_kernel=_GOOGLE_CONV_KERNEL,
     embedding_dim=config['embedding_dim'],
     codebook_size=config['codebook_size'],
+  )
+
+
+def clip_text(config: Config) -> CLIPTextTower:
+  """`CLIPTextModelWithProjection` of transformers.
+
+  Raises:
+    ValueError: for an activation that no CLIP has.
+  """
+  activation = config['hidden_act']
+  if activation not in _HF_ACTIVATIONS:
+    raise ValueError(
+      f'hidden_act {activation!r} is unknown; choose one of '
+      f'{tuple(_HF_ACTIVATIONS)}'
+    )
+  end = config['eos_token_id']
+  return CLIPTextTower(
+    vocab_size=config['vocab_size'],
+    length=config['max_position_embeddings'],
+    width=config['hidden_size'],
+    depth=config['num_hidden_layers'],
+    num_heads=config['num_attention_heads'],
+    mlp_width=config['intermediate_size'],
+    projection_width=config['projection_dim'],
+    activation=_HF_ACTIVATIONS[activation],
+    end_token=None if end == _LEGACY_END else end,
+    epsilon=config['layer_norm_eps'],
+  )
+
+
+def openclip_text(config: Config) -> CLIPTextTower:
+  """The text half of open_clip's `CLIP`."""
+  text = config['text_cfg']
+  ratio = text.get('mlp_ratio', _OPENCLIP_MLP_RATIO)
+  return CLIPTextTower(
+    vocab_size=text['vocab_size'],
+    length=text['context_length'],
+    width=text['width'],
+    depth=text['layers'],
+    num_heads=text['heads'],
+    mlp_width=int(text['width'] * ratio),
+    projection_width=config['embed_dim'],
+    activation='quick_gelu' if config.get('quick_gelu') else 'gelu',
   )

@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 
 from softdimo_jax.convert import sizes
+from softdimo_jax.convert.clip_text import convert_clip_text
 from softdimo_jax.convert.google_maskgit import (
   convert_google_maskgit,
   convert_google_tokenizer,
@@ -25,6 +26,7 @@ from softdimo_jax.networks.generators.maskbit import (
   MaskBitTransformer,
 )
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 
@@ -88,11 +90,20 @@ FAMILIES = {
     sizes.google_tokenizer,
     convert_google_tokenizer,
   ),
+  'clip_text': Family(
+    CLIPTextTower,
+    'text_model.final_layer_norm.weight',
+    sizes.clip_text,
+    convert_clip_text,
+  ),
+  'openclip_text': Family(
+    CLIPTextTower, 'ln_final.weight', sizes.openclip_text, convert_clip_text
+  ),
 }
 
 
 def infer(
-  name: str, state_dict: StateDict, told: Mapping[str, int]
+  name: str, state_dict: StateDict, told: Mapping[str, Any]
 ) -> sizes.Options:
   """Constructor options of the module that a checkpoint belongs to.
 

@@ -14,6 +14,8 @@ Options = dict[str, Any]
 
 # Only the ratio to the resolution of attention matters.
 _TAMING_RESOLUTION = 256
+# Width of a head of every released CLIP.
+_CLIP_HEAD = 64
 # Google's, where pooling leaves no kernel to read it off.
 _GOOGLE_KERNEL = 4
 
@@ -158,6 +160,47 @@ def google_tokenizer(shapes: Shapes) -> Options:
     'embedding_dim': embedding_dim,
     'codebook_size': codebook_size,
   }
+
+
+def clip_text(
+  shapes: Shapes, *, num_heads: int | None = None, activation: str = 'gelu'
+) -> Options:
+  """`CLIPTextTower` of transformers; released with the activation of ViT-H."""
+  vocab_size, width = shapes['text_model.embeddings.token_embedding.weight']
+  return {
+    'vocab_size': vocab_size,
+    'length': shapes['text_model.embeddings.position_embedding.weight'][0],
+    'width': width,
+    'depth': shapes.count(r'text_model\.encoder\.layers\.(\d+)\.'),
+    'num_heads': _clip_heads(width, num_heads),
+    'mlp_width': shapes['text_model.encoder.layers.0.mlp.fc1.weight'][0],
+    'projection_width': shapes['text_projection.weight'][0],
+    'activation': activation,
+  }
+
+
+def openclip_text(
+  shapes: Shapes,
+  *,
+  num_heads: int | None = None,
+  activation: str = 'quick_gelu',
+) -> Options:
+  """`CLIPTextTower` of open_clip; MaskGen's has OpenAI's activation."""
+  vocab_size, width = shapes['token_embedding.weight']
+  return {
+    'vocab_size': vocab_size,
+    'length': shapes['positional_embedding'][0],
+    'width': width,
+    'depth': shapes.count(r'transformer\.resblocks\.(\d+)\.'),
+    'num_heads': _clip_heads(width, num_heads),
+    'mlp_width': shapes['transformer.resblocks.0.mlp.c_fc.weight'][0],
+    'projection_width': shapes['text_projection'][1],
+    'activation': activation,
+  }
+
+
+def _clip_heads(width: int, num_heads: int | None) -> int:
+  return _heads(width, num_heads or max(1, width // _CLIP_HEAD))
 
 
 def _maskbit_sizes(shapes: Shapes, num_heads: int) -> Options:

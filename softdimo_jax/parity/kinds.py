@@ -7,6 +7,7 @@ from softdimo_jax.parity import (
   google,
   samplers,
   schedules,
+  text,
   tokenizers,
 )
 from softdimo_jax.parity.fixture import Fixture
@@ -14,7 +15,7 @@ from softdimo_jax.parity.record import Arrays
 
 Compute = Callable[[Fixture], Arrays]
 
-# By kind: what the official class begins with, and the function.
+# By kind: what the official class is called, in part, and the function.
 _KINDS: dict[str, tuple[str, Compute]] = {
   'maskgit_transformer': (
     'MaskGit_src/Network/transformer.py',
@@ -48,6 +49,8 @@ _KINDS: dict[str, tuple[str, Compute]] = {
     'maskgit/nets/vqgan_tokenizer.py',
     tokenizers.google_tokenizer,
   ),
+  'clip_text': ('CLIPTextModelWithProjection', text.clip_text),
+  'openclip_text': ('maskgen.py:open_clip_text_encoding', text.openclip_text),
   'class_schedules': ('mask schedules', schedules.class_schedules),
 }
 
@@ -58,7 +61,7 @@ def find(fixture: Fixture) -> Compute | None:
   The name decides where the class does not: NAME, or NAME with a suffix.
   """
   for source, compute in _KINDS.values():
-    if fixture.official.startswith(source):
+    if source in fixture.official:
       return compute
   for kind, (_, compute) in _KINDS.items():
     if fixture.name.startswith(kind):

@@ -1,0 +1,71 @@
+"""Listings of the text-to-image families: `--check`, sizes, aliases."""
+
+import json
+import pathlib
+
+import pytest
+
+from softdimo_jax.convert import command, official, registry, sources
+
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
+
+# Listing: family, what no shape tells, parameters, entries left out.
+LISTINGS = {
+  'clip_text': ('clip_text', {}, 354_032_640, []),
+  'clip_text_quick': (
+    'clip_text',
+    {'activation': 'quick_gelu'},
+    123_650_304,
+    [],
+  ),
+  'openclip_text': ('openclip_text', {}, 123_650_304, ['logit_scale']),
+}
+OFFICIAL = {
+  'clip_text': official.clip_text,
+  'openclip_text': official.openclip_text,
+}
+
+
+def manifest(name):
+  return GOLDEN / f'{name}_full.json'
+
+
+@pytest.mark.parametrize('name', LISTINGS)
+def test_listings_are_covered(name, capsys):
+  family, told, parameters, ignored = LISTINGS[name]
+  meta = json.loads(manifest(name).read_text())
+  command.run(
+    command.Request(
+      family=family, manifest=manifest(name), check=True, told=told
+    )
+  )
+  lines = capsys.readouterr().out.splitlines()
+  counts = {line.split()[0]: line.split()[1:] for line in lines}
+  assert int(counts['used'][0]) == meta['n_entries'] - len(ignored)
+  assert counts['ignored'] == [str(len(ignored)), *ignored]
+  assert counts['missing'] == counts['unexpected'] == ['0']
+  assert lines[-1] == f'{parameters:,} parameters'
+
+
+@pytest.mark.parametrize('name', LISTINGS)
+def test_sizes_are_read_off_the_shapes(name):
+  family, told, *_ = LISTINGS[name]
+  config = json.loads(manifest(name).read_text())['config']
+  listing = sources.load_listing(manifest(name))
+  module = registry.build(family, registry.infer(family, listing, told))
+  assert module == OFFICIAL[family](config)
+
+
+def test_text_towers_are_found_in_whole_models():
+  """And in older files, which hold the ids of the positions."""
+  more = ['vision_model.x.weight', 'visual_projection.weight', 'logit_scale']
+  for name in ('clip_text', 'openclip_text'):
+    listing = sources.load_listing(manifest(name))
+    if name == 'openclip_text':
+      more = ['visual.conv1.weight', 'input_resolution', 'vocab_size']
+    else:
+      more = [*more, 'text_model.embeddings.position_ids']
+    whole = listing | dict.fromkeys(more, listing[next(iter(listing))])
+    module = registry.build(name, registry.infer(name, listing, {}))
+    _, report = registry.FAMILIES[name].convert(whole, module)
+    assert set(more) <= set(report.ignored)

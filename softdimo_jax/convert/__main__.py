@@ -36,7 +36,10 @@ _NUM_HEADS = flags.DEFINE_integer(
   1,
 )
 _NUM_CLASSES = flags.DEFINE_integer(
-  'num_classes', None, 'Classes (1000) of maskgit and google_maskgit.', 1
+  'num_classes',
+  None,
+  'Classes (1000) of maskgit, google_maskgit and maskgen.',
+  1,
 )
 _NUM_GROUPS = flags.DEFINE_integer(
   'num_groups', None, 'Sub-tokens (2) of a maskbit_tokenizer with bits.', 1

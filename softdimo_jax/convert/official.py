@@ -15,6 +15,7 @@ from softdimo_jax.networks.generators.maskbit import (
   MaskBitTableTransformer,
   MaskBitTransformer,
 )
+from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
@@ -25,6 +26,8 @@ Config = Mapping[str, Any]
 # Pixels a token, where the official class has the number in its code.
 _MASKGIT_STRIDE = 16
 _GOOGLE_CONV_KERNEL = 4
+_DIFFUSERS_MLP_RATIO = 4
+_CLIP_L_WIDTH = 768
 _OPENCLIP_MLP_RATIO = 4
 # End-of-text id of old configurations, which stands for the largest id.
 _LEGACY_END = 2
@@ -196,4 +199,25 @@ def openclip_text(config: Config) -> CLIPTextTower:
     mlp_width=int(text['width'] * ratio),
     projection_width=config['embed_dim'],
     activation='quick_gelu' if config.get('quick_gelu') else 'gelu',
+  )
+
+
+def maskgen(config: Config) -> MaskGenTransformer:
+  """`MaskGen_VQ`, from the whole configuration."""
+  tokens = config['model']['vq_model']
+  model = config['model']['maskgen']
+  width = model['decoder_embed_dim']
+  return MaskGenTransformer(
+    vocab_size=tokens['codebook_size'],
+    num_classes=model['condition_num_classes'],
+    length=tokens['num_latent_tokens'],
+    width=width,
+    depth=model['decoder_depth'],
+    num_heads=model['decoder_num_heads'],
+    mlp_width=_DIFFUSERS_MLP_RATIO * width,
+    text_width=tokens.get('text_embed_dim', _CLIP_L_WIDTH),
+    micro_width=(
+      model['micro_condition_embed_dim'] if model['micro_condition'] else 0
+    ),
+    tied=model.get('weight_tying', True),
   )

@@ -15,6 +15,7 @@ from softdimo_jax.convert.google_maskgit import (
 )
 from softdimo_jax.convert.maskbit import convert_maskbit
 from softdimo_jax.convert.maskbit_tokenizer import convert_maskbit_tokenizer
+from softdimo_jax.convert.maskgen import convert_maskgen
 from softdimo_jax.convert.maskgit import convert_maskgit
 from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
 from softdimo_jax.convert.tree import Array, ConversionError, Params, Report
@@ -25,6 +26,7 @@ from softdimo_jax.networks.generators.maskbit import (
   MaskBitTableTransformer,
   MaskBitTransformer,
 )
+from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
@@ -89,6 +91,12 @@ FAMILIES = {
     'quantizer/codebook',
     sizes.google_tokenizer,
     convert_google_tokenizer,
+  ),
+  'maskgen': Family(
+    MaskGenTransformer,
+    'text_embed_proj.weight',
+    sizes.maskgen,
+    convert_maskgen,
   ),
   'clip_text': Family(
     CLIPTextTower,

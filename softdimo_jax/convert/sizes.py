@@ -162,6 +162,33 @@ def google_tokenizer(shapes: Shapes) -> Options:
   }
 
 
+def maskgen(
+  shapes: Shapes, *, num_heads: int = 16, num_classes: int | None = None
+) -> Options:
+  """`MaskGenTransformer`; a tied table does not tell codes from classes."""
+  table, tied = 'embeddings.weight', 'lm_head.bias' not in shapes
+  rows, width = shapes[table if table in shapes else 'lm_head.weight']
+  if tied:
+    num_classes = 1000 if num_classes is None else num_classes
+    vocab_size = _codes(rows, num_classes, others=2)
+  else:
+    vocab_size = shapes['lm_head.weight'][0]
+    num_classes = rows - vocab_size - 2
+  text_width = shapes['text_embed_proj.weight'][1]
+  return {
+    'vocab_size': vocab_size,
+    'num_classes': num_classes,
+    'length': shapes['pos_embed'][1],
+    'width': width,
+    'depth': shapes.count(r'blocks\.(\d+)\.'),
+    'num_heads': _heads(width, num_heads),
+    'mlp_width': shapes['blocks.0.ff.net.0.proj.weight'][0],
+    'text_width': text_width,
+    'micro_width': shapes['cond_pooled_proj.weight'][1] - text_width,
+    'tied': tied,
+  }
+
+
 def clip_text(
   shapes: Shapes, *, num_heads: int | None = None, activation: str = 'gelu'
 ) -> Options:

@@ -66,6 +66,11 @@ def from_heads(num_heads: int) -> Transform:
   return lambda weight: weight.T.reshape(num_heads, -1, weight.shape[0])
 
 
+def swap_halves(array: Array) -> Array:
+  """Exchanges the halves of axis 0."""
+  return array.reshape(2, -1, *array.shape[1:])[::-1].reshape(array.shape)
+
+
 def split_rows(parts: int, transform: Transform = identity) -> Transform:
   r"""Cuts axis 0 into `parts` equal arrays and transforms each of them.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Initializer = Callable[..., jax.Array]
 
@@ -34,6 +35,33 @@ def torch_linear_init(
   """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): torch's default for kernels."""
   bound = shape[0] ** -0.5
   return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def sinusoid_angles(
+  values: jax.Array, count: int, *, max_period: float
+) -> jax.Array:
+  """Angles of sinusoidal features: float [B] -> float32 [B, count].
+
+  Frequencies fall geometrically from 1 towards 1 / max_period.
+  """
+  frequencies = _frequencies(count, max_period)
+  return values.astype(jnp.float32)[:, None] * frequencies
+
+
+def _frequencies(count: int, max_period: float) -> np.ndarray:
+  """float32 [count] with torch's rounding: large values amplify the last bit.
+
+  The exponent is float32 and its exponential nearly exact. Where "nearly"
+  leaves open to which side it is rounded, the exact frequency decides, which
+  agrees with torch wherever a fixture tells.
+  """
+  index, log_period = np.arange(count), np.log(max_period)
+  exponent = np.float32(-log_period) * index.astype(np.float32)
+  power = np.exp((exponent / np.float32(count)).astype(np.float64))
+  places = power / np.spacing(power.astype(np.float32))
+  unsure = np.abs(places % 1 - 0.5) < 0.025
+  exact = np.exp(-log_period * index / count)
+  return np.where(unsure, exact, power).astype(np.float32)
 
 
 def matmul_2d(x: jax.Array, kernel: jax.Array, dtype: jnp.dtype) -> jax.Array:

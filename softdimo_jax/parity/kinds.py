@@ -5,6 +5,7 @@ from collections.abc import Callable
 from softdimo_jax.parity import (
   generators,
   google,
+  maskgen,
   samplers,
   schedules,
   text,
@@ -48,6 +49,10 @@ _KINDS: dict[str, tuple[str, Compute]] = {
   'google_tokenizer': (
     'maskgit/nets/vqgan_tokenizer.py',
     tokenizers.google_tokenizer,
+  ),
+  'maskgen_generator': (
+    'modeling/maskgen.py:MaskGen_VQ',
+    maskgen.maskgen_generator,
   ),
   'clip_text': ('CLIPTextModelWithProjection', text.clip_text),
   'openclip_text': ('maskgen.py:open_clip_text_encoding', text.openclip_text),

@@ -11,6 +11,8 @@ GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 
 # Listing: family, what no shape tells, parameters, entries left out.
 LISTINGS = {
+  'maskgen_generator': ('maskgen', {}, 604_311_552, ['lm_head.weight']),
+  'maskgen_generator_xl': ('maskgen', {}, 1_176_611_840, ['lm_head.weight']),
   'clip_text': ('clip_text', {}, 354_032_640, []),
   'clip_text_quick': (
     'clip_text',
@@ -21,6 +23,7 @@ LISTINGS = {
   'openclip_text': ('openclip_text', {}, 123_650_304, ['logit_scale']),
 }
 OFFICIAL = {
+  'maskgen': official.maskgen,
   'clip_text': official.clip_text,
   'openclip_text': official.openclip_text,
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from softdimo_jax.convert import sizes
+from softdimo_jax.convert import sizes, text_sizes
 from softdimo_jax.convert.clip_text import convert_clip_text
 from softdimo_jax.convert.google_maskgit import (
   convert_google_maskgit,
@@ -18,6 +18,7 @@ from softdimo_jax.convert.maskbit_tokenizer import convert_maskbit_tokenizer
 from softdimo_jax.convert.maskgen import convert_maskgen
 from softdimo_jax.convert.maskgit import convert_maskgit
 from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
+from softdimo_jax.convert.tatitok import convert_tatitok
 from softdimo_jax.convert.tree import Array, ConversionError, Params, Report
 from softdimo_jax.networks.generators.google_maskgit import (
   GoogleMaskGitTransformer,
@@ -31,6 +32,7 @@ from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
+from softdimo_jax.networks.tokenizers.tatitok import TATiTok
 
 StateDict = Mapping[str, Array]
 
@@ -95,17 +97,23 @@ FAMILIES = {
   'maskgen': Family(
     MaskGenTransformer,
     'text_embed_proj.weight',
-    sizes.maskgen,
+    text_sizes.maskgen,
     convert_maskgen,
+  ),
+  'tatitok': Family(
+    TATiTok, 'latent_tokens', text_sizes.tatitok, convert_tatitok
   ),
   'clip_text': Family(
     CLIPTextTower,
     'text_model.final_layer_norm.weight',
-    sizes.clip_text,
+    text_sizes.clip_text,
     convert_clip_text,
   ),
   'openclip_text': Family(
-    CLIPTextTower, 'ln_final.weight', sizes.openclip_text, convert_clip_text
+    CLIPTextTower,
+    'ln_final.weight',
+    text_sizes.openclip_text,
+    convert_clip_text,
   ),
 }
 

@@ -14,8 +14,6 @@ Options = dict[str, Any]
 
 # Only the ratio to the resolution of attention matters.
 _TAMING_RESOLUTION = 256
-# Width of a head of every released CLIP.
-_CLIP_HEAD = 64
 # Google's, where pooling leaves no kernel to read it off.
 _GOOGLE_KERNEL = 4
 
@@ -43,12 +41,12 @@ def maskgit(
   """`MaskGitTransformer`; its table counts codes and classes together."""
   rows, width = shapes['tok_emb.weight']
   return {
-    'vocab_size': _codes(rows, num_classes, others=2),
+    'vocab_size': codes(rows, num_classes, others=2),
     'num_classes': num_classes,
     'length': shapes['bias'][0] - 1,
     'width': width,
     'depth': _torch_depth(shapes),
-    'num_heads': _heads(width, num_heads),
+    'num_heads': heads(width, num_heads),
     'mlp_width': shapes['transformer.layers.0.1.fn.net.0.weight'][0],
   }
 
@@ -82,7 +80,7 @@ def google_maskgit(shapes: Shapes, *, num_classes: int = 1000) -> Options:
   query = f'{first}/Attention_0/self_attention/query/bias'
   mlp = f'{first}/Mlp_0/intermediate_output/kernel'
   return {
-    'vocab_size': _codes(rows, num_classes, others=1),
+    'vocab_size': codes(rows, num_classes, others=1),
     'num_classes': num_classes,
     'length': shapes['Embed_0/position_embeddings/embedding'][0] - 1,
     'width': width,
@@ -162,74 +160,6 @@ def google_tokenizer(shapes: Shapes) -> Options:
   }
 
 
-def maskgen(
-  shapes: Shapes, *, num_heads: int = 16, num_classes: int | None = None
-) -> Options:
-  """`MaskGenTransformer`; a tied table does not tell codes from classes."""
-  table, tied = 'embeddings.weight', 'lm_head.bias' not in shapes
-  rows, width = shapes[table if table in shapes else 'lm_head.weight']
-  if tied:
-    num_classes = 1000 if num_classes is None else num_classes
-    vocab_size = _codes(rows, num_classes, others=2)
-  else:
-    vocab_size = shapes['lm_head.weight'][0]
-    num_classes = rows - vocab_size - 2
-  text_width = shapes['text_embed_proj.weight'][1]
-  return {
-    'vocab_size': vocab_size,
-    'num_classes': num_classes,
-    'length': shapes['pos_embed'][1],
-    'width': width,
-    'depth': shapes.count(r'blocks\.(\d+)\.'),
-    'num_heads': _heads(width, num_heads),
-    'mlp_width': shapes['blocks.0.ff.net.0.proj.weight'][0],
-    'text_width': text_width,
-    'micro_width': shapes['cond_pooled_proj.weight'][1] - text_width,
-    'tied': tied,
-  }
-
-
-def clip_text(
-  shapes: Shapes, *, num_heads: int | None = None, activation: str = 'gelu'
-) -> Options:
-  """`CLIPTextTower` of transformers; released with the activation of ViT-H."""
-  vocab_size, width = shapes['text_model.embeddings.token_embedding.weight']
-  return {
-    'vocab_size': vocab_size,
-    'length': shapes['text_model.embeddings.position_embedding.weight'][0],
-    'width': width,
-    'depth': shapes.count(r'text_model\.encoder\.layers\.(\d+)\.'),
-    'num_heads': _clip_heads(width, num_heads),
-    'mlp_width': shapes['text_model.encoder.layers.0.mlp.fc1.weight'][0],
-    'projection_width': shapes['text_projection.weight'][0],
-    'activation': activation,
-  }
-
-
-def openclip_text(
-  shapes: Shapes,
-  *,
-  num_heads: int | None = None,
-  activation: str = 'quick_gelu',
-) -> Options:
-  """`CLIPTextTower` of open_clip; MaskGen's has OpenAI's activation."""
-  vocab_size, width = shapes['token_embedding.weight']
-  return {
-    'vocab_size': vocab_size,
-    'length': shapes['positional_embedding'][0],
-    'width': width,
-    'depth': shapes.count(r'transformer\.resblocks\.(\d+)\.'),
-    'num_heads': _clip_heads(width, num_heads),
-    'mlp_width': shapes['transformer.resblocks.0.mlp.c_fc.weight'][0],
-    'projection_width': shapes['text_projection'][1],
-    'activation': activation,
-  }
-
-
-def _clip_heads(width: int, num_heads: int | None) -> int:
-  return _heads(width, num_heads or max(1, width // _CLIP_HEAD))
-
-
 def _maskbit_sizes(shapes: Shapes, num_heads: int) -> Options:
   rows, width = shapes['class_emb.weight']
   return {
@@ -237,7 +167,7 @@ def _maskbit_sizes(shapes: Shapes, num_heads: int) -> Options:
     'length': shapes['pos_emb'][-2] - 1,
     'width': width,
     'depth': _torch_depth(shapes),
-    'num_heads': _heads(width, num_heads),
+    'num_heads': heads(width, num_heads),
     'mlp_width': shapes['transformer.layers.0.1.net.0.weight'][0],
     'pre_norm': 'norm_after_transformer.weight' in shapes,
   }
@@ -247,7 +177,12 @@ def _torch_depth(shapes: Shapes) -> int:
   return shapes.count(r'transformer\.layers\.(\d+)\.')
 
 
-def _heads(width: int, num_heads: int) -> int:
+def heads(width: int, num_heads: int) -> int:
+  """`num_heads`, if they divide the width.
+
+  Raises:
+    ConversionError: if not.
+  """
   if width % num_heads:
     raise ConversionError(
       f'width {width} does not divide into {num_heads} heads; give --num_heads'
@@ -255,15 +190,19 @@ def _heads(width: int, num_heads: int) -> int:
   return num_heads
 
 
-def _codes(rows: int, num_classes: int, *, others: int) -> int:
-  """Codes in a table of codes, classes and `others` more rows."""
-  codes = rows - num_classes - others
-  if codes < 1:
+def codes(rows: int, num_classes: int, *, others: int) -> int:
+  """Codes in a table of codes, classes and `others` more rows.
+
+  Raises:
+    ConversionError: if there is no room for them.
+  """
+  count = rows - num_classes - others
+  if count < 1:
     raise ConversionError(
       f'a table of {rows} rows has no room for {num_classes} classes; give '
       '--num_classes'
     )
-  return codes
+  return count
 
 
 def _groups(shapes: Shapes, num_bits: int) -> int:

@@ -8,6 +8,7 @@ from softdimo_jax.parity import (
   maskgen,
   samplers,
   schedules,
+  tatitok,
   text,
   tokenizers,
 )
@@ -54,6 +55,7 @@ _KINDS: dict[str, tuple[str, Compute]] = {
     'modeling/maskgen.py:MaskGen_VQ',
     maskgen.maskgen_generator,
   ),
+  'tatitok': ('modeling/tatitok.py:TATiTok', tatitok.tatitok),
   'clip_text': ('CLIPTextModelWithProjection', text.clip_text),
   'openclip_text': ('maskgen.py:open_clip_text_encoding', text.openclip_text),
   'class_schedules': ('mask schedules', schedules.class_schedules),

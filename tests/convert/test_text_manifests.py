@@ -13,6 +13,7 @@ GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 LISTINGS = {
   'maskgen_generator': ('maskgen', {}, 604_311_552, ['lm_head.weight']),
   'maskgen_generator_xl': ('maskgen', {}, 1_176_611_840, ['lm_head.weight']),
+  'tatitok': ('tatitok', {}, 391_046_292, ['quantize.embed_prob']),
   'clip_text': ('clip_text', {}, 354_032_640, []),
   'clip_text_quick': (
     'clip_text',
@@ -24,6 +25,7 @@ LISTINGS = {
 }
 OFFICIAL = {
   'maskgen': official.maskgen,
+  'tatitok': official.tatitok,
   'clip_text': official.clip_text,
   'openclip_text': official.openclip_text,
 }
@@ -72,3 +74,32 @@ def test_text_towers_are_found_in_whole_models():
     module = registry.build(name, registry.infer(name, listing, {}))
     _, report = registry.FAMILIES[name].convert(whole, module)
     assert set(more) <= set(report.ignored)
+
+
+def test_the_usage_of_codes_is_optional():
+  listing = sources.load_listing(manifest('tatitok'))
+  del listing['quantize.embed_prob']
+  module = registry.build('tatitok', registry.infer('tatitok', listing, {}))
+  _, report = registry.FAMILIES['tatitok'].convert(listing, module)
+  assert report.ignored == ()
+
+
+@pytest.mark.parametrize(
+  ('option', 'value'),
+  [
+    ('quantize_mode', 'vae'),
+    ('is_legacy', True),
+    ('vit_dec_model_size', 'huge'),
+  ],
+)
+def test_variants_of_tatitok_without_a_module_are_refused(option, value):
+  config = json.loads(manifest('tatitok').read_text())['config']
+  config['model']['vq_model'][option] = value
+  with pytest.raises(ValueError, match=r'known|huge'):
+    official.tatitok(config)
+
+
+def test_an_unknown_activation_is_refused():
+  config = json.loads(manifest('clip_text').read_text())['config']
+  with pytest.raises(ValueError, match="hidden_act 'relu' is unknown"):
+    official.clip_text(config | {'hidden_act': 'relu'})

@@ -71,7 +71,7 @@ def test_the_command_runs():
 
 
 def test_every_covered_fixture_passes(run):
-  assert len(COVERED) == 17
+  assert len(COVERED) == 18
   status, lines = run(GOLDEN, f'--only={",".join(COVERED)}')
   assert status == 0
   arrays = {
@@ -82,7 +82,8 @@ def test_every_covered_fixture_passes(run):
   assert {tuple(line.split()[:2]) for line in lines} == arrays
   for line in lines:
     *_, error, tolerance, verdict = line.split()
-    assert float(error) <= float(tolerance) <= 2e-5
+    loose = line.split()[1] in fixture.SINUSOIDS
+    assert float(error) <= float(tolerance) <= (1e-4 if loose else 2e-5)
     assert verdict == 'ok'
 
 

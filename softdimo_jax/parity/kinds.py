@@ -51,6 +51,11 @@ _KINDS: dict[str, tuple[str, Compute]] = {
     'maskgit/nets/vqgan_tokenizer.py',
     tokenizers.google_tokenizer,
   ),
+  # Before the generator, whose class the name of this one contains.
+  'maskgen_sampler': (
+    'modeling/maskgen.py:MaskGen_VQ.generate',
+    maskgen.maskgen_sampler,
+  ),
   'maskgen_generator': (
     'modeling/maskgen.py:MaskGen_VQ',
     maskgen.maskgen_generator,

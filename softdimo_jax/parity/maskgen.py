@@ -1,6 +1,9 @@
 """Fixtures of the generator MaskGen-VQ and its sampler."""
 
 import functools
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,7 +12,7 @@ import numpy as np
 
 from softdimo_jax.convert import official
 from softdimo_jax.convert.maskgen import convert_maskgen
-from softdimo_jax.method import divergence
+from softdimo_jax.method import divergence, sampling
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.joint_block import JointBlock
@@ -19,6 +22,16 @@ from softdimo_jax.parity.record import Arrays, Params
 
 # The score of `logits_aes`, which the fixtures' descriptions state.
 _OTHER_SCORE = 4.0
+# Official defaults, of the configuration and of the arguments of `generate`.
+_SCORE = 6.0
+_GUIDANCE = {
+  'none': 'constant',
+  'linear': 'linear',
+  'cosine': 'cosine',
+  'flippedcosine': 'flipped_cosine',
+}
+# Of the arrays `official_*`, beside their steps and entries.
+_OFFICIAL_RUN = {'guidance_scale': 12.0, 'randomize_temperature': 2.0}
 
 
 def maskgen_generator(fixture: Fixture) -> Arrays:
@@ -27,6 +40,107 @@ def maskgen_generator(fixture: Fixture) -> Arrays:
   params, _ = convert_maskgen(fixture.state_dict(), module)
   run = functools.partial(_generator, module, fixture)
   return record.compiled(run)(params)
+
+
+def maskgen_sampler(fixture: Fixture) -> Arrays:
+  """`MaskGen_VQ.generate`, and what it plans at official sizes."""
+  config = fixture.config['model_config']
+  module = official.maskgen(config)
+  params, _ = convert_maskgen(fixture.state_dict(), module)
+  score = config['model']['maskgen'].get('sample_aesthetic_score', _SCORE)
+  schedule = config['model']['maskgen'].get('mask_schedule_strategy', 'arccos')
+  ours = _official_plans(fixture)
+  runs = fixture.config['runs']
+  for tag, part in fixture.tagged(runs):
+    options = {'mask_schedule_strategy': schedule} | runs[tag]
+    run = functools.partial(
+      _run, module, options, score, fixture.arrays, part.arrays
+    )
+    results = record.compiled(run)(params)
+    ours |= {f'{tag}_{name}': value for name, value in results.items()}
+  return ours
+
+
+def maskgen_plan(options: Mapping[str, Any], entries: int) -> sampling.Plan:
+  """Plan of the official arguments of `generate`."""
+  return sampling.maskgen_plan(
+    options.get('num_sample_steps', 16),
+    entries,
+    schedule=options.get('mask_schedule_strategy', 'arccos'),
+    guidance_scale=1 + options.get('guidance_scale', 12.0),
+    guidance_schedule=_GUIDANCE[options.get('guidance_decay', 'cosine')],
+    guidance_power=options.get('guidance_decay_scale_pow', 1.0),
+    choice_temperature=options.get('randomize_temperature', 1.5),
+    anneal_temperature=options.get('softmax_temperature_annealing', True),
+    noisy_confidence=options.get('prob_sorting', True),
+  )
+
+
+def _official_plans(fixture: Fixture) -> dict[str, np.ndarray]:
+  """Arrays `official_NAME[_ENTRIES]_STEPS`."""
+  ours = {}
+  for name in fixture.outputs:
+    match = re.fullmatch(r'official_([a-z_]+?)(?:_(\d+))?_(\d+)', name)
+    if match is None:
+      continue
+    kind, entries, steps = match[1], int(match[2] or 1), int(match[3])
+    plan = maskgen_plan({'num_sample_steps': steps} | _OFFICIAL_RUN, entries)
+    ours[name] = {
+      'mask_len': plan.masked,
+      'cfg': plan.guidance_scale - 1,
+      'softmax_temp': plan.temperature,
+      'temp': plan.token_noise_weight,
+    }[kind]
+  return ours
+
+
+def _run(
+  module: MaskGenTransformer,
+  options: Mapping[str, Any],
+  score: float,
+  arrays: Arrays,
+  draws: Arrays,
+  params: Params,
+) -> dict[str, jax.Array]:
+  """One run of `generate`: its plan, its steps and its first logits."""
+  prompts = _prompts(arrays)
+  batch = len(prompts.pooled)
+  pair = prompts.replace(micro=jnp.full((batch, 1), score)).with_null(
+    _null(arrays)
+  )
+
+  def guided(tokens: jax.Array, scale: jax.Array) -> jax.Array:
+    both = jnp.concatenate([tokens, tokens])
+    logits = module.apply({'params': params}, both, pair).logits
+    return divergence.guide(*jnp.split(logits, 2), scale)
+
+  plan = maskgen_plan(options, module.length)
+  mask = module.vocab_size
+  start = jnp.full((batch, module.length, 1), mask)
+  steps = sampling.decode(
+    guided, plan, start, _noise(draws), num_codes=mask, mask_id=mask
+  ).steps
+  given = jnp.where(steps.masked, mask, steps.predicted)
+  return {
+    'cfg_scale': plan.guidance_scale - 1,
+    'temp': plan.token_noise_weight,
+    'softmax_temp': plan.temperature,
+    'mask_len': plan.masked,
+    'logits0': guided(start, plan.guidance_scale[0])[:, :, 0],
+    'ids': jnp.concatenate([start[None], given])[..., 0],
+  }
+
+
+def _noise(draws: Arrays) -> sampling.Noise:
+  """Gumbel noise of the fixture's uniforms; the confidence may have none."""
+  log = lambda x: jnp.log(jnp.maximum(x, 1e-20))
+  gumbel = lambda u: -log(-log(jnp.asarray(u)))
+  tokens = gumbel(draws['u_tok'])[:, :, :, None]
+  if 'u_conf' in draws:
+    choices = gumbel(draws['u_conf'])[..., None]
+  else:
+    choices = jnp.zeros(tokens.shape[:-1])
+  return lambda step: (tokens[step], choices[step])
 
 
 def _prompts(arrays: Arrays) -> TextCondition:

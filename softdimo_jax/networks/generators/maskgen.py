@@ -86,7 +86,8 @@ class MaskGenTransformer(nn.Module):
 
   def sequence(self, embeddings: jax.Array) -> jax.Array:
     """Positions added, in `dtype`: [B, L, D]."""
-    return (embeddings + self.pos_emb).astype(self.dtype)
+    positions = self.pos_emb[: embeddings.shape[1]]
+    return (embeddings + positions).astype(self.dtype)
 
   def score_features(self, scores: jax.Array) -> jax.Array:
     """Sinusoids of aesthetic scores [B] -> float32 [B, micro_width]."""

@@ -19,8 +19,9 @@ def modulate(
   x: jax.Array, shift: jax.Array, scale: jax.Array, dtype: jnp.dtype
 ) -> jax.Array:
   """Normed x [B, N, D] times 1 + scale, plus shift (both [B, 1, D])."""
-  normal = layers.standardize(x, EPSILON)
-  return (normal * (1 + scale) + shift).astype(dtype)
+  # In float32: half precision has few digits left beside the 1.
+  factor = 1 + scale.astype(jnp.float32)
+  return (layers.standardize(x, EPSILON) * factor + shift).astype(dtype)
 
 
 class Modulation(nn.Module):
@@ -50,7 +51,8 @@ class Stream(nn.Module):
     mlp_width: hidden width of the MLP.
     read_only: the stream is attended to and ends there: no gates, output
       projection or MLP (the last block's text).
-    kernel_init: of all kernels but the modulation's if `read_only`: zeros.
+    kernel_init: of the kernels; the modulation of a read-only stream begins
+      at zero.
     dtype: of the matrix products.
   """
 

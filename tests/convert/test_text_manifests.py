@@ -4,8 +4,16 @@ import json
 import pathlib
 
 import pytest
+import safetensors.numpy
 
-from softdimo_jax.convert import command, official, registry, sources
+from softdimo_jax.convert import (
+  command,
+  folder,
+  official,
+  registry,
+  sources,
+)
+from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 
@@ -103,3 +111,26 @@ def test_an_unknown_activation_is_refused():
   config = json.loads(manifest('clip_text').read_text())['config']
   with pytest.raises(ValueError, match="hidden_act 'relu' is unknown"):
     official.clip_text(config | {'hidden_act': 'relu'})
+
+
+@pytest.mark.parametrize(
+  ('name', 'family', 'told'),
+  [
+    ('clip_text', 'clip_text', {'num_heads': 2}),
+    ('openclip_text', 'openclip_text', {'num_heads': 4}),
+  ],
+)
+def test_a_tower_of_a_file_becomes_a_folder_and_a_module(
+  name, family, told, tmp_path
+):
+  meta, state, _ = load(GOLDEN, name)
+  file = tmp_path / 'model.safetensors'
+  safetensors.numpy.save_file(state, file)
+  command.run(
+    command.Request(
+      family=family, weights=str(file), out=tmp_path / 'out', told=told
+    )
+  )
+  module, params = folder.load_converted(tmp_path / 'out', family)
+  assert module == OFFICIAL[family](meta['config']['model'])
+  assert params['projection'].shape == (32, module.projection_width)

@@ -18,7 +18,7 @@ from tests.golden.parity import GOLDEN
 
 FIXTURES = fixture.names(GOLDEN)
 RULES = 'geneval_rules'  # Its JSON file lists neither inputs nor outputs.
-CLASS_FIXTURES = [name for name in FIXTURES if name not in ('metrics', RULES)]
+COVERED = [name for name in FIXTURES if name not in ('metrics', RULES)]
 SMALL = 'class_schedules'  # nothing in it takes long
 
 
@@ -71,19 +71,20 @@ def test_the_command_runs():
   assert f'{SMALL} google_mask_topk 0.0e+00 0 ok' in result.stdout
 
 
-def test_every_class_fixture_passes(run):
-  assert len(CLASS_FIXTURES) == 9
-  status, lines = run(GOLDEN, f'--only={",".join(CLASS_FIXTURES)}')
+def test_every_covered_fixture_passes(run):
+  assert len(COVERED) == 17
+  status, lines = run(GOLDEN, f'--only={",".join(COVERED)}')
   assert status == 0
   arrays = {
     (name, array)
-    for name in CLASS_FIXTURES
+    for name in COVERED
     for array in fixture.load(GOLDEN, name).meta['output_arrays']
   }
   assert {tuple(line.split()[:2]) for line in lines} == arrays
   for line in lines:
     *_, error, tolerance, verdict = line.split()
-    assert float(error) <= float(tolerance) <= 2e-5
+    loose = line.split()[1] in fixture.SINUSOIDS
+    assert float(error) <= float(tolerance) <= (1e-4 if loose else 2e-5)
     assert verdict == 'ok'
 
 
@@ -171,7 +172,7 @@ def test_a_missing_input_is_named(copy):
     kinds.find(loaded)(loaded)
 
 
-@pytest.mark.parametrize('name', [*CLASS_FIXTURES, RULES])
+@pytest.mark.parametrize('name', [*COVERED, RULES])
 def test_the_official_class_tells_the_kind(tmp_path, name):
   meta = json.loads((GOLDEN / f'{name}.json').read_text())
   renamed = fixture.Fixture('some_other_name', meta, {})

@@ -8,7 +8,7 @@
 Weights are a .pth, .pt, .bin, .ckpt, .safetensors or .msgpack file, a folder
 that holds one, org/name on the Hugging Face Hub, or org/name/path/in/repo.
 Every entry has to be known and every parameter has to be set. Sizes are read
-off the entries' shapes; the last three flags say what no shape tells.
+off the entries' shapes; the last four flags say what no shape tells.
 """
 
 import pathlib
@@ -17,6 +17,7 @@ from absl import flags
 
 from softdimo_jax import cli
 from softdimo_jax.convert import command, registry
+from softdimo_jax.networks import layers
 
 _FAMILY = flags.DEFINE_enum(
   'family', None, tuple(registry.FAMILIES), 'What the checkpoint is.'
@@ -28,13 +29,26 @@ _MANIFEST = flags.DEFINE_string(
 )
 _CHECK = flags.DEFINE_bool('check', False, 'Report and write nothing.')
 _NUM_HEADS = flags.DEFINE_integer(
-  'num_heads', None, 'Attention heads (16), but for google_maskgit.', 1
+  'num_heads',
+  None,
+  'Attention heads (16; of text towers as many as width / 64), where no shape '
+  'tells them.',
+  1,
 )
 _NUM_CLASSES = flags.DEFINE_integer(
-  'num_classes', None, 'Classes (1000) of maskgit and google_maskgit.', 1
+  'num_classes',
+  None,
+  'Classes (1000) of maskgit, google_maskgit and maskgen.',
+  1,
 )
 _NUM_GROUPS = flags.DEFINE_integer(
   'num_groups', None, 'Sub-tokens (2) of a maskbit_tokenizer with bits.', 1
+)
+_ACTIVATION = flags.DEFINE_enum(
+  'activation',
+  None,
+  tuple(layers.ACTIVATIONS),
+  'Of a text tower: gelu of clip_text, quick_gelu of openclip_text.',
 )
 flags.mark_flag_as_required('family')
 
@@ -46,6 +60,7 @@ def main(argv: list[str]) -> None:
     'num_heads': _NUM_HEADS.value,
     'num_classes': _NUM_CLASSES.value,
     'num_groups': _NUM_GROUPS.value,
+    'activation': _ACTIVATION.value,
   }
   command.run(
     command.Request(

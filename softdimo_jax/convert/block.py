@@ -3,6 +3,21 @@
 from softdimo_jax.convert import tree
 
 _PARTS = ('query', 'key', 'value')
+# Linear layers of diffusers' `JointTransformerBlock`, and ours.
+_JOINT_LAYERS = {
+  r'attn\.to_q': 'image/query',
+  r'attn\.to_k': 'image/key',
+  r'attn\.to_v': 'image/value',
+  r'attn\.to_out\.0': 'image/out',
+  r'ff\.net\.0\.proj': 'image/mlp_in',
+  r'ff\.net\.2': 'image/mlp_out',
+  r'attn\.add_q_proj': 'text/query',
+  r'attn\.add_k_proj': 'text/key',
+  r'attn\.add_v_proj': 'text/value',
+  r'attn\.to_add_out': 'text/out',
+  r'ff_context\.net\.0\.proj': 'text/mlp_in',
+  r'ff_context\.net\.2': 'text/mlp_out',
+}
 
 
 def block_rules(inner: str, mlp_out: int) -> tuple[tree.Rule, ...]:
@@ -16,22 +31,86 @@ def block_rules(inner: str, mlp_out: int) -> tuple[tree.Rule, ...]:
     mlp_out: index of the MLP's second Linear in its Sequential.
   """
   layer = r'transformer\.layers\.(?P<layer>\d+)'
-  attention = rf'{layer}\.0\.{inner}mha'
   mlp = rf'{layer}\.1\.{inner}net'
   return (
     *tree.norm(rf'{layer}\.0\.norm', 'layers/attention_norm'),
     *tree.norm(rf'{layer}\.1\.norm', 'layers/mlp_norm'),
+    *_attention_rules(rf'{layer}\.0\.{inner}mha', 'layers/attention'),
+    *tree.linear(rf'{mlp}\.0', 'layers/mlp_in'),
+    *tree.linear(rf'{mlp}\.{mlp_out}', 'layers/mlp_out'),
+  )
+
+
+def residual_block_rules(layer: str, path: str) -> tuple[tree.Rule, ...]:
+  r"""Rules of open_clip's `ResidualAttentionBlock`, which TA-TiTok has, too.
+
+  Args:
+    layer: pattern of a block's name, with the group `layer`.
+    path: of the stacked blocks; may refer to the pattern's other groups.
+  """
+  return (
+    *tree.norm(rf'{layer}\.ln_1', f'{path}/attention_norm'),
+    *tree.norm(rf'{layer}\.ln_2', f'{path}/mlp_norm'),
+    *_attention_rules(rf'{layer}\.attn', f'{path}/attention'),
+    *tree.linear(rf'{layer}\.mlp\.c_fc', f'{path}/mlp_in'),
+    *tree.linear(rf'{layer}\.mlp\.c_proj', f'{path}/mlp_out'),
+  )
+
+
+def _attention_rules(name: str, path: str) -> tuple[tree.Rule, ...]:
+  """Rules of torch's `MultiheadAttention` -> `layers.SelfAttention`."""
+  return (
     tree.Rule(
-      rf'{attention}\.in_proj_weight',
-      tuple(f'layers/attention/{part}/kernel' for part in _PARTS),
+      rf'{name}\.in_proj_weight',
+      tuple(f'{path}/{part}/kernel' for part in _PARTS),
       tree.split_rows(3, tree.linear_kernel),
     ),
     tree.Rule(
-      rf'{attention}\.in_proj_bias',
-      tuple(f'layers/attention/{part}/bias' for part in _PARTS),
+      rf'{name}\.in_proj_bias',
+      tuple(f'{path}/{part}/bias' for part in _PARTS),
       tree.split_rows(3),
     ),
-    *tree.linear(rf'{attention}\.out_proj', 'layers/attention/out'),
-    *tree.linear(rf'{mlp}\.0', 'layers/mlp_in'),
-    *tree.linear(rf'{mlp}\.{mlp_out}', 'layers/mlp_out'),
+    *tree.linear(rf'{name}\.out_proj', f'{path}/out'),
+  )
+
+
+def joint_block_rules(
+  block: str, path: str, *, last: bool = False
+) -> tuple[tree.Rule, ...]:
+  """Rules of diffusers' joint blocks -> `JointBlock`.
+
+  Args:
+    block: pattern of a block's name.
+    path: of the block, or of the stacked blocks.
+    last: the last block of a network, whose text has two modulations.
+  """
+  return (
+    *modulation_rules(rf'{block}\.norm1', f'{path}/image/modulation'),
+    *modulation_rules(
+      rf'{block}\.norm1_context', f'{path}/text/modulation', two=last
+    ),
+    *(
+      rule
+      for official, ours in _JOINT_LAYERS.items()
+      for rule in tree.linear(rf'{block}\.{official}', f'{path}/{ours}')
+    ),
+  )
+
+
+def modulation_rules(
+  name: str, path: str, *, two: bool = False
+) -> tuple[tree.Rule, tree.Rule]:
+  """Rules of diffusers' adaptive norms -> `joint_block.Modulation`.
+
+  Args:
+    name: pattern of the norm's name.
+    path: of the module.
+    two: `AdaLayerNormContinuous`, whose scale comes before its shift; the six
+      of `AdaLayerNormZero` are in our order.
+  """
+  order = tree.swap_halves if two else tree.identity
+  kernel = lambda weight: tree.linear_kernel(order(weight))
+  return (
+    tree.Rule(rf'{name}\.linear\.weight', f'{path}/dense/kernel', kernel),
+    tree.Rule(rf'{name}\.linear\.bias', f'{path}/dense/bias', order),
   )

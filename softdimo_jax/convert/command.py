@@ -4,6 +4,7 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 
@@ -36,7 +37,7 @@ class Request:
   manifest: pathlib.Path | None = None
   out: pathlib.Path | None = None
   check: bool = False
-  told: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  told: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def run(request: Request) -> None:

@@ -5,7 +5,7 @@ listings of official checkpoints carry it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from softdimo_jax.networks.generators.google_maskgit import (
@@ -15,15 +15,35 @@ from softdimo_jax.networks.generators.maskbit import (
   MaskBitTableTransformer,
   MaskBitTransformer,
 )
+from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
+from softdimo_jax.networks.tokenizers.tatitok import TATiTok
 
 Config = Mapping[str, Any]
 
 # Pixels a token, where the official class has the number in its code.
 _MASKGIT_STRIDE = 16
 _GOOGLE_CONV_KERNEL = 4
+_DIFFUSERS_MLP_RATIO = 4
+_CLIP_L_WIDTH, _CLIP_LENGTH = 768, 77
+# Width, depth and heads by name.
+_TITOK_SIZES = {
+  'small': (512, 8, 8),
+  'base': (768, 12, 12),
+  'large': (1024, 24, 16),
+}
+_OPENCLIP_MLP_RATIO = 4
+# End-of-text id of old configurations, which stands for the largest id.
+_LEGACY_END = 2
+_HF_ACTIVATIONS = {
+  'gelu': 'gelu',
+  'gelu_new': 'gelu_tanh',
+  'gelu_pytorch_tanh': 'gelu_tanh',
+  'quick_gelu': 'quick_gelu',
+}
 
 
 def maskgit_transformer(config: Config) -> MaskGitTransformer:
@@ -143,4 +163,108 @@ def google_tokenizer(config: Config) -> MaskBitTokenizer:
     downsample_kernel=_GOOGLE_CONV_KERNEL,
     embedding_dim=config['embedding_dim'],
     codebook_size=config['codebook_size'],
+  )
+
+
+def clip_text(config: Config) -> CLIPTextTower:
+  """`CLIPTextModelWithProjection` of transformers.
+
+  Raises:
+    ValueError: for an activation that no CLIP has.
+  """
+  activation = config['hidden_act']
+  if activation not in _HF_ACTIVATIONS:
+    raise ValueError(
+      f'hidden_act {activation!r} is unknown; choose one of '
+      f'{tuple(_HF_ACTIVATIONS)}'
+    )
+  end = config['eos_token_id']
+  return CLIPTextTower(
+    vocab_size=config['vocab_size'],
+    length=config['max_position_embeddings'],
+    width=config['hidden_size'],
+    depth=config['num_hidden_layers'],
+    num_heads=config['num_attention_heads'],
+    mlp_width=config['intermediate_size'],
+    projection_width=config['projection_dim'],
+    activation=_HF_ACTIVATIONS[activation],
+    end_token=None if end == _LEGACY_END else end,
+    epsilon=config['layer_norm_eps'],
+  )
+
+
+def openclip_text(config: Config) -> CLIPTextTower:
+  """The text half of open_clip's `CLIP`."""
+  text = config['text_cfg']
+  ratio = text.get('mlp_ratio', _OPENCLIP_MLP_RATIO)
+  return CLIPTextTower(
+    vocab_size=text['vocab_size'],
+    length=text['context_length'],
+    width=text['width'],
+    depth=text['layers'],
+    num_heads=text['heads'],
+    mlp_width=int(text['width'] * ratio),
+    projection_width=config['embed_dim'],
+    activation='quick_gelu' if config.get('quick_gelu') else 'gelu',
+  )
+
+
+def maskgen(config: Config) -> MaskGenTransformer:
+  """`MaskGen_VQ`, from the whole configuration."""
+  tokens = config['model']['vq_model']
+  model = config['model']['maskgen']
+  width = model['decoder_embed_dim']
+  return MaskGenTransformer(
+    vocab_size=tokens['codebook_size'],
+    num_classes=model['condition_num_classes'],
+    length=tokens['num_latent_tokens'],
+    width=width,
+    depth=model['decoder_depth'],
+    num_heads=model['decoder_num_heads'],
+    mlp_width=_DIFFUSERS_MLP_RATIO * width,
+    text_width=tokens.get('text_embed_dim', _CLIP_L_WIDTH),
+    micro_width=(
+      model['micro_condition_embed_dim'] if model['micro_condition'] else 0
+    ),
+    tied=model.get('weight_tying', True),
+  )
+
+
+def tatitok(
+  config: Config, sizes: Mapping[str, Sequence[int]] | None = None
+) -> TATiTok:
+  """`TATiTok`, from the whole configuration.
+
+  Args:
+    config: of a model with a codebook.
+    sizes: name -> (width, depth, heads), beside the official names.
+
+  Raises:
+    ValueError: for the continuous variant, an unknown size, and the legacy
+      layout of the encoder's output, which no TA-TiTok has.
+  """
+  model = config['model']['vq_model']
+  known = _TITOK_SIZES | dict(sizes or {})
+  coders = [model[f'vit_{coder}_model_size'] for coder in ('enc', 'dec')]
+  if unknown := [name for name in coders if name not in known]:
+    raise ValueError(f'size {unknown[0]!r} is unknown; there are {list(known)}')
+  if model['quantize_mode'] != 'vq' or model['is_legacy']:
+    raise ValueError('only quantize_mode vq with is_legacy False is known')
+  encoder, decoder = (known[name] for name in coders)
+  return TATiTok(
+    resolution=config['dataset']['preprocessing']['crop_size'],
+    encoder_patch=model['vit_enc_patch_size'],
+    decoder_patch=model['vit_dec_patch_size'],
+    length=model['num_latent_tokens'],
+    encoder_width=encoder[0],
+    encoder_depth=encoder[1],
+    encoder_heads=encoder[2],
+    decoder_width=decoder[0],
+    decoder_depth=decoder[1],
+    decoder_heads=decoder[2],
+    codebook_size=model['codebook_size'],
+    embedding_dim=model['token_size'],
+    l2_normalized=model['use_l2_norm'],
+    text_width=model.get('text_embed_dim', _CLIP_L_WIDTH),
+    text_length=model.get('text_context_length', _CLIP_LENGTH),
   )

@@ -7,15 +7,18 @@ from typing import Any
 
 import flax.linen as nn
 
-from softdimo_jax.convert import sizes
+from softdimo_jax.convert import sizes, text_sizes
+from softdimo_jax.convert.clip_text import convert_clip_text
 from softdimo_jax.convert.google_maskgit import (
   convert_google_maskgit,
   convert_google_tokenizer,
 )
 from softdimo_jax.convert.maskbit import convert_maskbit
 from softdimo_jax.convert.maskbit_tokenizer import convert_maskbit_tokenizer
+from softdimo_jax.convert.maskgen import convert_maskgen
 from softdimo_jax.convert.maskgit import convert_maskgit
 from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
+from softdimo_jax.convert.tatitok import convert_tatitok
 from softdimo_jax.convert.tree import Array, ConversionError, Params, Report
 from softdimo_jax.networks.generators.google_maskgit import (
   GoogleMaskGitTransformer,
@@ -24,9 +27,12 @@ from softdimo_jax.networks.generators.maskbit import (
   MaskBitTableTransformer,
   MaskBitTransformer,
 )
+from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
+from softdimo_jax.networks.tokenizers.tatitok import TATiTok
 
 StateDict = Mapping[str, Array]
 
@@ -88,11 +94,32 @@ FAMILIES = {
     sizes.google_tokenizer,
     convert_google_tokenizer,
   ),
+  'maskgen': Family(
+    MaskGenTransformer,
+    'text_embed_proj.weight',
+    text_sizes.maskgen,
+    convert_maskgen,
+  ),
+  'tatitok': Family(
+    TATiTok, 'latent_tokens', text_sizes.tatitok, convert_tatitok
+  ),
+  'clip_text': Family(
+    CLIPTextTower,
+    'text_model.final_layer_norm.weight',
+    text_sizes.clip_text,
+    convert_clip_text,
+  ),
+  'openclip_text': Family(
+    CLIPTextTower,
+    'ln_final.weight',
+    text_sizes.openclip_text,
+    convert_clip_text,
+  ),
 }
 
 
 def infer(
-  name: str, state_dict: StateDict, told: Mapping[str, int]
+  name: str, state_dict: StateDict, told: Mapping[str, Any]
 ) -> sizes.Options:
   """Constructor options of the module that a checkpoint belongs to.
 

@@ -69,7 +69,8 @@ def rule_state_dict(
     weight = rule_weight(tied.get(name, name), tuple(shape))
     if gain and weight.ndim >= gain['min_ndim']:
       weight = weight * np.float32(gain['factor'])
-    state[name] = weight * np.float32(factors.get(name, 1))
+    # A product with a scalar entry is no array.
+    state[name] = np.asarray(weight * np.float32(factors.get(name, 1)))
   return state
 
 

@@ -41,12 +41,12 @@ def maskgit(
   """`MaskGitTransformer`; its table counts codes and classes together."""
   rows, width = shapes['tok_emb.weight']
   return {
-    'vocab_size': _codes(rows, num_classes, others=2),
+    'vocab_size': codes(rows, num_classes, others=2),
     'num_classes': num_classes,
     'length': shapes['bias'][0] - 1,
     'width': width,
     'depth': _torch_depth(shapes),
-    'num_heads': _heads(width, num_heads),
+    'num_heads': heads(width, num_heads),
     'mlp_width': shapes['transformer.layers.0.1.fn.net.0.weight'][0],
   }
 
@@ -80,7 +80,7 @@ def google_maskgit(shapes: Shapes, *, num_classes: int = 1000) -> Options:
   query = f'{first}/Attention_0/self_attention/query/bias'
   mlp = f'{first}/Mlp_0/intermediate_output/kernel'
   return {
-    'vocab_size': _codes(rows, num_classes, others=1),
+    'vocab_size': codes(rows, num_classes, others=1),
     'num_classes': num_classes,
     'length': shapes['Embed_0/position_embeddings/embedding'][0] - 1,
     'width': width,
@@ -167,7 +167,7 @@ def _maskbit_sizes(shapes: Shapes, num_heads: int) -> Options:
     'length': shapes['pos_emb'][-2] - 1,
     'width': width,
     'depth': _torch_depth(shapes),
-    'num_heads': _heads(width, num_heads),
+    'num_heads': heads(width, num_heads),
     'mlp_width': shapes['transformer.layers.0.1.net.0.weight'][0],
     'pre_norm': 'norm_after_transformer.weight' in shapes,
   }
@@ -177,7 +177,12 @@ def _torch_depth(shapes: Shapes) -> int:
   return shapes.count(r'transformer\.layers\.(\d+)\.')
 
 
-def _heads(width: int, num_heads: int) -> int:
+def heads(width: int, num_heads: int) -> int:
+  """`num_heads`, if they divide the width.
+
+  Raises:
+    ConversionError: if not.
+  """
   if width % num_heads:
     raise ConversionError(
       f'width {width} does not divide into {num_heads} heads; give --num_heads'
@@ -185,15 +190,19 @@ def _heads(width: int, num_heads: int) -> int:
   return num_heads
 
 
-def _codes(rows: int, num_classes: int, *, others: int) -> int:
-  """Codes in a table of codes, classes and `others` more rows."""
-  codes = rows - num_classes - others
-  if codes < 1:
+def codes(rows: int, num_classes: int, *, others: int) -> int:
+  """Codes in a table of codes, classes and `others` more rows.
+
+  Raises:
+    ConversionError: if there is no room for them.
+  """
+  count = rows - num_classes - others
+  if count < 1:
     raise ConversionError(
       f'a table of {rows} rows has no room for {num_classes} classes; give '
       '--num_classes'
     )
-  return codes
+  return count
 
 
 def _groups(shapes: Shapes, num_bits: int) -> int:

@@ -56,6 +56,13 @@ def conv_kernel(weight: Array) -> Array:
   return weight.transpose(2, 3, 1, 0)
 
 
+def pointwise_kernel(weight: Array) -> Array:
+  """torch Conv2d [out, in, 1, 1] -> Dense kernel [in, out]."""
+  if weight.shape[2:] != (1, 1):
+    raise ValueError('a kernel of one pixel is wanted')
+  return weight[:, :, 0, 0].T
+
+
 def to_heads(num_heads: int) -> Transform:
   """Projection onto heads: [heads hd, in] -> [in, heads, hd]; biases too."""
   return lambda array: array.T.reshape(*array.shape[1:], num_heads, -1)
@@ -64,6 +71,11 @@ def to_heads(num_heads: int) -> Transform:
 def from_heads(num_heads: int) -> Transform:
   """Projection from heads: [out, heads hd] -> [heads, hd, out]."""
   return lambda weight: weight.T.reshape(num_heads, -1, weight.shape[0])
+
+
+def swap_halves(array: Array) -> Array:
+  """Exchanges the halves of axis 0."""
+  return array.reshape(2, -1, *array.shape[1:])[::-1].reshape(array.shape)
 
 
 def split_rows(parts: int, transform: Transform = identity) -> Transform:
@@ -112,6 +124,11 @@ def linear(pattern: str, path: str) -> tuple[Rule, Rule]:
 def conv(pattern: str, path: str) -> tuple[Rule, Rule]:
   """Rules of a torch Conv2d named `pattern` -> Conv at `path`."""
   return _weight_and_bias(pattern, path, 'kernel', conv_kernel)
+
+
+def pointwise(pattern: str, path: str) -> tuple[Rule, Rule]:
+  """Rules of a 1x1 torch Conv2d named `pattern` -> Dense at `path`."""
+  return _weight_and_bias(pattern, path, 'kernel', pointwise_kernel)
 
 
 def norm(pattern: str, path: str) -> tuple[Rule, Rule]:

@@ -111,20 +111,23 @@ def masked_cross_entropy(
   mask: jax.Array,
   *,
   label_smoothing: float = 0.0,
+  unmasked_weight: float = 0.0,
 ) -> jax.Array:
   """Mean cross entropy over the masked entries of the whole batch.
 
   Loss of the auxiliary model (official code: smoothing 0.1 over all C
   classes) and, with an all-true mask, of the MaskGit and MaskBit teachers.
+  MaskGen's teachers count the other entries with weight 0.1.
 
   Args:
     logits: [B, L, G, C].
     tokens: int [B, L, G], targets.
     mask: bool [B, L, G], entries that count.
     label_smoothing: in [0, 1).
+    unmasked_weight: of the entries that are not masked, against 1.
 
   Returns:
-    float32 scalar, in nats.
+    float32 scalar, in nats: a weighted mean.
   """
   chex.assert_equal_shape([tokens, mask])
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
@@ -132,4 +135,7 @@ def masked_cross_entropy(
   # which costs as much as a forward pass of a small network on CPU.
   target = (log_p * jax.nn.one_hot(tokens, log_p.shape[-1])).sum(-1)
   loss = -(1 - label_smoothing) * target - label_smoothing * log_p.mean(-1)
-  return jnp.where(mask, loss, 0.0).sum() / jnp.maximum(mask.sum(), 1)
+  weight = jnp.where(mask, 1.0, unmasked_weight)
+  # Not a product alone: a loss that does not count may be infinite.
+  loss = jnp.where(weight > 0, weight * loss, 0.0)
+  return loss.sum() / jnp.maximum(weight.sum(), 1e-8)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Initializer = Callable[..., jax.Array]
 
@@ -21,12 +22,46 @@ truncated_normal_02 = nn.initializers.truncated_normal(0.02)
 xavier_stacked = nn.initializers.variance_scaling(0.5, 'fan_avg', 'uniform')
 
 
+ACTIVATIONS = {
+  'gelu': lambda x: nn.gelu(x, approximate=False),
+  'gelu_tanh': lambda x: nn.gelu(x, approximate=True),
+  'quick_gelu': lambda x: x * nn.sigmoid(1.702 * x),  # OpenAI's CLIP
+}
+
+
 def torch_linear_init(
   key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
 ) -> jax.Array:
   """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): torch's default for kernels."""
   bound = shape[0] ** -0.5
   return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def sinusoid_angles(
+  values: jax.Array, count: int, *, max_period: float
+) -> jax.Array:
+  """Angles of sinusoidal features: float [B] -> float32 [B, count].
+
+  Frequencies fall geometrically from 1 towards 1 / max_period.
+  """
+  frequencies = _frequencies(count, max_period)
+  return values.astype(jnp.float32)[:, None] * frequencies
+
+
+def _frequencies(count: int, max_period: float) -> np.ndarray:
+  """float32 [count] with torch's rounding: large values amplify the last bit.
+
+  The exponent is float32 and its exponential nearly exact. Where "nearly"
+  leaves open to which side it is rounded, the exact frequency decides, which
+  agrees with torch wherever a fixture tells.
+  """
+  index, log_period = np.arange(count), np.log(max_period)
+  exponent = np.float32(-log_period) * index.astype(np.float32)
+  power = np.exp((exponent / np.float32(count)).astype(np.float64))
+  places = power / np.spacing(power.astype(np.float32))
+  unsure = np.abs(places % 1 - 0.5) < 0.025
+  exact = np.exp(-log_period * index / count)
+  return np.where(unsure, exact, power).astype(np.float32)
 
 
 def matmul_2d(x: jax.Array, kernel: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -51,12 +86,20 @@ class Dense(nn.Module):
     return matmul_2d(x, kernel, self.dtype) + bias.astype(self.dtype)
 
 
-class LayerNorm(nn.Module):
-  """Layer norm over the last axis, statistics in float32, output in `dtype`.
+def standardize(x: jax.Array, epsilon: float) -> jax.Array:
+  """Mean 0 and variance 1 over the last axis, float32.
 
   The two-pass variance is the faithful one: with epsilon 1e-12 the one-pass
   form loses precision on rows of low variance.
   """
+  x = x.astype(jnp.float32)
+  centred = x - x.mean(-1, keepdims=True)
+  variance = jnp.square(centred).mean(-1, keepdims=True)
+  return centred * jax.lax.rsqrt(variance + epsilon)
+
+
+class LayerNorm(nn.Module):
+  """Layer norm over the last axis, statistics in float32, output in `dtype`."""
 
   epsilon: float
   dtype: jnp.dtype = jnp.float32
@@ -66,17 +109,15 @@ class LayerNorm(nn.Module):
     width = x.shape[-1]
     scale = self.param('scale', nn.initializers.ones_init(), (width,))
     bias = self.param('bias', nn.initializers.zeros_init(), (width,))
-    x = x.astype(jnp.float32)
-    centred = x - x.mean(-1, keepdims=True)
-    variance = jnp.square(centred).mean(-1, keepdims=True)
-    normal = centred * jax.lax.rsqrt(variance + self.epsilon)
+    normal = standardize(x, self.epsilon)
     return (normal * scale + bias).astype(self.dtype)
 
 
 class SelfAttention(nn.Module):
-  """Multi-head self-attention with biases and no mask: [B, L, D] -> [B, L, D].
+  """Multi-head self-attention with biases: [B, L, D] -> [B, L, D].
 
-  `dropout` acts on the attention probabilities only, as torch's does.
+  `dropout` acts on the attention probabilities only, as torch's does. With
+  `causal` a position attends to itself and to what lies before it.
   """
 
   num_heads: int
@@ -84,6 +125,7 @@ class SelfAttention(nn.Module):
   out_init: Initializer = torch_linear_init
   dtype: jnp.dtype = jnp.float32
   qkv_init: Initializer = xavier_stacked
+  causal: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
@@ -97,6 +139,9 @@ class SelfAttention(nn.Module):
     query, key, value = project('query'), project('key'), project('value')
     query = query * head_width**-0.5
     scores = jnp.einsum('blhd,bmhd->bhlm', query, key)
+    if self.causal:
+      past = jnp.tri(length, dtype=bool)
+      scores = jnp.where(past, scores, -jnp.inf)
     weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(self.dtype)
     weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
     mixed = jnp.einsum('bhlm,bmhd->blhd', weights, value)
@@ -106,7 +151,9 @@ class SelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-  """Transformer block of MaskGit (pre-norm), MaskBit and Google (post-norm).
+  """Transformer block of all models but those of joint text and image.
+
+  MaskGit, CLIP and TA-TiTok are pre-norm, MaskBit and Google post-norm.
 
   Written as the body of `nn.scan`: (x, None) -> (x, x), [B, L, D].
 
@@ -119,7 +166,8 @@ class Block(nn.Module):
       (MaskBit, Google), else the MLP's hidden layer (MaskGit).
     pre_norm: x + f(norm(x)), else norm(x + f(x)).
     epsilon: of the norms.
-    approximate_gelu: tanh form (Google), else erf.
+    activation: key of ACTIVATIONS, of the MLP.
+    causal: attention does not look ahead (CLIP's text tower).
     kernel_init: of all kernels but query, key and value.
     qkv_init: of query, key and value.
     deterministic: no dropout.
@@ -132,7 +180,8 @@ class Block(nn.Module):
   dropout_after_attention: bool = False
   pre_norm: bool = True
   epsilon: float = 1e-5
-  approximate_gelu: bool = False
+  activation: str = 'gelu'
+  causal: bool = False
   kernel_init: Initializer = torch_linear_init
   qkv_init: Initializer = xavier_stacked
   deterministic: bool = True
@@ -160,6 +209,7 @@ class Block(nn.Module):
       self.kernel_init,
       self.dtype,
       self.qkv_init,
+      self.causal,
       name='attention',
     )(x, deterministic=self.deterministic)
     return self._drop(y) if self.dropout_after_attention else y
@@ -169,7 +219,7 @@ class Block(nn.Module):
       width, self.dtype, self.kernel_init, name=name
     )
     y = dense(self.mlp_width, 'mlp_in')(x)
-    y = nn.gelu(y, approximate=self.approximate_gelu)
+    y = ACTIVATIONS[self.activation](y)
     if not self.dropout_after_attention:
       y = self._drop(y)
     return self._drop(dense(x.shape[-1], 'mlp_out')(y))
@@ -192,7 +242,8 @@ def scan_blocks(
   """`depth` equal blocks as one module, parameters stacked on axis 0.
 
   Args:
-    block: body (carry, None) -> (carry, output); outputs are stacked.
+    block: body (carry, shared) -> (carry, output); outputs are stacked, and
+      `shared` is the same for all blocks, or None.
     depth: number of blocks.
     remat: key of REMAT_POLICIES: what the backward pass keeps.
     unroll: blocks per loop iteration; `depth` removes the loop, which lets
@@ -208,6 +259,7 @@ def scan_blocks(
     # Captured intermediates of the layers stack as the parameters do.
     variable_axes={'params': 0, 'intermediates': 0},
     split_rngs={'params': True, 'dropout': True},
+    in_axes=nn.broadcast,
     length=depth,
     unroll=unroll,
   )

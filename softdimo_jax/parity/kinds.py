@@ -6,8 +6,11 @@ from softdimo_jax.parity import (
   benchmarks,
   generators,
   google,
+  maskgen,
   samplers,
   schedules,
+  tatitok,
+  text,
   tokenizers,
 )
 from softdimo_jax.parity.fixture import Fixture
@@ -15,7 +18,7 @@ from softdimo_jax.parity.record import Arrays
 
 Compute = Callable[[Fixture], Arrays]
 
-# By kind: what the official class begins with, and the function.
+# By kind: what the official class is called, in part, and the function.
 _KINDS: dict[str, tuple[str, Compute]] = {
   'maskgit_transformer': (
     'MaskGit_src/Network/transformer.py',
@@ -49,6 +52,18 @@ _KINDS: dict[str, tuple[str, Compute]] = {
     'maskgit/nets/vqgan_tokenizer.py',
     tokenizers.google_tokenizer,
   ),
+  # Before the generator, whose class the name of this one contains.
+  'maskgen_sampler': (
+    'modeling/maskgen.py:MaskGen_VQ.generate',
+    maskgen.maskgen_sampler,
+  ),
+  'maskgen_generator': (
+    'modeling/maskgen.py:MaskGen_VQ',
+    maskgen.maskgen_generator,
+  ),
+  'tatitok': ('modeling/tatitok.py:TATiTok', tatitok.tatitok),
+  'clip_text': ('CLIPTextModelWithProjection', text.clip_text),
+  'openclip_text': ('maskgen.py:open_clip_text_encoding', text.openclip_text),
   'class_schedules': ('mask schedules', schedules.class_schedules),
   'geneval_rules': ('evaluate_image', benchmarks.geneval_rules),
 }
@@ -60,7 +75,7 @@ def find(fixture: Fixture) -> Compute | None:
   The name decides where the class does not: NAME, or NAME with a suffix.
   """
   for source, compute in _KINDS.values():
-    if fixture.official.startswith(source):
+    if source in fixture.official:
       return compute
   for kind, (_, compute) in _KINDS.items():
     if fixture.name.startswith(kind):

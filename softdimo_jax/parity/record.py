@@ -7,7 +7,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from softdimo_jax.method.soft_embedding import soft_embedding
+from softdimo_jax.method.soft_embedding import (
+  soft_embedding,
+  soft_masked_embedding,
+)
 
 Arrays = Mapping[str, Any]
 Params = Any
@@ -68,21 +71,27 @@ def soft_path(
   table: jax.Array,
   logits: np.ndarray,
   cotangent: np.ndarray | None = None,
+  mask: np.ndarray | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
   """The path that Soft-Di[M]O's gradients take.
 
   Args:
     forward: what follows the embeddings [B, L, D].
-    table: [G, C, D].
+    table: [G, C, D], or with `mask` [G, C + 1, D].
     logits: [B, L, G, C].
     cotangent: of `forward`'s result; None asks for no gradient.
+    mask: bool [B, L, G], where the table's last row replaces the expectation.
 
   Returns:
     (soft embeddings, `forward` of them, gradient on the logits or None).
   """
 
   def run(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    embeddings = soft_embedding(jax.nn.softmax(logits), table)
+    probabilities = jax.nn.softmax(logits)
+    if mask is None:
+      embeddings = soft_embedding(probabilities, table)
+    else:
+      embeddings = soft_masked_embedding(probabilities, table, mask)
     return forward(embeddings), embeddings
 
   if cotangent is None:

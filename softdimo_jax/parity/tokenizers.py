@@ -72,29 +72,52 @@ def _with_scaled(ours: Arrays, scaled: Arrays) -> dict[str, Any]:
 
 
 def _use(
-  module: ImageTokenizer, images: jax.Array, tokens: jax.Array
+  module: ImageTokenizer,
+  images: jax.Array,
+  tokens: jax.Array,
+  *condition: jax.Array,
 ) -> dict[str, Any]:
   """What the fixtures ask of a tokenizer; the decoder runs on `tokens` last."""
   return {
-    'output': module(images),
+    'output': module(images, *condition),
     'embedded': module.embed(tokens),
-    'decoded': module.decode(tokens),
+    'decoded': module.decode(tokens, *condition),
   }
 
 
-def _run(
+def run_tokenizer(
   module: ImageTokenizer,
   params: Params,
   images: jax.Array,
   tokens: jax.Array,
   logits: np.ndarray,
   cotangent: np.ndarray | None,
+  *condition: np.ndarray,
 ) -> tuple[dict[str, Any], OutputOf]:
-  """`_use` and the soft path, in our layout; and the submodules' outputs."""
-  results, output_of = record.apply(module, params, images, tokens, method=_use)
+  """What the fixtures ask of a tokenizer, in our layout.
+
+  Args:
+    module: the tokenizer.
+    params: of it.
+    images: float32 [B, H, W, C].
+    tokens: [B, L, G] to decode, apart from the images'.
+    logits: [B, L, G, V] of the soft path.
+    cotangent: of the images that it leads to; None asks for no gradient.
+    *condition: what else the decoder reads.
+
+  Returns:
+    `output` (of the images), `embedded` and `decoded` (of the tokens), `soft`
+    (see `record.soft_path`); and the submodules' outputs.
+  """
+  results, output_of = record.apply(
+    module, params, images, tokens, *condition, method=_use
+  )
   bound = module.bind({'params': params})
   results['soft'] = record.soft_path(
-    bound.decode_embeddings, bound.table(), logits, cotangent
+    lambda embeddings: bound.decode_embeddings(embeddings, *condition),
+    bound.table(),
+    logits,
+    cotangent,
   )
   return results, output_of
 
@@ -103,7 +126,7 @@ def _taming(
   module: TamingVQGAN, arrays: Arrays, params: Params
 ) -> dict[str, jax.Array]:
   codes, soft_z = arrays['codes'], arrays['soft_z']
-  results, output_of = _run(
+  results, output_of = run_tokenizer(
     module,
     params,
     (record.to_nhwc(arrays['image']) + 1) / 2,
@@ -160,7 +183,7 @@ def _maskbit(
     tokens = quantization.split_tokens(
       codes, num_bits=module.embedding_dim, num_groups=module.num_groups
     )
-  results, output_of = _run(
+  results, output_of = run_tokenizer(
     module,
     params,
     record.to_nhwc(arrays['image']),
@@ -264,7 +287,7 @@ def _google(
   module: MaskBitTokenizer, arrays: Arrays, params: Params
 ) -> dict[str, jax.Array]:
   codes, soft_z = arrays['codes'], arrays['soft_z']
-  results, _ = _run(
+  results, _ = run_tokenizer(
     module,
     params,
     arrays['image'],

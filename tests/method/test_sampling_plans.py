@@ -20,7 +20,9 @@ quick_jit = functools.partial(
 )
 
 
-@pytest.mark.parametrize('name', ['maskgit_sampler', 'maskbit_sampler'])
+@pytest.mark.parametrize(
+  'name', ['maskgit_sampler', 'maskbit_sampler', 'maskgen_sampler']
+)
 def test_parity(name):
   parity.check(name)
 
@@ -47,6 +49,7 @@ PLANS = {
   'maskgit': sampling.maskgit_plan(4, LENGTH),
   'warm_up': sampling.maskgit_plan(4, LENGTH, order='warm_up'),
   'maskbit': sampling.maskbit_plan(4, LENGTH),
+  'maskgen': sampling.maskgen_plan(4, LENGTH),
   'google': sampling.google_plan(4, LENGTH),
   'halton': sampling.halton_plan(4, LENGTH),
 }

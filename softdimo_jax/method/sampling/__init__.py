@@ -2,9 +2,9 @@
 
 All iterative samplers are one loop, `decode`, which follows a `Plan`: how many
 entries stay masked after each step, and what guidance, temperature and noise
-each step has. MaskGit, MaskBit, Google's MaskGIT and the Halton order differ
-in their plans only. Their noise is an argument, too: `gumbel_noise(key, ...)`
-draws it, a test gives the official one.
+each step has. MaskGit, MaskBit, MaskGen, Google's MaskGIT and the Halton order
+differ in their plans only. Their noise is an argument, too:
+`gumbel_noise(key, ...)` draws it, a test gives the official one.
 
     plan = maskbit_plan(64, 512, guidance_scale=8.1, choice_temperature=7.8)
     noise = gumbel_noise(key, start.shape, num_codes)
@@ -22,6 +22,10 @@ from softdimo_jax.method.sampling.loop import (
   Steps,
   decode,
   gumbel_noise,
+)
+from softdimo_jax.method.sampling.maskgen import (
+  MASKGEN_GUIDANCE_SCHEDULES,
+  maskgen_plan,
 )
 from softdimo_jax.method.sampling.multi_step import (
   PLANS,
@@ -46,6 +50,7 @@ from softdimo_jax.method.sampling.schedules import (
 
 __all__ = [
   'GUIDANCE_SCHEDULES',
+  'MASKGEN_GUIDANCE_SCHEDULES',
   'ORDERS',
   'PLANS',
   'Decoding',
@@ -63,6 +68,7 @@ __all__ = [
   'keep_likely',
   'make_plan',
   'maskbit_plan',
+  'maskgen_plan',
   'maskgit_plan',
   'multi_step_sample',
   'sample_tokens',

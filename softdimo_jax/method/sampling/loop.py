@@ -102,7 +102,10 @@ def decode(
     tokens = jnp.where(masked, mask_id, predicted)
     logits = logits_fn(tokens, now.guidance_scale)[..., :num_codes]
     logits = logits.astype(jnp.float32) / now.temperature
-    sampled, confidence = _draw(keep_likely(logits, top_k=top_k), token_noise)
+    logits = keep_likely(logits, top_k=top_k)
+    log_p = logits if now.raw_confidence else jax.nn.log_softmax(logits)
+    sampled = _draw(log_p, now.token_noise_weight * token_noise)
+    confidence = jnp.take_along_axis(log_p, sampled[..., None], -1)[..., 0]
     predicted = jnp.where(masked, sampled, predicted)
     score = (
       now.confidence_weight * confidence
@@ -120,8 +123,6 @@ def decode(
   return Decoding(tokens, steps)
 
 
-def _draw(logits: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Sampled codes [B, L, G] of logits [B, L, G, C], and their log p."""
-  log_p = jax.nn.log_softmax(logits)
-  sampled = (log_p + noise).argmax(-1).astype(jnp.int32)
-  return sampled, jnp.take_along_axis(log_p, sampled[..., None], -1)[..., 0]
+def _draw(log_p: jax.Array, noise: jax.Array) -> jax.Array:
+  """Codes [B, L, G] of log p and Gumbel noise [B, L, G, C]."""
+  return (log_p + noise).argmax(-1).astype(jnp.int32)

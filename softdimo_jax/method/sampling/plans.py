@@ -19,6 +19,7 @@ class Plan:
   After a step the entries of lowest score stay masked, where
 
       score = confidence_weight * log p(token) + noise_weight * noise
+      token = arg max (log p + token_noise_weight * noise)
 
   and entries that were known before are never among them, unless more are
   asked for than were masked.
@@ -29,6 +30,9 @@ class Plan:
     temperature: float32 [S], divides the logits.
     confidence_weight: float32 [S].
     noise_weight: float32 [S].
+    token_noise_weight: float32 [S]; 1 draws from p, 0 takes its mode.
+    raw_confidence: the logits stand for log p, as MaskGen has it: positions
+      then compare by what they leave out of the sum to one.
   """
 
   masked: np.ndarray
@@ -36,6 +40,8 @@ class Plan:
   temperature: np.ndarray
   confidence_weight: np.ndarray
   noise_weight: np.ndarray
+  token_noise_weight: np.ndarray
+  raw_confidence: bool = flax.struct.field(pytree_node=False, default=False)
 
   @property
   def steps(self) -> int:
@@ -43,11 +49,21 @@ class Plan:
     return len(self.guidance_scale)
 
 
-def _plan(masked: np.ndarray, **fields: np.ndarray | float) -> Plan:
-  constant = {'guidance_scale': 1.0, 'temperature': 1.0} | fields
+def spread_plan(
+  masked: np.ndarray,
+  *,
+  raw_confidence: bool = False,
+  **fields: np.ndarray | float,
+) -> Plan:
+  """Plan of fields that are numbers or float [S]; see `Plan`.
+
+  Without guidance, temperature and weight of the tokens' noise they are 1.
+  """
+  names = ('guidance_scale', 'temperature', 'token_noise_weight')
+  constant = dict.fromkeys(names, 1.0) | fields
   spread = lambda value: np.broadcast_to(np.float32(value), len(masked))
   spreads = {name: spread(value) for name, value in constant.items()}
-  return Plan(masked.astype(np.int32), **spreads)
+  return Plan(masked.astype(np.int32), **spreads, raw_confidence=raw_confidence)
 
 
 def maskgit_plan(
@@ -93,7 +109,7 @@ def maskgit_plan(
     last = steps if order == 'random' else _RANDOM_STEPS
     confidence = (index >= last).astype(np.float32)
     noise = 1 - confidence
-  return _plan(
+  return spread_plan(
     entries - np.cumsum(counts),
     guidance_scale=schedules.guidance_scales(
       guidance_schedule, guidance_scale, steps
@@ -133,7 +149,7 @@ def maskbit_plan(
       steps still to come.
   """
   rest = 1 - np.arange(1, steps + 1) / steps
-  return _plan(
+  return spread_plan(
     schedules.maskbit_counts(schedule, steps, entries),
     guidance_scale=schedules.guidance_scales(
       guidance_schedule, guidance_scale, steps, power=guidance_power
@@ -163,7 +179,7 @@ def google_plan(
     first_step: official `start_iter`: the plan begins there.
   """
   rest = 1 - np.arange(1, steps + 1) / steps
-  return _plan(
+  return spread_plan(
     schedules.google_counts(schedule, steps, masked, first_step=first_step),
     confidence_weight=1.0,
     noise_weight=choice_temperature * rest[first_step:],
@@ -191,7 +207,7 @@ def halton_plan(
   """
   if not 1 <= steps <= entries:
     raise ValueError(f'{steps} sampling steps for {entries} entries')
-  return _plan(
+  return spread_plan(
     entries - schedules.halton_counts(steps, entries),
     guidance_scale=guidance_scale,
     temperature=temperature,

@@ -110,7 +110,7 @@ class GoogleMaskGitTransformer(nn.Module):
       dropout_after_attention=True,
       pre_norm=False,
       epsilon=1e-12,
-      approximate_gelu=True,
+      activation='gelu_tanh',
       kernel_init=layers.truncated_normal_02,
       qkv_init=layers.truncated_normal_02,
       deterministic=deterministic,

@@ -5,6 +5,8 @@
 
 The second half starts at embeddings, not tokens: an expected embedding
 (method/soft_embedding.py) enters the decoder by the same door as a hard one.
+What else a decoder reads (TA-TiTok: features of the text) follows, as
+`condition`, wherever images are made.
 """
 
 import math
@@ -54,8 +56,13 @@ class ImageTokenizer(nn.Module):
     """Code embeddings, float32 [G, V, D]; a position's is a sum over G."""
     raise NotImplementedError
 
-  def decode_embeddings(self, embeddings: jax.Array) -> jax.Array:
-    """[B, L, D], L a square -> float32 [B, H, W, C], not clipped to [0, 1]."""
+  def decode_embeddings(
+    self, embeddings: jax.Array, *condition: jax.Array
+  ) -> jax.Array:
+    """[B, L, D] -> float32 [B, H, W, C], not clipped to [0, 1].
+
+    L is a square where the positions are a grid.
+    """
     raise NotImplementedError
 
   def encode(self, images: jax.Array) -> jax.Array:
@@ -66,16 +73,18 @@ class ImageTokenizer(nn.Module):
     """Tokens int [B, L, G] -> float32 [B, L, D]."""
     return hard_embedding(tokens, self.table())
 
-  def decode(self, tokens: jax.Array) -> jax.Array:
+  def decode(self, tokens: jax.Array, *condition: jax.Array) -> jax.Array:
     """Tokens int [B, L, G] -> float32 [B, H, W, C], not clipped."""
-    return self.decode_embeddings(self.embed(tokens))
+    return self.decode_embeddings(self.embed(tokens), *condition)
 
-  def __call__(self, images: jax.Array) -> TokenizerOutput:
+  def __call__(
+    self, images: jax.Array, *condition: jax.Array
+  ) -> TokenizerOutput:
     """Training pass over float32 images [B, H, W, C] in [0, 1]."""
     latents = self.encode_latents(images)
     straight_through, tokens = self.quantize(latents)
     return TokenizerOutput(
-      images=self.decode_embeddings(straight_through),
+      images=self.decode_embeddings(straight_through, *condition),
       tokens=tokens,
       latents=latents,
       quantized=self.embed(tokens),

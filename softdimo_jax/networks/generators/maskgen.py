@@ -1,0 +1,181 @@
+"""MaskGen-VQ (Kim et al. 2025), text to the 1-D tokens of TA-TiTok.
+
+Source: `modeling/maskgen.py:MaskGen_VQ` of bytedance/1d-tokenizer. The text's
+states run beside the image tokens through joint blocks; its pooled features and
+an aesthetic score modulate them. There is no learned null condition: the text
+features of the empty prompt are one.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.method.soft_embedding import hard_embedding
+from softdimo_jax.networks import layers
+from softdimo_jax.networks.generators.condition import TextCondition
+from softdimo_jax.networks.generators.output import GeneratorOutput
+from softdimo_jax.networks.joint_block import JointBlock, Modulation, modulate
+
+# Official constants of the aesthetic score's sinusoids.
+_SCORE_SCALE = 100
+_MAX_PERIOD = 1000
+
+
+class MaskGenTransformer(nn.Module):
+  """Text-conditional masked generator; defaults are MaskGen-VQ-L.
+
+  XL has width 1280, depth 20 and mlp_width 5120.
+
+  Attributes:
+    vocab_size: V codes; id V is the mask.
+    num_classes: rows of the table that nothing reads are num_classes + 1.
+    length: L, image positions.
+    width: D.
+    depth: blocks.
+    num_heads: attention heads.
+    mlp_width: hidden width of the MLPs.
+    text_width: E and P, of the text's states and pooled features.
+    micro_width: features of the aesthetic score; 0 leaves it out.
+    tied: the table reads the logits off, else a layer with bias does.
+    dtype: of the matrix products; parameters are float32.
+    attention: see `JointBlock`.
+    remat: what the backward pass keeps, see `layers.scan_blocks`.
+    unroll: blocks per scan iteration.
+  """
+
+  vocab_size: int = 8192
+  num_classes: int = 1000
+  length: int = 128
+  width: int = 1024
+  depth: int = 16
+  num_heads: int = 16
+  mlp_width: int = 4096
+  text_width: int = 768
+  micro_width: int = 256
+  tied: bool = True
+  dtype: jnp.dtype = jnp.float32
+  attention: str = 'xla'
+  remat: str = 'none'
+  unroll: int = 1
+
+  num_groups = 1
+
+  def setup(self) -> None:
+    dense = lambda features: layers.Dense(
+      features, self.dtype, kernel_init=layers.normal_02
+    )
+    rows = self.vocab_size + 1 + self.num_classes + 1
+    self.tok_emb = self.param('tok_emb', layers.normal_02, (rows, self.width))
+    self.pos_emb = self.param(
+      'pos_emb', layers.normal_02, (self.length, self.width)
+    )
+    self.text_in, self.pooled_in = dense(self.width), dense(self.width)
+    self.final_modulation = Modulation(
+      2, self.dtype, nn.initializers.zeros_init()
+    )
+    if not self.tied:
+      self.head = dense(self.vocab_size)
+
+  def table(self) -> jax.Array:
+    """Embedding of every code and, last, of the mask: [1, V + 1, D]."""
+    return self.tok_emb[None, : self.vocab_size + 1]
+
+  def embed(self, tokens: jax.Array) -> jax.Array:
+    """Raw table rows of int tokens [B, L, 1] -> [B, L, D]."""
+    return hard_embedding(tokens, self.table())
+
+  def sequence(self, embeddings: jax.Array) -> jax.Array:
+    """Positions added, in `dtype`: [B, L, D]."""
+    positions = self.pos_emb[: embeddings.shape[1]]
+    return (embeddings + positions).astype(self.dtype)
+
+  def score_features(self, scores: jax.Array) -> jax.Array:
+    """Sinusoids of aesthetic scores [B] -> float32 [B, micro_width]."""
+    angle = layers.sinusoid_angles(
+      _SCORE_SCALE * scores, self.micro_width // 2, max_period=_MAX_PERIOD
+    )
+    odd = self.micro_width % 2
+    features = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    return jnp.pad(features, ((0, 0), (0, odd)))
+
+  def modulator(self, condition: TextCondition) -> jax.Array:
+    """What modulates all blocks: [B, D].
+
+    Raises:
+      ValueError: if there is no aesthetic score though the network reads it.
+    """
+    pooled = condition.pooled
+    if self.micro_width:
+      if condition.micro is None:
+        raise ValueError('MaskGen is conditioned on an aesthetic score: micro')
+      scores = self.score_features(condition.micro[:, 0])
+      pooled = jnp.concatenate([pooled, scores.astype(pooled.dtype)], axis=-1)
+    return self.pooled_in(pooled)
+
+  def last_layer(self, x: jax.Array, modulator: jax.Array) -> jax.Array:
+    """Between the blocks and the logits: [B, L, D] -> [B, L, D]."""
+    shift, scale = self.final_modulation(nn.silu(modulator))
+    return modulate(x, shift, scale, self.dtype)
+
+  @nn.compact
+  def backbone(
+    self,
+    embeddings: jax.Array,
+    condition: TextCondition,
+    *,
+    deterministic: bool = True,
+  ) -> GeneratorOutput:
+    """Everything after the table.
+
+    Args:
+      embeddings: [B, L, D], hard, soft, masked or noised.
+      condition: of B prompts, `micro` the aesthetic score [B, 1].
+      deterministic: as other generators take it; there is no dropout.
+
+    Returns:
+      GeneratorOutput with C = V.
+    """
+    del deterministic
+    modulator = self.modulator(condition)
+    streams = self.sequence(embeddings), self.text_in(condition.states)
+    x, hidden = self._blocks(streams, nn.silu(modulator))
+    logits = self._logits(self.last_layer(x, modulator))
+    return GeneratorOutput(logits, hidden)
+
+  def _blocks(
+    self, streams: tuple[jax.Array, jax.Array], condition: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Image after all blocks [B, L, D], and after each [depth, B, L, D]."""
+    sizes = self.num_heads, self.mlp_width
+    options = {'dtype': self.dtype, 'attention': self.attention}
+    outputs = []
+    if self.depth > 1:
+      blocks = layers.scan_blocks(
+        JointBlock, self.depth - 1, remat=self.remat, unroll=self.unroll
+      )
+      streams, hidden = blocks(*sizes, **options, name='layers')(
+        streams, condition
+      )
+      outputs.append(hidden)
+    last = JointBlock(*sizes, last=True, **options, name='last')
+    _, x = last(streams, condition)
+    return x, jnp.concatenate([*outputs, x[None]])
+
+  def _logits(self, x: jax.Array) -> jax.Array:
+    if self.tied:
+      tied = self.tok_emb[: self.vocab_size].T
+      logits = layers.matmul_2d(x, tied, self.dtype)
+    else:
+      logits = self.head(x)
+    return logits.astype(jnp.float32)[:, :, None]  # [B, L, 1, V]
+
+  def __call__(
+    self,
+    tokens: jax.Array,
+    condition: TextCondition,
+    *,
+    deterministic: bool = True,
+  ) -> GeneratorOutput:
+    """Int tokens [B, L, 1] (V is the mask) and condition -> output."""
+    embeddings = self.embed(tokens)
+    return self.backbone(embeddings, condition, deterministic=deterministic)

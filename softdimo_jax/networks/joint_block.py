@@ -1,0 +1,163 @@
+"""Joint attention over image and text (the MM-DiT block of SD3, Esser 2024).
+
+Source: `JointTransformerBlock` of diffusers. Each stream has its own layers and
+is modulated by the condition (AdaLN-Zero); attention runs over both at once.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.networks import layers
+
+EPSILON = 1e-6
+
+Streams = tuple[jax.Array, jax.Array]
+
+
+def modulate(
+  x: jax.Array, shift: jax.Array, scale: jax.Array, dtype: jnp.dtype
+) -> jax.Array:
+  """Normed x [B, N, D] times 1 + scale, plus shift (both [B, 1, D])."""
+  # In float32: half precision has few digits left beside the 1.
+  factor = 1 + scale.astype(jnp.float32)
+  return (layers.standardize(x, EPSILON) * factor + shift).astype(dtype)
+
+
+class Modulation(nn.Module):
+  """Condition [B, D], after its SiLU -> `parts` arrays [B, 1, D].
+
+  The first two are shift and scale, which the official code has the other way
+  round where there are only two; the converter exchanges them.
+  """
+
+  parts: int
+  dtype: jnp.dtype = jnp.float32
+  kernel_init: layers.Initializer = layers.normal_02
+
+  @nn.compact
+  def __call__(self, condition: jax.Array) -> list[jax.Array]:
+    features = self.parts * condition.shape[-1]
+    dense = layers.Dense(features, self.dtype, self.kernel_init, name='dense')
+    return jnp.split(dense(condition)[:, None], self.parts, axis=-1)
+
+
+class Stream(nn.Module):
+  """One stream's layers: what comes before the attention, and after it.
+
+  Attributes:
+    width: D.
+    num_heads: attention heads.
+    mlp_width: hidden width of the MLP.
+    read_only: the stream is attended to and ends there: no gates, output
+      projection or MLP (the last block's text).
+    kernel_init: of the kernels; the modulation of a read-only stream begins
+      at zero.
+    dtype: of the matrix products.
+  """
+
+  width: int
+  num_heads: int
+  mlp_width: int
+  read_only: bool = False
+  kernel_init: layers.Initializer = layers.normal_02
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self) -> None:
+    dense = lambda features: layers.Dense(
+      features, self.dtype, self.kernel_init
+    )
+    zeros = nn.initializers.zeros_init()
+    self.modulation = Modulation(
+      2 if self.read_only else 6,
+      self.dtype,
+      zeros if self.read_only else self.kernel_init,
+    )
+    self.query, self.key, self.value = (dense(self.width) for _ in range(3))
+    if not self.read_only:
+      self.out = dense(self.width)
+      self.mlp_in, self.mlp_out = dense(self.mlp_width), dense(self.width)
+
+  def before(
+    self, x: jax.Array, condition: jax.Array
+  ) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Of x [B, N, D]: query, key and value [B, N, h, D / h]; gates and so on.
+
+    The second list is for `after`.
+    """
+    shift, scale, *rest = self.modulation(condition)
+    y = modulate(x, shift, scale, self.dtype)
+    heads = (*y.shape[:2], self.num_heads, -1)
+    projections = (self.query, self.key, self.value)
+    return [project(y).reshape(heads) for project in projections], rest
+
+  def after(
+    self, x: jax.Array, mixed: jax.Array, rest: list[jax.Array]
+  ) -> jax.Array:
+    """Adds what was attended to, [B, N, h, D / h], and the MLP to x."""
+    gate, mlp_shift, mlp_scale, mlp_gate = rest
+    x = x + gate * self.out(mixed.reshape(x.shape))
+    y = modulate(x, mlp_shift, mlp_scale, self.dtype)
+    y = layers.ACTIVATIONS['gelu_tanh'](self.mlp_in(y))
+    return x + mlp_gate * self.mlp_out(y)
+
+
+class JointBlock(nn.Module):
+  """Body of `layers.scan_blocks`: ((image, text), condition) -> same, image.
+
+  Image [B, L, D], text [B, T, D], condition [B, D] after its SiLU. The last
+  block of a network returns the text as it came.
+
+  Attributes:
+    num_heads: attention heads.
+    mlp_width: hidden width of the MLPs.
+    last: nothing reads the text after this block, so it is not updated.
+    kernel_init: of the kernels.
+    dtype: of the matrix products.
+    attention: implementation of `jax.nn.dot_product_attention`: 'xla' or, on
+      GPUs in half precision, 'cudnn'.
+  """
+
+  num_heads: int
+  mlp_width: int
+  last: bool = False
+  kernel_init: layers.Initializer = layers.normal_02
+  dtype: jnp.dtype = jnp.float32
+  attention: str = 'xla'
+
+  @nn.compact
+  def __call__(
+    self, streams: Streams, condition: jax.Array
+  ) -> tuple[Streams, jax.Array]:
+    image, text = streams
+    image_layers = self._stream(image, 'image')
+    text_layers = self._stream(text, 'text', read_only=self.last)
+    image_qkv, image_rest = image_layers.before(image, condition)
+    text_qkv, text_rest = text_layers.before(text, condition)
+    query, key, value = (
+      jnp.concatenate(pair, axis=1)
+      for pair in zip(image_qkv, text_qkv, strict=True)
+    )
+    length = image.shape[1]
+    if self.last:  # Queries of the text have weights, which reach nothing.
+      query = query[:, :length]
+    mixed = jax.nn.dot_product_attention(
+      query, key, value, implementation=self.attention
+    )
+    image = image_layers.after(image, mixed[:, :length], image_rest)
+    if not self.last:
+      text = text_layers.after(text, mixed[:, length:], text_rest)
+    return (image, text), image
+
+  def _stream(
+    self, x: jax.Array, name: str, *, read_only: bool = False
+  ) -> Stream:
+    return Stream(
+      x.shape[-1],
+      self.num_heads,
+      self.mlp_width,
+      read_only,
+      self.kernel_init,
+      self.dtype,
+      name=name,
+    )

@@ -1,0 +1,137 @@
+"""CLIP's text tower (Radford et al. 2021), of Meissonic and MaskGen.
+
+Official classes: `CLIPTextModelWithProjection` of transformers, and the text
+half of open_clip's `CLIP`, which bytedance/1d-tokenizer reads through
+`modeling/maskgen.py:open_clip_text_encoding`. Both compute the same. Padding is
+not masked, so that the id that pads takes part.
+"""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.networks import layers
+
+
+@flax.struct.dataclass
+class TextOutput:
+  """Features of a batch of prompts.
+
+  Attributes:
+    hidden: [depth + 1, B, T, D], the embedded tokens and the output of every
+      block, none of them normed.
+    final: [B, T, D], the last of them after the final norm: the text guidance
+      of TA-TiTok.
+    end: int32 [B], position of the end-of-text token.
+    pooled: float32 [B, P], projection of `final` at `end`.
+  """
+
+  hidden: jax.Array
+  final: jax.Array
+  end: jax.Array
+  pooled: jax.Array
+
+  @property
+  def penultimate(self) -> jax.Array:
+    """[B, T, D], output of the block before the last: the states of prompts.
+
+    Meissonic's `encoder_hidden_states` and MaskGen's `condition`.
+    """
+    return self.hidden[-2]
+
+
+class CLIPTextTower(nn.Module):
+  """Causal pre-norm transformer over token ids; defaults are ViT-H/14's.
+
+  Attributes:
+    vocab_size: rows of the token table.
+    length: most tokens of a prompt.
+    width: D.
+    depth: blocks.
+    num_heads: attention heads.
+    mlp_width: hidden width of the MLPs.
+    projection_width: P.
+    activation: 'gelu' (erf; LAION's weights) or 'quick_gelu' (OpenAI's).
+    end_token: id whose first occurrence ends a prompt; None takes the first
+      occurrence of the largest id, which is the same in CLIP's vocabulary.
+    epsilon: of the norms.
+    dtype: of the matrix products; parameters are float32.
+    remat: what the backward pass keeps, see `layers.scan_blocks`.
+    unroll: blocks per scan iteration.
+  """
+
+  vocab_size: int = 49408
+  length: int = 77
+  width: int = 1024
+  depth: int = 24
+  num_heads: int = 16
+  mlp_width: int = 4096
+  projection_width: int = 1024
+  activation: str = 'gelu'
+  end_token: int | None = None
+  epsilon: float = 1e-5
+  dtype: jnp.dtype = jnp.float32
+  remat: str = 'none'
+  unroll: int = 1
+
+  @nn.compact
+  def __call__(self, ids: jax.Array) -> TextOutput:
+    """Features of token ids.
+
+    Args:
+      ids: int [B, T], T <= length, padded as the weights were trained.
+
+    Returns:
+      TextOutput; `hidden` and `final` are of `dtype`.
+
+    Raises:
+      ValueError: if T > length.
+    """
+    x = self._embed(ids)
+    blocks = layers.scan_blocks(
+      layers.Block, self.depth, remat=self.remat, unroll=self.unroll
+    )
+    last, outputs = blocks(
+      self.num_heads,
+      self.mlp_width,
+      epsilon=self.epsilon,
+      activation=self.activation,
+      causal=True,
+      dtype=self.dtype,
+      name='layers',
+    )(x, None)
+    final = layers.LayerNorm(self.epsilon, self.dtype, name='final_norm')(last)
+    end = self._end(ids)
+    projection = self.param(
+      'projection',
+      nn.initializers.normal(self.width**-0.5),
+      (self.width, self.projection_width),
+    )
+    pooled = final[jnp.arange(len(ids)), end]
+    return TextOutput(
+      hidden=jnp.concatenate([x[None], outputs]),
+      final=final,
+      end=end,
+      pooled=layers.matmul_2d(pooled, projection, self.dtype).astype(
+        jnp.float32
+      ),
+    )
+
+  def _embed(self, ids: jax.Array) -> jax.Array:
+    length = ids.shape[1]
+    if length > self.length:
+      raise ValueError(
+        f'prompts of {length} tokens are too long for {self.length} positions'
+      )
+    token_emb = self.param(
+      'token_emb', layers.normal_02, (self.vocab_size, self.width)
+    )
+    pos_emb = self.param(
+      'pos_emb', nn.initializers.normal(0.01), (self.length, self.width)
+    )
+    return (token_emb[ids] + pos_emb[:length]).astype(self.dtype)
+
+  def _end(self, ids: jax.Array) -> jax.Array:
+    scores = ids if self.end_token is None else ids == self.end_token
+    return scores.argmax(-1).astype(jnp.int32)

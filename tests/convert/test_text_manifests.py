@@ -1,0 +1,136 @@
+"""Listings of the text-to-image families: `--check`, sizes, aliases."""
+
+import json
+import pathlib
+
+import pytest
+import safetensors.numpy
+
+from softdimo_jax.convert import (
+  command,
+  folder,
+  official,
+  registry,
+  sources,
+)
+from tests.golden.weights import load
+
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
+
+# Listing: family, what no shape tells, parameters, entries left out.
+LISTINGS = {
+  'maskgen_generator': ('maskgen', {}, 604_311_552, ['lm_head.weight']),
+  'maskgen_generator_xl': ('maskgen', {}, 1_176_611_840, ['lm_head.weight']),
+  'tatitok': ('tatitok', {}, 391_046_292, ['quantize.embed_prob']),
+  'clip_text': ('clip_text', {}, 354_032_640, []),
+  'clip_text_quick': (
+    'clip_text',
+    {'activation': 'quick_gelu'},
+    123_650_304,
+    [],
+  ),
+  'openclip_text': ('openclip_text', {}, 123_650_304, ['logit_scale']),
+}
+OFFICIAL = {
+  'maskgen': official.maskgen,
+  'tatitok': official.tatitok,
+  'clip_text': official.clip_text,
+  'openclip_text': official.openclip_text,
+}
+
+
+def manifest(name):
+  return GOLDEN / f'{name}_full.json'
+
+
+@pytest.mark.parametrize('name', LISTINGS)
+def test_listings_are_covered(name, capsys):
+  family, told, parameters, ignored = LISTINGS[name]
+  meta = json.loads(manifest(name).read_text())
+  command.run(
+    command.Request(
+      family=family, manifest=manifest(name), check=True, told=told
+    )
+  )
+  lines = capsys.readouterr().out.splitlines()
+  counts = {line.split()[0]: line.split()[1:] for line in lines}
+  assert int(counts['used'][0]) == meta['n_entries'] - len(ignored)
+  assert counts['ignored'] == [str(len(ignored)), *ignored]
+  assert counts['missing'] == counts['unexpected'] == ['0']
+  assert lines[-1] == f'{parameters:,} parameters'
+
+
+@pytest.mark.parametrize('name', LISTINGS)
+def test_sizes_are_read_off_the_shapes(name):
+  family, told, *_ = LISTINGS[name]
+  config = json.loads(manifest(name).read_text())['config']
+  listing = sources.load_listing(manifest(name))
+  module = registry.build(family, registry.infer(family, listing, told))
+  assert module == OFFICIAL[family](config)
+
+
+def test_text_towers_are_found_in_whole_models():
+  """And in older files, which hold the ids of the positions."""
+  more = ['vision_model.x.weight', 'visual_projection.weight', 'logit_scale']
+  for name in ('clip_text', 'openclip_text'):
+    listing = sources.load_listing(manifest(name))
+    if name == 'openclip_text':
+      more = ['visual.conv1.weight', 'input_resolution', 'vocab_size']
+    else:
+      more = [*more, 'text_model.embeddings.position_ids']
+    whole = listing | dict.fromkeys(more, listing[next(iter(listing))])
+    module = registry.build(name, registry.infer(name, listing, {}))
+    _, report = registry.FAMILIES[name].convert(whole, module)
+    assert set(more) <= set(report.ignored)
+
+
+def test_the_usage_of_codes_is_optional():
+  listing = sources.load_listing(manifest('tatitok'))
+  del listing['quantize.embed_prob']
+  module = registry.build('tatitok', registry.infer('tatitok', listing, {}))
+  _, report = registry.FAMILIES['tatitok'].convert(listing, module)
+  assert report.ignored == ()
+
+
+@pytest.mark.parametrize(
+  ('option', 'value'),
+  [
+    ('quantize_mode', 'vae'),
+    ('is_legacy', True),
+    ('vit_dec_model_size', 'huge'),
+  ],
+)
+def test_variants_of_tatitok_without_a_module_are_refused(option, value):
+  config = json.loads(manifest('tatitok').read_text())['config']
+  config['model']['vq_model'][option] = value
+  with pytest.raises(ValueError, match=r'known|huge'):
+    official.tatitok(config)
+
+
+def test_an_unknown_activation_is_refused():
+  config = json.loads(manifest('clip_text').read_text())['config']
+  with pytest.raises(ValueError, match="hidden_act 'relu' is unknown"):
+    official.clip_text(config | {'hidden_act': 'relu'})
+
+
+@pytest.mark.parametrize(
+  ('name', 'family', 'told'),
+  [
+    ('clip_text', 'clip_text', {'num_heads': 2}),
+    ('openclip_text', 'openclip_text', {'num_heads': 4}),
+  ],
+)
+def test_a_tower_of_a_file_becomes_a_folder_and_a_module(
+  name, family, told, tmp_path
+):
+  meta, state, _ = load(GOLDEN, name)
+  file = tmp_path / 'model.safetensors'
+  safetensors.numpy.save_file(state, file)
+  command.run(
+    command.Request(
+      family=family, weights=str(file), out=tmp_path / 'out', told=told
+    )
+  )
+  module, params = folder.load_converted(tmp_path / 'out', family)
+  assert module == OFFICIAL[family](meta['config']['model'])
+  assert params['projection'].shape == (32, module.projection_width)

@@ -138,7 +138,7 @@ class TokenCacheWriter:
       _check_same(folder, found, spec)
       broken = _broken_shards(folder, spec, shards)
       self._shards = {k: v for k, v in shards.items() if k not in broken}
-      for partial in folder.glob('.tokens-*.partial'):
+      for partial in folder.glob('.*.partial'):  # of a killed process
         partial.unlink()
     self._save()
 

@@ -6,6 +6,7 @@ from softdimo_jax.parity import (
   benchmarks,
   generators,
   google,
+  metrics,
   samplers,
   schedules,
   tokenizers,
@@ -50,6 +51,7 @@ _KINDS: dict[str, tuple[str, Compute]] = {
     tokenizers.google_tokenizer,
   ),
   'class_schedules': ('mask schedules', schedules.class_schedules),
+  'metrics': ('toshas/torch-fidelity', metrics.metrics_of_sets),
   'geneval_rules': ('evaluate_image', benchmarks.geneval_rules),
 }
 

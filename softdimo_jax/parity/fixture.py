@@ -23,6 +23,7 @@ _METRICS = 'toshas/torch-fidelity'
 _UNLISTED_INPUTS = {
   'evaluate_image': r'image|(box|mask)_\d+|rel_box_[ab]',
   _METRICS: r'(lowrank_)?(ref|gen)|logits|acts|W|emb_[xy]|isc_adm_split_size',
+  'ReNO': r's\d+_(u8|target)',
 }
 _TOLERANCES = {
   _METRICS: {

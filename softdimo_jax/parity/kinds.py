@@ -7,6 +7,7 @@ from softdimo_jax.parity import (
   generators,
   google,
   metrics,
+  preprocess,
   samplers,
   schedules,
   tokenizers,
@@ -52,6 +53,7 @@ _KINDS: dict[str, tuple[str, Compute]] = {
   ),
   'class_schedules': ('mask schedules', schedules.class_schedules),
   'metrics': ('toshas/torch-fidelity', metrics.metrics_of_sets),
+  'preprocess': ('ReNO', preprocess.image_transforms),
   'geneval_rules': ('evaluate_image', benchmarks.geneval_rules),
 }
 

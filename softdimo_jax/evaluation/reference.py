@@ -11,10 +11,12 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 import types
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
@@ -95,20 +97,27 @@ def read_reference(
     UserError: if it is missing, broken, holds none of these, moments that
       cannot be any, or another width than expected.
   """
-  with _opened(path) as archive:
-    with _understood(path):
-      arrays = np.load(path, allow_pickle=False)
-    with arrays, _understood(path):
-      reference = Reference(
-        pool=_moments(arrays, _POOL_KEYS),
-        spatial=_moments(arrays, _SPATIAL_KEYS),
-        features=_features(arrays),
-        images=_image_shape(archive),
-        provenance=_provenance(path, archive, arrays),
-      )
+  with (
+    _opened(path) as archive,
+    _understood(path),
+    np.load(path, allow_pickle=False) as arrays,
+  ):
+    reference = Reference(
+      pool=_moments(arrays, _POOL_KEYS),
+      spatial=_moments(arrays, _SPATIAL_KEYS),
+      features=_features(arrays),
+      images=_image_shape(archive),
+      provenance=_provenance(path, archive, arrays),
+    )
   _check_not_empty(reference)
-  _check_width(reference, reference.pool, width)
-  _check_width(reference, reference.spatial, spatial_width)
+  for moments, ours in (
+    (reference.pool, width),
+    (reference.spatial, spatial_width),
+  ):
+    if moments is not None:
+      _check_width(path, 'moments', len(moments.mean), ours)
+  if reference.features is not None:
+    _check_width(path, 'features', reference.features.shape[1], width)
   return reference
 
 
@@ -166,8 +175,21 @@ def image_batches(
       _read_header(file)
       for start in range(0, shape[0], batch_size):
         batch = (min(batch_size, shape[0] - start), *shape[1:])
-        data = file.read(int(np.prod(batch)))
+        data = file.read(math.prod(batch))
+        if len(data) < math.prod(batch):
+          raise ValueError(f'{_IMAGES} ends after {start} images or more')
         yield np.frombuffer(data, np.uint8).reshape(batch)
+
+
+# What reading a broken file or wrong arrays raises.
+_BROKEN = (
+  ValueError,
+  KeyError,
+  EOFError,
+  OSError,
+  zlib.error,
+  zipfile.BadZipFile,
+)
 
 
 @contextlib.contextmanager
@@ -175,7 +197,7 @@ def _understood(path: str | os.PathLike[str]) -> Iterator[None]:
   """Turns what parsers and checks raise into a sentence about the file."""
   try:
     yield
-  except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+  except _BROKEN as error:
     raise UserError(f'{path} cannot be used: {error}') from error
 
 
@@ -298,10 +320,10 @@ def _check_not_empty(reference: Reference) -> None:
 
 
 def _check_width(
-  reference: Reference, moments: FeatureStatistics | None, width: int | None
+  path: str | os.PathLike[str], what: str, theirs: int, ours: int | None
 ) -> None:
-  if width is not None and moments is not None and len(moments.mean) != width:
+  if ours is not None and theirs != ours:
     raise UserError(
-      f'{reference.provenance.path} has moments of {len(moments.mean)}'
-      f' features, where ours are {width}: made by another network?'
+      f'{path} has {what} of {theirs} dimensions, where ours are {ours}: made'
+      f' by another network?'
     )

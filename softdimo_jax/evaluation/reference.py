@@ -14,7 +14,6 @@ import json
 import math
 import os
 import pathlib
-import types
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -51,7 +50,7 @@ class Provenance:
   path: str
   fingerprint: str
   arrays: tuple[str, ...]
-  protocol: Mapping[str, Any] = types.MappingProxyType({})
+  protocol: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

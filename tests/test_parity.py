@@ -18,7 +18,9 @@ from tests.golden.parity import GOLDEN
 
 FIXTURES = fixture.names(GOLDEN)
 RULES = 'geneval_rules'  # Its JSON file lists neither inputs nor outputs.
-COVERED = [name for name in FIXTURES if name not in ('metrics', RULES)]
+METRICS = 'metrics'  # Likewise, and repositories stand for its class.
+UNLISTED = (RULES, METRICS, 'preprocess')
+COVERED = [name for name in FIXTURES if name not in UNLISTED]
 SMALL = 'class_schedules'  # nothing in it takes long
 
 
@@ -104,11 +106,24 @@ def test_benchmark_rules_pass(run):
   assert all(line.endswith(' ok') for line in lines)
 
 
-def test_fixtures_of_unknown_kinds_are_named(run):
-  status, lines = run(GOLDEN, '--only=metrics')
+def test_metrics_pass_at_tolerances_of_their_own(run):
+  status, lines = run(GOLDEN, f'--only={METRICS}')
+  assert status == 0
+  inputs = 11
+  assert len(lines) == len(fixture.load(GOLDEN, METRICS).arrays) - inputs
+  tolerances = {line.split()[1]: float(line.split()[3]) for line in lines}
+  assert tolerances['fid_adm_f64'] == 1e-6
+  assert tolerances['kid_mean_f64'] == 2e-5
+  assert tolerances['adm_recall_fp16_f64'] == 3e-3
+  assert tolerances['kid_idx_ref_first'] == 0
+
+
+def test_fixtures_of_unknown_kinds_are_named(run, tmp_path):
+  (tmp_path / 'strange.json').write_text('{"class": "nobody.py"}')
+  np.savez(tmp_path / 'strange.npz', array=np.zeros(3))
+  status, lines = run(tmp_path)
   assert status == 1
-  assert len(lines) == 1
-  assert lines[0].startswith('metrics not covered')
+  assert lines == ['strange not covered: no family computes nobody.py']
 
 
 @pytest.mark.parametrize('name', ['google_ratio_cosine', 'halton_order_4'])
@@ -172,7 +187,7 @@ def test_a_missing_input_is_named(copy):
     kinds.find(loaded)(loaded)
 
 
-@pytest.mark.parametrize('name', [*COVERED, RULES])
+@pytest.mark.parametrize('name', [*COVERED, *UNLISTED])
 def test_the_official_class_tells_the_kind(tmp_path, name):
   meta = json.loads((GOLDEN / f'{name}.json').read_text())
   renamed = fixture.Fixture('some_other_name', meta, {})

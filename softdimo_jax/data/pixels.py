@@ -73,6 +73,32 @@ def to_float(pixels: np.ndarray) -> np.ndarray:
   return pixels.astype(np.float32) / np.float32(255)
 
 
+def resize(
+  pixels: np.ndarray,
+  height: int,
+  width: int,
+  resample: PIL.Image.Resampling = PIL.Image.Resampling.BICUBIC,
+) -> np.ndarray:
+  """Pillow's antialiased resize, rounded to whole levels after each axis.
+
+  Args:
+    pixels: uint8 [H, W, C], C of 1 or 3.
+    height: of the result.
+    width: of the result.
+    resample: filter.
+
+  Returns:
+    uint8 [height, width, C].
+  """
+  if pixels.shape[:2] == (height, width):
+    return pixels
+  channels = pixels.shape[2]
+  flat = pixels[..., 0] if channels == 1 else pixels
+  image = PIL.Image.fromarray(np.ascontiguousarray(flat))
+  resized = image.resize((width, height), resample)
+  return np.asarray(resized).reshape(height, width, channels)
+
+
 def resize_short_side(pixels: np.ndarray, size: int) -> np.ndarray:
   """Bicubic resize that keeps the aspect; the long side is rounded down.
 
@@ -85,7 +111,7 @@ def resize_short_side(pixels: np.ndarray, size: int) -> np.ndarray:
   """
   height, width = pixels.shape[:2]
   short = min(height, width)
-  return _resize(pixels, size * height // short, size * width // short)
+  return resize(pixels, size * height // short, size * width // short)
 
 
 def center_crop(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -134,9 +160,9 @@ def random_resized_crop(
   for _ in range(10):
     side = round((height * width * rng.uniform(*scale)) ** 0.5)
     if 0 < side <= short:
-      return _resize(random_crop(rng, pixels, side), size, size)
+      return resize(random_crop(rng, pixels, side), size, size)
   square = _crop(pixels, (height - short) // 2, (width - short) // 2, short)
-  return _resize(square, size, size)
+  return resize(square, size, size)
 
 
 def random_flip(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
@@ -188,13 +214,3 @@ AUGMENTATIONS: Mapping[str, Augmentation] = types.MappingProxyType(
 
 def _crop(pixels: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
   return pixels[top : top + size, left : left + size]
-
-
-def _resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-  if pixels.shape[:2] == (height, width):
-    return pixels
-  channels = pixels.shape[2]
-  flat = pixels[..., 0] if channels == 1 else pixels
-  image = PIL.Image.fromarray(np.ascontiguousarray(flat))
-  resized = image.resize((width, height), PIL.Image.Resampling.BICUBIC)
-  return np.asarray(resized).reshape(height, width, channels)

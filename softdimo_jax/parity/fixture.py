@@ -19,8 +19,24 @@ TOLERANCE = 2e-5
 SINUSOIDS, SINUSOID_TOLERANCE = ('micro',), 1e-4
 # Arrays whose names end so hold every eighth channel of NCHW.
 _SUBSET, _STRIDE = '_c8', 8
-# Inputs of fixtures whose JSON files list none, by the beginning of the class.
-_UNLISTED_INPUTS = {'evaluate_image': r'image|(box|mask)_\d+|rel_box_[ab]'}
+# By the beginning of what computed a fixture: inputs of those whose JSON files
+# list none, and tolerances of arrays that allow other ones, first match first.
+_METRICS = 'toshas/torch-fidelity'
+_UNLISTED_INPUTS = {
+  'evaluate_image': r'image|(box|mask)_\d+|rel_box_[ab]',
+  _METRICS: r'(lowrank_)?(ref|gen)|logits|acts|W|emb_[xy]|isc_adm_split_size',
+  'ReNO': r's\d+_(u8|target)',
+}
+_TOLERANCES = {
+  _METRICS: {
+    r'adm_\w+_fp16_\w+': 3e-3,  # sums of float16, in whatever order
+    # The official codes compute these in float32.
+    r'(mu_\w+|kid_mean|kid_std|isc_adm)_f64': TOLERANCE,
+    r'\w+_f64': 1e-6,
+  }
+}
+# What stands for the class where several repositories computed the arrays.
+_FUNCTIONS = 'functions'
 # Listings of full-size checkpoints: no arrays, nothing to compare.
 _LISTING = '_full'
 
@@ -53,8 +69,9 @@ class Fixture:
 
   @property
   def official(self) -> str:
-    """What computed the arrays: official file and class."""
-    return str(self.meta.get('class') or self.meta.get('cls') or 'no class')
+    """What computed the arrays: official file and class, or repositories."""
+    name = self.meta.get('class') or self.meta.get('cls') or 'no class'
+    return str(self.meta['source'] if name == _FUNCTIONS else name)
 
   @property
   def outputs(self) -> list[str]:
@@ -64,16 +81,24 @@ class Fixture:
     return sorted(listed | set(self.arrays) - set(inputs))
 
   def _unlisted_inputs(self) -> list[str]:
-    patterns = [
-      pattern
-      for source, pattern in _UNLISTED_INPUTS.items()
-      if self.official.startswith(source)
-    ]
-    return [
-      name
-      for name in self.arrays
-      if any(re.fullmatch(pattern, name) for pattern in patterns)
-    ]
+    pattern = self._by_source(_UNLISTED_INPUTS) or ''
+    return [name for name in self.arrays if re.fullmatch(pattern, name)]
+
+  def tolerance(self, name: str) -> float:
+    """Largest relative error of an array; integers must be exact."""
+    if self.arrays[name].dtype.kind != 'f':
+      return 0
+    for pattern, tolerance in (self._by_source(_TOLERANCES) or {}).items():
+      if re.fullmatch(pattern, name):
+        return tolerance
+    return SINUSOID_TOLERANCE if name in SINUSOIDS else TOLERANCE
+
+  def _by_source(self, table: Mapping[str, Any]) -> Any:
+    """The table's entry for what computed this fixture, or None."""
+    for source, entry in table.items():
+      if self.official.startswith(source):
+        return entry
+    return None
 
   def state_dict(
     self, model: str | None = None, *, scaled: bool = False
@@ -175,9 +200,7 @@ def _compare(name: str, fixture: Fixture, ours: Mapping[str, Any]) -> Row:
   if name not in fixture.arrays:
     return Row(name, None, 0, 'listed, but not in the NPZ')
   theirs = fixture.arrays[name]
-  tolerance = SINUSOID_TOLERANCE if name in SINUSOIDS else TOLERANCE
-  if theirs.dtype.kind != 'f':
-    tolerance = 0
+  tolerance = fixture.tolerance(name)
   mine = _counterpart(name, ours)
   if mine is None:
     return Row(name, None, tolerance, 'has no counterpart')

@@ -7,6 +7,8 @@ from softdimo_jax.parity import (
   generators,
   google,
   maskgen,
+  metrics,
+  preprocess,
   samplers,
   schedules,
   tatitok,
@@ -65,6 +67,8 @@ _KINDS: dict[str, tuple[str, Compute]] = {
   'clip_text': ('CLIPTextModelWithProjection', text.clip_text),
   'openclip_text': ('maskgen.py:open_clip_text_encoding', text.openclip_text),
   'class_schedules': ('mask schedules', schedules.class_schedules),
+  'metrics': ('toshas/torch-fidelity', metrics.metrics_of_sets),
+  'preprocess': ('ReNO', preprocess.image_transforms),
   'geneval_rules': ('evaluate_image', benchmarks.geneval_rules),
 }
 

@@ -1,0 +1,63 @@
+"""Distances between sets of images, on features; float64 numpy throughout.
+
+Nothing here knows which network made the features: Inception or CLIP for
+published numbers, a stored classifier at laptop scale. Every value is biased
+by the number of samples, so rows are comparable at equal counts only, and
+beside a real-against-real row, which shows the floor. Memory is that of the
+features: distances and kernels are computed in blocks, moments and class
+probabilities can be streamed.
+"""
+
+from softdimo_jax.evaluation.metrics.frechet import (
+  FeatureStatistics,
+  frechet_distance,
+)
+from softdimo_jax.evaluation.metrics.inception_score import (
+  ClassStatistics,
+  InceptionScore,
+  consecutive_splits,
+  inception_score,
+  shuffled_splits,
+)
+from softdimo_jax.evaluation.metrics.kernel import (
+  KernelDistance,
+  clip_score,
+  cmmd,
+  kid,
+  kid_subsets,
+  polynomial_mmd,
+)
+from softdimo_jax.evaluation.metrics.manifold import (
+  ManifoldMetrics,
+  PrecisionRecall,
+  precision_recall,
+  precision_recall_density_coverage,
+  squared_radii,
+)
+from softdimo_jax.evaluation.metrics.tokens import (
+  exact_copy_rate,
+  unique_rate,
+)
+
+__all__ = [
+  'ClassStatistics',
+  'FeatureStatistics',
+  'InceptionScore',
+  'KernelDistance',
+  'ManifoldMetrics',
+  'PrecisionRecall',
+  'clip_score',
+  'cmmd',
+  'consecutive_splits',
+  'exact_copy_rate',
+  'frechet_distance',
+  'inception_score',
+  'kid',
+  'kid_subsets',
+  'polynomial_mmd',
+  'precision_recall',
+  'precision_recall_density_coverage',
+  'shuffled_splits',
+  'squared_radii',
+  'unique_rate',
+]

@@ -1,0 +1,102 @@
+"""Fixtures of the resizing and normalising before rewards and FID networks."""
+
+import re
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+
+from softdimo_jax.data import pixels
+from softdimo_jax.method import preprocess, resize
+from softdimo_jax.parity.fixture import Fixture
+from softdimo_jax.parity.record import Arrays, to_nhwc
+
+# Sizes that the official calls had, and the fixtures do not state: of DiMO's
+# images before CLIP (256 in the original), and by how much the sizes before
+# FID networks (299 in the original) exceed the target.
+_DIMO_SIZE, _FID_EXCESS = 32, 5
+
+
+def image_transforms(fixture: Fixture) -> Arrays:
+  """All arrays of the fixture, each under the tag `sJ` of its image size."""
+  tags = re.findall(r'\b(s\d+)_u8\b', ' '.join(fixture.arrays))
+  ours = {}
+  for tag, part in fixture.tagged(tags):
+    arrays = {
+      **_float_paths(part),
+      **_file_paths(part),
+      **_fid_paths(part.arrays['u8'], _target(part) + _FID_EXCESS),
+    }
+    ours |= {f'{tag}_{name}': array for name, array in arrays.items()}
+  return ours
+
+
+def _target(part: Fixture) -> int:
+  return int(part.arrays['target'])
+
+
+def _transform(part: Fixture, antialias: bool) -> preprocess.ImageTransform:
+  return preprocess.ImageTransform(
+    size=_target(part),
+    antialias=antialias,
+    mean=tuple(part.config['mean']),
+    std=tuple(part.config['std']),
+  )
+
+
+def _float_paths(part: Fixture) -> Arrays:
+  """ReNO and HPSv2, which resize tensors; the gradient of the former."""
+  images = jnp.asarray(pixels.to_float(part.arrays['u8']))
+  wide, narrow = (_transform(part, antialias) for antialias in (True, False))
+  reno, pullback = jax.vjp(wide, images)
+  batch, height, width, channels = reno.shape
+  weights = np.linspace(-1, 1, reno.size, dtype=np.float32)
+  weights = to_nhwc(weights.reshape(batch, channels, height, width))
+  size = _target(part)
+  return {
+    'reno': reno,
+    'hps_aa': reno,
+    'hps_noaa': narrow(images),
+    'reno_grad': pullback(jnp.asarray(weights))[0],
+    'resize_aa': preprocess.resize_short_side(images, size),
+    'resize_noaa': preprocess.resize_short_side(images, size, antialias=False),
+  }
+
+
+def _file_paths(part: Fixture) -> Arrays:
+  """Codes that resize uint8 pixels with Pillow."""
+  images, size = part.arrays['u8'], _target(part)
+  transform = _transform(part, True)
+  square = pixels.to_float(_each(images, lambda x: pixels.square(x, size)))
+  normal = preprocess.normalize(square, transform.mean, transform.std)
+  middle = _each(images, lambda x: pixels.center_crop(x, min(x.shape[:2])))
+  lanczos = PIL.Image.Resampling.LANCZOS
+  fid_size = size + _FID_EXCESS
+  return {
+    'imagereward_pil': normal,
+    'openclip_pil': normal,
+    'dimo_clip_crop_u8': _each(
+      middle, lambda x: pixels.resize(x, _DIMO_SIZE, _DIMO_SIZE, lanczos)
+    ),
+    'cleanfid_quant_u8': _each(
+      images, lambda x: pixels.resize(x, fid_size, fid_size)
+    ),
+  }
+
+
+def _fid_paths(images: np.ndarray, size: int) -> Arrays:
+  """Float paths before FID networks, on pixels in [0, 255]."""
+  clean = resize.resize_bicubic(images, size, size)
+  return {
+    'cleanfid_clean': jnp.clip(clean, 0, 255),
+    'legacy_pytorch': resize.resize_bilinear(images, size, size),
+    'tf1_bilinear': resize.resize_tf1(images, size, size),
+  }
+
+
+def _each(
+  images: np.ndarray, function: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+  return np.stack([function(image) for image in images])

@@ -65,8 +65,8 @@ def multi_step_tokens(
     key: random key.
     labels: int [B].
     options: `steps`, `guidance_scale` (s in u + s (c - u); 1 runs the
-      conditional branch only), `temperature`, and `plan` with the `name` and
-      the options of a `sampling.make_plan`.
+      conditional branch only), and `plan` with the `name` and the options of
+      a `sampling.make_plan`, such as `temperature`.
 
   Returns:
     int32 [B, L, G].
@@ -86,7 +86,6 @@ def multi_step_tokens(
     steps=options.steps,
     plan=plan.pop('name'),
     guidance_scale=options.guidance_scale,
-    temperature=options.temperature,
     **plan,
   )
 

@@ -110,6 +110,8 @@ def sampler(
     'temperature': temperature,
   }
   options.update({k: v for k, v in given.items() if v is not None})
+  if temperature is not None:
+    options.plan.temperature = temperature
   if run.config[stage].kind == 'teacher':
     tokens_fn = lambda params, key, labels: generate.multi_step_tokens(
       run.family,

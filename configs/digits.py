@@ -30,6 +30,7 @@ def get_config(variants: str = 'maskgit') -> ConfigDict:
     _add_stages(config, _SEARCH)
   elif 'ablations' in names:
     _add_stages(config, _ABLATIONS)
+    config.evaluation.teacher_steps = (1, 2, 4, 8, 16)
   if 'tiny' in names:
     _shrink(config)
   return config
@@ -72,7 +73,7 @@ def _base(family: str) -> ConfigDict:
         'clip_norm': 0.0,
       },
     ),
-    'dimo': _distillation('teacher', 5e-4, auxiliary=3e-3, steps=3000),
+    'dimo': _distillation('teacher', 5e-4, auxiliary=3e-3, steps=2200),
     'softdimo': _post_training(),
     'sampling': {
       'temperature': 1.0,
@@ -90,7 +91,7 @@ def _base(family: str) -> ConfigDict:
       'num_images': 1440,
       'seeds': 2,
       'batch_size': 720,
-      'teacher_steps': (1, 2, 4, 8, 16),
+      'teacher_steps': (1, 4, 16),
       'guidance_scales': (1.0, 1.5),
     },
     'loop': {'log_every': 50, 'checkpoint_every': 500, 'max_skipped': 50},

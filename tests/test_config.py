@@ -67,8 +67,8 @@ def test_workdir_remembers_its_configuration(tmp_path):
   loaded = config_lib.load(tmp_path / 'run')
   assert loaded.to_dict() == config.to_dict()
   config_lib.validate(loaded)
-  config.dimo.steps = 1
-  with pytest.raises(UserError, match=r'dimo\.steps was 3000 and is 1'):
+  steps, config.dimo.steps = config.dimo.steps, 1
+  with pytest.raises(UserError, match=rf'dimo\.steps was {steps} and is 1'):
     config_lib.claim_workdir(tmp_path / 'run', config)
 
 

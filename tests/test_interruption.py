@@ -27,7 +27,7 @@ def command(workdir: pathlib.Path) -> list[str]:
     '-m',
     'softdimo_jax.main',
     '--config=configs/digits.py:tiny',
-    '--config.loop.checkpoint_every=2',
+    '--config.loop.checkpoint_every=5',
     '--config.teacher.steps=60',
     '--config.dimo.steps=60',
     f'--workdir={workdir}',

@@ -157,7 +157,8 @@ def test_corrupt_checkpoint_is_named_and_the_rest_stays_usable(
 
 
 def test_four_devices(tmp_path):
-  devices = '--xla_force_host_platform_device_count=4'
+  flags = os.environ.get('XLA_FLAGS', '')
+  devices = f'{flags} --xla_force_host_platform_device_count=4'
   at = f'--workdir={tmp_path / "run"}'
   bad = call(
     'main', CONFIG, at, '--config.dimo.batch_size=66', XLA_FLAGS=devices

@@ -14,7 +14,15 @@ from softdimo_jax.method.soft_embedding import RELAXATIONS
 from softdimo_jax.training import optim, sharding
 
 CONFIG_FILE = 'config.json'
-KINDS = ('classifier', 'tokenizer', 'teacher', 'distill')
+KINDS = (
+  'classifier',
+  'tokenizer',
+  'contrastive',
+  'preference',
+  'teacher',
+  'distill',
+)
+_REWARDS = ('contrastive', 'preference')
 
 
 def check_loaded(config: ml_collections.ConfigDict) -> None:
@@ -57,6 +65,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
       raise UserError(f'config.{name}: {error}') from error
   try:
     _validate_sampling(config, family)
+    if family.reads_text:
+      _validate_text(config)
   except ValueError as error:
     raise UserError(f'config.{error}') from error
 
@@ -86,8 +96,13 @@ def _validate_stage(
   _between('ema_decay', stage.ema_decay, 0, 1)
   if stage.kind == 'teacher':
     _choice('mask_schedule', stage.mask_schedule, masking.SCHEDULES)
+  if stage.kind == 'preference':
+    _choice('start', stage.start, earlier)
+    _choice('teacher', 'teacher', earlier)
   if stage.kind == 'distill':
     _validate_distillation(stage, family, earlier)
+    if stage.reward.weight > 0:
+      _validate_reward(stage.reward, earlier)
 
 
 def _validate_distillation(
@@ -107,10 +122,11 @@ def _validate_distillation(
   ):
     _between(name, value, 0, 1)
   _validate_optimizer('auxiliary.optimizer', stage.auxiliary.optimizer)
-  if stage.divergence.weight <= 0 and stage.gan.weight <= 0:
+  weights = [stage[x].weight for x in ('divergence', 'gan', 'reward')]
+  if max(weights) <= 0:
     raise ValueError(
-      'divergence.weight and gan.weight are both 0: there is nothing to '
-      'train the generator with'
+      'divergence.weight, gan.weight and reward.weight are all 0: there is '
+      'nothing to train the generator with'
     )
   gan = stage.gan
   if gan.weight > 0:
@@ -123,6 +139,26 @@ def _validate_distillation(
       raise ValueError(
         f'gan.taps={tuple(gan.taps)} must name blocks in 0..{depth - 1}'
       )
+
+
+def _validate_reward(
+  reward: ml_collections.ConfigDict, earlier: tuple[str, ...]
+) -> None:
+  _choice('reward.relaxation', reward.relaxation, RELAXATIONS)
+  if not reward.terms:
+    raise ValueError('reward.terms is empty: name the rewards and weights')
+  for name in reward.terms:
+    _choice('reward.terms', name, earlier)
+
+
+def _validate_text(config: ml_collections.ConfigDict) -> None:
+  """What only text to image has: the reader of prompts, test-time terms."""
+  rewards = tuple(x for x in config.stages if config[x].kind in _REWARDS)
+  _choice('data.text_stage', config.data.text_stage, rewards)
+  for name in config.tteo.terms:
+    _choice('tteo.terms', name, rewards)
+  for name in config.evaluation.tteo.stages:
+    _choice('evaluation.tteo.stages', name, tuple(config.stages))
 
 
 def _validate_sampling(

@@ -63,6 +63,7 @@ def distillation(
         'optimizer': optimizer(learning_rate),
       },
       'gan': _gan(),
+      'reward': _reward(),
       'optimizer': optimizer(learning_rate),
     },
     changes,
@@ -85,6 +86,21 @@ def _gan() -> dict[str, Any]:
     'delay_steps': 0,
     'ramp_steps': 0,
     'optimizer': optimizer(1e-4, warmup_steps=0, clip_norm=0.0),
+  }
+
+
+def _reward() -> dict[str, Any]:
+  return {
+    'weight': 0.0,
+    'relaxation': 'soft',
+    'temperature': 1.0,
+    # Of the sum over `config.rewards` that is maximised; ReNO's by default.
+    'terms': {
+      'clip': 0.01,
+      'image_reward': 1.0,
+      'hps': 5.0,
+      'pick_score': 0.05,
+    },
   }
 
 
@@ -116,7 +132,7 @@ def teacher(learning_rate: float, **changes: Any) -> ConfigDict:
       'batch_size': 1024,
       'ema_decay': 0.999,
       'mask_schedule': 'arccos',
-      'label_dropout': 0.1,
+      'condition_dropout': 0.1,
       'label_smoothing': 0.1,
       'masked_only': False,
       'optimizer': optimizer(
@@ -144,6 +160,48 @@ def classifier(seed: int, **changes: Any) -> ConfigDict:
       'label_smoothing': 0.05,
       'optimizer': optimizer(
         2e-3, decay='cosine', final_ratio=0.0, clip_norm=0.0
+      ),
+    },
+    changes,
+  )
+
+
+def contrastive(learning_rate: float, **changes: Any) -> ConfigDict:
+  """Both towers of a small CLIP from scratch."""
+  return _section(
+    {
+      'kind': 'contrastive',
+      'steps': 1000,
+      'batch_size': 128,
+      'ema_decay': 0.99,
+      'noise': 0.06,
+      'softness': 0.5,
+      'optimizer': optimizer(
+        learning_rate, decay='cosine', final_ratio=0.05, weight_decay=0.01
+      ),
+    },
+    changes,
+  )
+
+
+def preference(start: str, learning_rate: float, **changes: Any) -> ConfigDict:
+  """A small PickScore: a CLIP (the stage `start`) tuned on preferences."""
+  return _section(
+    {
+      'kind': 'preference',
+      'start': start,
+      'steps': 800,
+      'batch_size': 96,
+      'ema_decay': 0.99,
+      'noise': 0.03,
+      'softness': 0.3,
+      'corruption': 0.5,
+      # Losers are made of this many captions: by the teacher in so many steps.
+      'num_examples': 4096,
+      'teacher_steps': (1, 4),
+      'guidance_scale': 3.0,
+      'optimizer': optimizer(
+        learning_rate, decay='cosine', final_ratio=0.05, weight_decay=0.01
       ),
     },
     changes,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +11,12 @@ import jax.numpy as jnp
 import ml_collections
 
 from softdimo_jax.method import divergence, masking
+from softdimo_jax.method.soft_embedding import soft_embedding
+from softdimo_jax.networks.generators import condition as conditions
+from softdimo_jax.networks.generators.condition import (
+  Condition,
+  TextCondition,
+)
 from softdimo_jax.networks.generators.google_maskgit import (
   GoogleMaskGitTransformer,
 )
@@ -17,9 +24,12 @@ from softdimo_jax.networks.generators.maskbit import (
   MaskBitTableTransformer,
   MaskBitTransformer,
 )
+from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.networks.generators.output import GeneratorOutput
+from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
+from softdimo_jax.networks.tokenizers.patch_vq import PatchVQ
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 
 Params = Any
@@ -29,8 +39,13 @@ _GENERATORS = {
   'maskbit': MaskBitTransformer,
   'maskbit_table': MaskBitTableTransformer,
   'google_maskgit': GoogleMaskGitTransformer,
+  'maskgen': MaskGenTransformer,
 }
-_TOKENIZERS = {'taming_vqgan': TamingVQGAN, 'maskbit': MaskBitTokenizer}
+_TOKENIZERS = {
+  'taming_vqgan': TamingVQGAN,
+  'maskbit': MaskBitTokenizer,
+  'patch_vq': PatchVQ,
+}
 # Top-level parameters that distillation leaves as the teacher's (paper
 # Tab. 5b: the official `fix_emb_layer`; MaskBit's head is untied, so it is
 # frozen as Meissonic's is).
@@ -39,7 +54,9 @@ _FROZEN = {
   'maskbit': ('input_kernel', 'input_bias', 'pos_emb', 'prediction'),
   'maskbit_table': ('tok_emb', 'pos_emb', 'logit_bias'),
   'google_maskgit': ('word_emb', 'pos_emb', 'logit_bias'),
+  'maskgen': ('tok_emb', 'pos_emb'),  # the head is tied
 }
+_TEXT = frozenset({'maskgen'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +68,14 @@ class Family:
     generator: Linen module with `embed`, `table` and `backbone`.
     tokenizer: Linen module with `encode`, `table`, `decode_embeddings`.
     frozen: top-level generator parameters that distillation does not train.
+    text: tower that reads the prompts, or None for class labels.
   """
 
   name: str
   generator: nn.Module
   tokenizer: nn.Module
   frozen: tuple[str, ...]
+  text: CLIPTextTower | None = None
 
   @property
   def vocab_size(self) -> int:
@@ -74,22 +93,34 @@ class Family:
     return self.generator.length, self.generator.num_groups
 
   @property
+  def reads_text(self) -> bool:
+    """Whether the condition is text; else it is a class label."""
+    return self.text is not None
+
+  @property
   def null_label(self) -> int:
-    """Label of the unconditional branch."""
+    """Label of the unconditional branch; one more than the last class."""
     return self.generator.num_classes
+
+  def encode_text(self, params: Params, ids: jax.Array) -> TextCondition:
+    """Condition of prompts, int [B, T], with the text tower's parameters."""
+    output = self.text.apply({'params': params}, ids)
+    return TextCondition(states=output.penultimate, pooled=output.pooled)
+
+  def condition(self, batch: Mapping[str, Any]) -> Condition:
+    """What of a training batch the generator is conditioned on."""
+    return batch['text' if self.reads_text else 'label']
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C) of the images whose tokens fill the generator's grid."""
-    levels = len(self.tokenizer.channel_multipliers)
-    size = math.isqrt(self.generator.length) * 2 ** (levels - 1)
+    size = math.isqrt(self.generator.length) * self.tokenizer.factor
     return size, size, self.tokenizer.in_channels
 
   def init(self, key: jax.Array) -> Params:
     """Fresh generator parameters."""
     tokens = jnp.zeros((1, *self.token_shape), jnp.int32)
-    labels = jnp.zeros(1, jnp.int32)
-    return self.generator.init(key, tokens, labels)['params']
+    return self.generator.init(key, tokens, self._example)['params']
 
   def init_tokenizer(self, key: jax.Array) -> Params:
     """Fresh tokenizer parameters."""
@@ -108,7 +139,7 @@ class Family:
     self,
     params: Params,
     embeddings: jax.Array,
-    labels: jax.Array,
+    condition: Condition,
     *,
     dropout_key: jax.Array | None = None,
   ) -> GeneratorOutput:
@@ -116,7 +147,7 @@ class Family:
     return self.generator.apply(
       {'params': params},
       embeddings,
-      labels,
+      condition,
       deterministic=dropout_key is None,
       rngs=None if dropout_key is None else {'dropout': dropout_key},
       method='backbone',
@@ -126,28 +157,55 @@ class Family:
     self,
     params: Params,
     tokens: jax.Array,
-    labels: jax.Array,
+    condition: Condition,
     guidance_scale: jax.Array | float,
     *,
+    null: Condition | None = None,
     dropout_key: jax.Array | None = None,
   ) -> jax.Array:
     """Logits [B, L, G, C] of int tokens [B, L, G] under guidance.
 
     The guided pair runs as one batch of 2 B; a scale that is the Python
-    number 1 needs, and costs, one branch only.
+    number 1 needs, and costs, one branch only. `null` is the condition of the
+    other branch, by default the null class.
     """
     embeddings = self.embed(params, tokens)
     if isinstance(guidance_scale, (int, float)) and guidance_scale == 1:
       return self.backbone(
-        params, embeddings, labels, dropout_key=dropout_key
+        params, embeddings, condition, dropout_key=dropout_key
       ).logits
     logits = self.backbone(
       params,
       jnp.concatenate([embeddings, embeddings]),
-      jnp.concatenate([labels, jnp.full_like(labels, self.null_label)]),
+      conditions.with_null(condition, self._null(null)),
       dropout_key=dropout_key,
     ).logits
     return divergence.guide(*jnp.split(logits, 2), guidance_scale)
+
+  def dropped(
+    self, condition: Condition, drop: jax.Array, null: Condition | None = None
+  ) -> Condition:
+    """The condition without its part where `drop`, bool [B], is true."""
+    return conditions.dropped(condition, drop, self._null(null))
+
+  def _null(self, null: Condition | None) -> Condition:
+    if null is not None:
+      return null
+    if self.reads_text:
+      raise ValueError(f'{self.name} has no null condition of its own')
+    return jnp.full(1, self.null_label, jnp.int32)
+
+  @property
+  def _example(self) -> Condition:
+    """Of a batch of 1, for shapes."""
+    if not self.reads_text:
+      return jnp.zeros(1, jnp.int32)
+    width, micro = self.generator.text_width, self.generator.micro_width
+    return TextCondition(
+      states=jnp.zeros((1, 1, width)),
+      pooled=jnp.zeros((1, width)),
+      micro=jnp.zeros((1, 1)) if micro else None,
+    )
 
   def initial_embeddings(
     self,
@@ -175,6 +233,19 @@ class Family:
     embeddings = self.embed(params, tokens)
     return masking.perturb(noise_key, embeddings, init.noise_scale)
 
+  def decode_soft(self, params: Params, probabilities: jax.Array) -> jax.Array:
+    """Images of expected embeddings: [B, L, G, V] -> [B, H, W, C].
+
+    `params` are the tokenizer's; the images are not clipped to [0, 1].
+    """
+    variables = {'params': params}
+    table = self.tokenizer.apply(variables, method='table')
+    return self.tokenizer.apply(
+      variables,
+      soft_embedding(probabilities, table),
+      method='decode_embeddings',
+    )
+
   def split(self, params: Params) -> tuple[Params, Params]:
     """(trained in distillation, frozen) parts of generator parameters."""
     frozen = {k: v for k, v in params.items() if k in self.frozen}
@@ -186,9 +257,10 @@ class Family:
 
 
 def build(config: ml_collections.ConfigDict) -> Family:
-  """Family of `config.generator` and `config.tokenizer`.
+  """Family of `config.generator`, `config.tokenizer` and `config.text`.
 
-  Each of the two holds a `name` and the module's constructor arguments.
+  The first two hold a `name` and the module's constructor arguments, the last,
+  which generators from text need, those of `CLIPTextTower`.
 
   Raises:
     ValueError: for an unknown name, or sizes of the two that do not match.
@@ -197,7 +269,19 @@ def build(config: ml_collections.ConfigDict) -> Family:
   tokenizer = _module(_TOKENIZERS, 'tokenizer', config.tokenizer)
   _check_vocabulary(generator, tokenizer)
   name = config.generator.name
-  return Family(name, generator, tokenizer, _FROZEN[name])
+  text = _text_tower(config) if name in _TEXT else None
+  return Family(name, generator, tokenizer, _FROZEN[name], text)
+
+
+def _text_tower(config: ml_collections.ConfigDict) -> CLIPTextTower:
+  tower = CLIPTextTower(**config.text)
+  widths = config.generator.get('text_width', tower.width), tower.width
+  if widths[0] != widths[1]:
+    raise ValueError(
+      f'the generator reads text of width {widths[0]}, the tower has '
+      f'{widths[1]}'
+    )
+  return tower
 
 
 def _module(

@@ -4,6 +4,7 @@ Every function is pure and meant to run under jit; `Sampler` batches it.
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 
 from softdimo_jax.families import Family
 from softdimo_jax.method import sampling
+from softdimo_jax.networks.generators.condition import Condition, batch_size
 from softdimo_jax.training import sharding
 from softdimo_jax.training.state import Params
 
@@ -21,7 +23,7 @@ def one_step_tokens(
   family: Family,
   params: Params,
   key: jax.Array,
-  labels: jax.Array,
+  condition: Condition,
   *,
   init: ml_collections.ConfigDict,
   temperature: float,
@@ -32,7 +34,7 @@ def one_step_tokens(
     family: generator and vocabulary facts.
     params: whole generator parameters.
     key: random key.
-    labels: int [B].
+    condition: labels int [B], or text of B prompts.
     init: `mask_ratio` and `noise_scale` of training.
     temperature: of the draw; 0 takes the arg max.
 
@@ -41,9 +43,9 @@ def one_step_tokens(
   """
   input_key, sample_key = jax.random.split(key)
   embeddings = family.initial_embeddings(
-    params, input_key, labels.shape[0], init
+    params, input_key, batch_size(condition), init
   )
-  logits = family.backbone(params, embeddings, labels).logits
+  logits = family.backbone(params, embeddings, condition).logits
   return sampling.sample_tokens(
     sample_key, logits[..., : family.vocab_size], temperature=temperature
   )
@@ -53,9 +55,10 @@ def multi_step_tokens(
   family: Family,
   params: Params,
   key: jax.Array,
-  labels: jax.Array,
+  condition: Condition,
   *,
   options: ml_collections.ConfigDict,
+  null: Condition | None = None,
 ) -> jax.Array:
   """Tokens of a masked teacher.
 
@@ -63,10 +66,11 @@ def multi_step_tokens(
     family: generator and vocabulary facts.
     params: whole generator parameters.
     key: random key.
-    labels: int [B].
+    condition: labels int [B], or text of B prompts.
     options: `steps`, `guidance_scale` (s in u + s (c - u); 1 runs the
       conditional branch only), and `plan` with the `name` and the options of
       a `sampling.make_plan`, such as `temperature`.
+    null: condition of the other branch; text has no default.
 
   Returns:
     int32 [B, L, G].
@@ -74,13 +78,15 @@ def multi_step_tokens(
   guided = options.guidance_scale != 1
 
   def logits_fn(tokens: jax.Array, scale: jax.Array) -> jax.Array:
-    return family.guided_logits(params, tokens, labels, scale if guided else 1)
+    return family.guided_logits(
+      params, tokens, condition, scale if guided else 1, null=null
+    )
 
   plan = options.plan.to_dict()
   return sampling.multi_step_sample(
     key,
     logits_fn,
-    shape=(labels.shape[0], *family.token_shape),
+    shape=(batch_size(condition), *family.token_shape),
     num_codes=family.vocab_size,
     mask_id=family.mask_id,
     steps=options.steps,
@@ -92,17 +98,17 @@ def multi_step_tokens(
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-  """Labels -> tokens and images, in batches of one compiled size.
+  """Condition -> tokens and images, in batches of one compiled size.
 
   Batches are split over all devices.
 
   Attributes:
-    tokens_fn: (generator params, key, labels [B]) -> int tokens [B, L, G].
+    tokens_fn: (generator params, key, condition) -> int tokens [B, L, G].
     family: generator and tokenizer.
     batch_size: B of a call, rounded up to the devices; the last is padded.
   """
 
-  tokens_fn: Callable[[Params, jax.Array, jax.Array], jax.Array]
+  tokens_fn: Callable[[Params, jax.Array, Condition], jax.Array]
   family: Family
   batch_size: int
 
@@ -122,16 +128,21 @@ class Sampler:
     params: Params,
     tokenizer_params: Params,
     key: jax.Array,
-    labels: np.ndarray,
+    condition: Condition,
   ) -> tuple[np.ndarray, np.ndarray]:
-    """(int32 tokens [N, L, G], float32 images [N, H, W, C] in [0, 1])."""
+    """Of host arrays: labels int [N], or text of N prompts.
+
+    Returns:
+      (int32 tokens [N, L, G], float32 images [N, H, W, C] in [0, 1]).
+    """
     placed = self.place((params, tokenizer_params))
-    count = len(labels)
-    padded = np.resize(labels, -(-count // self.batch_size) * self.batch_size)
+    count = batch_size(condition)
     tokens, images = [], []
     with jax.set_mesh(self._mesh):
-      for start in range(0, len(padded), self.batch_size):
-        batch = padded[start : start + self.batch_size]
+      for start in range(0, count, self.batch_size):
+        # The last batch begins again with the first ones.
+        chosen = np.arange(start, start + self.batch_size) % count
+        batch = jax.tree.map(operator.itemgetter(chosen), condition)
         output = self._compiled(
           *placed,
           jax.random.fold_in(key, start),
@@ -147,9 +158,9 @@ class Sampler:
     params: Params,
     tokenizer_params: Params,
     key: jax.Array,
-    labels: jax.Array,
+    condition: Condition,
   ) -> tuple[jax.Array, jax.Array]:
-    tokens = self.tokens_fn(params, key, labels)
+    tokens = self.tokens_fn(params, key, condition)
     images = decode(self.family, tokenizer_params, tokens)
     return tokens, images
 

@@ -13,7 +13,15 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from softdimo_jax import cli, config, pipeline, results
+from softdimo_jax import (
+  class_results,
+  cli,
+  config,
+  pipeline,
+  prompt_results,
+  results,
+  stages,
+)
 from softdimo_jax.training import sharding
 from softdimo_jax.training.preemption import PreemptionNotice
 
@@ -39,9 +47,11 @@ def main(argv: list[str]) -> None:
   config.claim_workdir(workdir, _CONFIG.value)
   cli.cache_compilations(workdir / 'compilation_cache')
   logging.info('%d %s devices', jax.device_count(), jax.default_backend())
-  pipeline.train(run, sharding.make_mesh(), notice)
+  stages.train(run, sharding.make_mesh(), notice)
   if 'evaluation' in run.config:
-    rows = results.evaluate(run, notice)
+    reads_text = run.family.reads_text
+    evaluator = prompt_results if reads_text else class_results
+    rows = evaluator.evaluate(run, notice)
     print(results.summary(rows))
     print(f'report: {workdir / "report.html"}')
   else:

@@ -1,4 +1,4 @@
-"""The stages of a run in order: what each needs and what it leaves behind.
+"""A run: its workdir, its configuration, and what follows from the two.
 
 Every stage has a folder in the workdir with its checkpoints, its curves and,
 once finished, `params`: the averaged parameters that later stages read. A
@@ -10,34 +10,29 @@ import dataclasses
 import functools
 import pathlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 
-import grain
 import jax
 import ml_collections
 import numpy as np
-from absl import logging
 
 from softdimo_jax import families, generate, pretrained
-from softdimo_jax.data import batches, images, splits
+from softdimo_jax.data import images, shapes, splits
+from softdimo_jax.data.captioned import CaptionedTokens
 from softdimo_jax.data.image_source import ImageSource
 from softdimo_jax.data.token_cache import TokenCache
 from softdimo_jax.errors import UserError
+from softdimo_jax.method.preprocess import ImageTransform
 from softdimo_jax.networks.classifier import DigitClassifier
-from softdimo_jax.training import (
-  checkpoint,
-  classifier,
-  distill,
-  loop,
-  teacher,
-  tokenizer,
-)
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.networks.generators.condition import TextCondition
+from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
+from softdimo_jax.rewards import CLIPReward
+from softdimo_jax.training import checkpoint
 from softdimo_jax.training.state import Params, TrainState
 
 _PARAMS = 'params'
-# Images whose made-up tokens stand for a token cache with weights by rule.
-_MADE_UP = 1024
+# Scenes that are rendered and tokenized at a time.
+_ENCODED = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +104,89 @@ class Run:
       channels=self.family.image_shape[2],
     )
 
+  # Text to image.
+
+  @functools.cached_property
+  def world(self) -> shapes.World:
+    """Sizes of the scenes."""
+    return shapes.World(**self.config.data.world)
+
+  @functools.cached_property
+  def scenes(self) -> shapes.ShapesSource:
+    """Training scenes with captions."""
+    data = self.config.data
+    return shapes.ShapesSource(
+      world=self.world, seed=data.seed, num_examples=data.num_examples
+    )
+
+  @functools.cached_property
+  def captioned(self) -> CaptionedTokens:
+    """Tokens of all training scenes, right and wrong, with their captions."""
+    params = self.params('tokenizer')
+    encode = lambda images: generate.encode(self.family, params, images)
+    parts = []
+    for start in range(0, len(self.scenes), _ENCODED):
+      index = np.arange(start, min(start + _ENCODED, len(self.scenes)))
+      pairs = self.scenes.gather_pairs(index)
+      parts.append(
+        (
+          encode(pairs['image']),
+          pairs['caption'],
+          encode(pairs['wrong_image']),
+          pairs['wrong_caption'],
+        )
+      )
+    return CaptionedTokens(*map(np.concatenate, zip(*parts, strict=True)))
+
+  @functools.cached_property
+  def clip(self) -> CLIP:
+    """Module of the rewards; its text tower reads the generator's prompts."""
+    return CLIP(CLIPImageTower(**self.config.image_tower), self.family.text)
+
+  @functools.cached_property
+  def clip_reward(self) -> CLIPReward:
+    """Cosine of image and prompt."""
+    size = self.clip.image.resolution
+    return CLIPReward(module=self.clip, transform=ImageTransform(size=size))
+
+  @property
+  def scaled_clip_reward(self) -> CLIPReward:
+    """Cosine times the learnt scale."""
+    return dataclasses.replace(self.clip_reward, scaled=True)
+
+  @property
+  def rewards(self) -> dict[str, CLIPReward]:
+    """By name; a reward has the name of the stage that trains it."""
+    kinds = (
+      {
+        'contrastive': self.clip_reward,
+        'preference': self.scaled_clip_reward,
+      }
+      if self.family.reads_text
+      else {}
+    )
+    return {
+      name: kinds[self.config[name].kind]
+      for name in self.config.stages
+      if self.config[name].kind in kinds
+    }
+
+  def reward_params(self, names: Iterable[str]) -> dict[str, Params]:
+    """Parameters of rewards, by name."""
+    return {name: self.params(name) for name in names}
+
+  def text_features(self, captions: np.ndarray) -> TextCondition:
+    """Condition of prompts, int [N, T], as arrays of the host."""
+    params = self.params(self.config.data.text_stage)['text']
+    return jax.device_get(jax.jit(self.family.encode_text)(params, captions))
+
+  @functools.cached_property
+  def null_condition(self) -> TextCondition | None:
+    """Of the empty prompt, a batch of 1; None where labels have a null."""
+    if not self.family.reads_text:
+      return None
+    return self.text_features(shapes.null_tokens()[None])
+
   def check_inputs(self) -> None:
     """Finds what is missing before anything is trained or written.
 
@@ -119,6 +197,9 @@ class Run:
     if not made_up:
       for stage in sorted(self._needed):
         self.params(stage)
+    if self.family.reads_text:
+      _ = self.scenes
+      return
     if not self.streams:
       if self.left:
         _ = self.images
@@ -195,155 +276,3 @@ class Run:
     """Seed of a stage: of its name and its own seed, else the run's."""
     seed = self.config[stage].get('seed', self.config.seed)
     return zlib.crc32(f'{stage}/{seed}'.encode())
-
-
-def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
-  """Runs the stages that are not done, in order.
-
-  Args:
-    run: workdir and configuration.
-    mesh: devices.
-    notice: where signals arrive.
-
-  Raises:
-    Preempted: after saving, if a signal came.
-    UserError: for corrupt files or a diverged stage.
-  """
-  options = loop.LoopOptions(**run.config.loop)
-  for name in run.config.stages:
-    notice.check()
-    if run.done(name):
-      logging.info('stage %s is done', name)
-      continue
-    run.folder(name).mkdir(parents=True, exist_ok=True)
-    stage = _STAGES[run.config[name].kind](run, name)
-    state = loop.run(stage, run.folder(name), mesh, options, notice)
-    run.export(name, state)
-
-
-def _keys(run: Run, name: str) -> tuple[jax.Array, jax.Array]:
-  """(key of the initial parameters, key of the steps)."""
-  init_key, step_key = jax.random.split(jax.random.key(run.seed(name)))
-  return init_key, step_key
-
-
-def _arrays(
-  run: Run, name: str, arrays: Mapping[str, np.ndarray]
-) -> grain.DatasetIterator:
-  size = run.config[name].batch_size
-  return batches.shuffled_batches(arrays, size, run.seed(name))
-
-
-def _images(run: Run, name: str) -> grain.DatasetIterator:
-  """Batches of `image` and `label`."""
-  if not run.streams:
-    split = run.images[0]
-    return _arrays(run, name, {'image': split.images, 'label': split.labels})
-  return images.image_batches(
-    run.source,
-    run.config[name].batch_size,
-    run.seed(name),
-    run.family.image_shape[0],
-    run.config.data.augment,
-  )
-
-
-def _tokens(run: Run, name: str) -> grain.DatasetIterator:
-  """Batches of `tokens` and `label`."""
-  if not run.streams:
-    labels = run.images[0].labels
-    return _arrays(run, name, {'tokens': run.tokens, 'label': labels})
-  if run.config.weights == 'rule':
-    return _arrays(run, name, _made_up_tokens(run.family))
-  return run.token_cache.batches(run.config[name].batch_size, run.seed(name))
-
-
-def _made_up_tokens(family: families.Family) -> dict[str, np.ndarray]:
-  rng = np.random.default_rng(0)
-  shape = (_MADE_UP, *family.token_shape)
-  return {
-    'tokens': rng.integers(family.vocab_size, size=shape, dtype=np.int32),
-    'label': rng.integers(family.null_label, size=_MADE_UP, dtype=np.int32),
-  }
-
-
-def _classifier_stage(run: Run, name: str) -> loop.Stage:
-  config, example = run.config[name], run.images[0].images[:1]
-  trainer = classifier.trainer(run.classifier, config)
-  init_key, step_key = _keys(run, name)
-  return loop.Stage(
-    name=name,
-    steps=config.steps,
-    step=trainer.step,
-    init=lambda key: trainer.init(run.classifier.init(key, example)['params']),
-    start=lambda: init_key,
-    frozen=lambda: None,
-    iterator=_images(run, name),
-    key=step_key,
-    headline=('cross_entropy', 'accuracy'),
-  )
-
-
-def _tokenizer_stage(run: Run, name: str) -> loop.Stage:
-  config = run.config[name]
-  trainer = tokenizer.trainer(run.family.tokenizer, config)
-  init_key, step_key = _keys(run, name)
-  return loop.Stage(
-    name=name,
-    steps=config.steps,
-    step=trainer.step,
-    init=lambda key: trainer.init(run.family.init_tokenizer(key)),
-    start=lambda: init_key,
-    frozen=lambda: None,
-    iterator=_images(run, name),
-    key=step_key,
-    headline=('reconstruction',),
-  )
-
-
-def _teacher_stage(run: Run, name: str) -> loop.Stage:
-  config = run.config[name]
-  trainer = teacher.trainer(run.family, config)
-  init_key, step_key = _keys(run, name)
-  return loop.Stage(
-    name=name,
-    steps=config.steps,
-    step=trainer.step,
-    init=lambda key: trainer.init(run.family.init(key)),
-    start=lambda: init_key,
-    frozen=lambda: None,
-    iterator=_tokens(run, name),
-    key=step_key,
-    headline=('cross_entropy', 'masked_accuracy'),
-  )
-
-
-def _distill_stage(run: Run, name: str) -> loop.Stage:
-  config, start = run.config[name], run.config[name].start
-  distiller = distill.Distiller.create(run.family, config)
-  init_key, step_key = _keys(run, name)
-  role = 'auxiliary' if run.config[start].kind == 'distill' else 'model'
-  headline = ('student/max_probability',)
-  if config.divergence.weight > 0:
-    headline += ('dimo/discrepancy', 'auxiliary/cross_entropy')
-  if config.gan.weight > 0:
-    headline += ('gan/discriminator_accuracy',)
-  return loop.Stage(
-    name=name,
-    steps=config.steps,
-    step=distiller.step,
-    init=lambda start: distiller.init(*start),
-    start=lambda: (init_key, run.params(start), run.params(start, role)),
-    frozen=lambda: run.params('teacher'),
-    iterator=_tokens(run, name) if config.gan.weight > 0 else None,
-    key=step_key,
-    headline=headline,
-  )
-
-
-_STAGES = {
-  'classifier': _classifier_stage,
-  'tokenizer': _tokenizer_stage,
-  'teacher': _teacher_stage,
-  'distill': _distill_stage,
-}

@@ -1,29 +1,18 @@
-"""Rows, table and report of a finished run."""
+"""What the results of every run share: samplers, contenders, curves, table."""
 
-import collections
 import dataclasses
-import json
-import math
-import time
 from collections.abc import Iterator
 from typing import Any
-
-import jax
-import numpy as np
 
 from softdimo_jax import generate
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import table
-from softdimo_jax.evaluation.files import write_atomically
-from softdimo_jax.evaluation.judge import Judge
-from softdimo_jax.evaluation.report import Curve, Grid, Report, write_report
+from softdimo_jax.evaluation.report import Curve
 from softdimo_jax.pipeline import Run
 from softdimo_jax.training.metrics import read_metrics
-from softdimo_jax.training.preemption import PreemptionNotice
 
 Row = dict[str, Any]
 
-_PICTURES = 80
 _CURVES = {
   'student/max_probability': 'Mean max-probability of the student',
   'student/entropy': 'Token entropy of the student (nats)',
@@ -31,12 +20,14 @@ _CURVES = {
   'auxiliary/cross_entropy': 'Cross entropy of the auxiliary (nats)',
   'gan/discriminator_accuracy': 'Accuracy of the discriminator',
   'gan/gradient_ratio': 'Norm of GAN over Di[M]O logit gradient',
+  'reward/total': 'Weighted reward of the soft images',
+  'reward/gradient_ratio': 'Norm of reward over Di[M]O logit gradient',
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Contender:
-  """A way to make images from labels; the columns that name it in a row."""
+class Contender:
+  """A way to make images from a condition; columns that name it in a row."""
 
   model: str
   steps: int
@@ -113,83 +104,32 @@ def sampler(
   if temperature is not None:
     options.plan.temperature = temperature
   if run.config[stage].kind == 'teacher':
-    tokens_fn = lambda params, key, labels: generate.multi_step_tokens(
+    tokens_fn = lambda params, key, condition: generate.multi_step_tokens(
       run.family,
       params,
       key,
-      labels,
+      condition,
       options=options,
+      null=run.null_condition,
     )
   else:
-    tokens_fn = lambda params, key, labels: generate.one_step_tokens(
+    tokens_fn = lambda params, key, condition: generate.one_step_tokens(
       run.family,
       params,
       key,
-      labels,
+      condition,
       init=run.config[stage].init,
       temperature=options.temperature,
     )
   return generate.Sampler(tokens_fn, run.family, batch_size)
 
 
-def evaluate(run: Run, notice: PreemptionNotice) -> list[Row]:
-  """Scores every model and writes results.json and report.html.
-
-  Args:
-    run: all its stages are done.
-    notice: checked between rows.
-
-  Returns:
-    The rows.
-  """
-  judge = _judge(run)
-  rows, grids = [_reconstruction(run, judge)], [_real_grid(run)]
-  for contender in _contenders(run):
-    notice.check()
-    row, images = _score(run, judge, contender)
-    rows.append(row)
-    grids.append(
-      Grid(
-        title=contender.title,
-        caption=f'FID {row["fid"]:.2f}, accuracy {row["accuracy"]:.3f}',
-        images=images[:_PICTURES],
-        columns=10,
-      )
-    )
-  results = {
-    'config': run.config.to_dict(),
-    'floor': _floors(run, judge),
-    'rows': rows,
-  }
-  write_atomically(
-    run.workdir / 'results.json', json.dumps(results, indent=2) + '\n'
-  )
-  write_report(run.workdir / 'report.html', _report(run, results, grids))
-  return rows
-
-
-def summary(rows: list[Row]) -> str:
-  """Table for the terminal."""
-  columns = ('density', 'coverage', 'unique_rate')
-  shown = [{k: v for k, v in row.items() if k not in columns} for row in rows]
-  return table.format_table(shown)
-
-
-def _judge(run: Run) -> Judge:
-  return Judge(
-    classifier=run.classifier,
-    feature_params=run.params('features'),
-    label_params=run.params('judge'),
-    images=run.images[0].images,
-    tokens=run.tokens,
-  )
-
-
-def _contenders(run: Run) -> Iterator[_Contender]:
+def contenders(run: Run) -> Iterator[Contender]:
+  """The teacher at its steps and scales, then every distilled student."""
   config = run.config.evaluation
   for scale in config.guidance_scales:
     for steps in config.teacher_steps:
-      yield _Contender(
+      yield Contender(
         model='teacher',
         steps=steps,
         guidance_scale=scale,
@@ -200,7 +140,7 @@ def _contenders(run: Run) -> Iterator[_Contender]:
       )
   for stage in run.config.stages:
     if run.config[stage].kind == 'distill':
-      yield _Contender(
+      yield Contender(
         model=stage,
         steps=1,
         guidance_scale=run.config[stage].guidance_scale,
@@ -209,48 +149,7 @@ def _contenders(run: Run) -> Iterator[_Contender]:
       )
 
 
-def _labels(run: Run) -> np.ndarray:
-  """As many of each label: 0, 1, ..., 9, 0, 1, ..."""
-  count, classes = run.config.evaluation.num_images, run.family.null_label
-  return np.resize(np.arange(classes, dtype=np.int32), count)
-
-
-def _score(
-  run: Run, judge: Judge, contender: _Contender
-) -> tuple[Row, np.ndarray]:
-  """Mean and spread over the evaluation seeds; images of the first."""
-  params, labels = run.params(contender.stage), _labels(run)
-  tokenizer_params = run.params('tokenizer')
-  scores, pictures, seconds = collections.defaultdict(list), None, math.inf
-  for seed in range(run.config.evaluation.seeds):
-    start = time.monotonic()
-    tokens, images = contender.sampler(
-      params, tokenizer_params, jax.random.key(seed), labels
-    )
-    # The first pass compiles; the fastest is the speed.
-    seconds = min(seconds, time.monotonic() - start)
-    pictures = images if pictures is None else pictures
-    try:
-      score = judge.score(images, labels, tokens)
-    except ValueError as error:
-      raise UserError(
-        f'images of {contender.title} cannot be scored: {error}'
-      ) from error
-    for name, value in score.items():
-      scores[name].append(value)
-  row = {
-    'model': contender.model,
-    'steps': contender.steps,
-    'guidance_scale': contender.guidance_scale,
-    **{name: float(np.mean(values)) for name, values in scores.items()},
-    'num_images': len(labels),
-    'fid_std': float(np.std(scores['fid'])),
-    'images_per_second': len(labels) / seconds,
-  }
-  return row | _sharpness(run, contender.stage), pictures
-
-
-def _sharpness(run: Run, stage: str) -> Row:
+def sharpness(run: Run, stage: str) -> Row:
   """The student's concentration at the end of its training."""
   if run.config[stage].kind != 'distill':
     return {}
@@ -261,80 +160,8 @@ def _sharpness(run: Run, stage: str) -> Row:
   }
 
 
-def _reconstruction(run: Run, judge: Judge) -> Row:
-  split = run.images[0]
-  decode = jax.jit(
-    lambda params, tokens: generate.decode(run.family, params, tokens)
-  )
-  images = np.asarray(decode(run.params('tokenizer'), run.tokens))
-  start = time.monotonic()
-  jax.block_until_ready(decode(run.params('tokenizer'), run.tokens))
-  seconds = time.monotonic() - start
-  score = judge.score(images, split.labels, run.tokens)
-  return {
-    'model': 'tokenizer',
-    'steps': 1,
-    'guidance_scale': None,
-    **score,
-    'copy_rate': None,
-    'images_per_second': len(images) / seconds,
-  }
-
-
-def _floors(run: Run, judge: Judge) -> dict[str, float]:
-  count = run.config.evaluation.num_images
-  return {
-    'bootstrap_fid': float(np.mean([judge.floor(s, count) for s in range(5)])),
-    'held_out_fid': judge.real_distance(run.images[1].images),
-    'held_out_images': len(run.images[1].images),
-    'held_out_accuracy': judge.accuracy(
-      run.images[1].images, run.images[1].labels
-    ),
-  }
-
-
-def _real_grid(run: Run) -> Grid:
-  split = run.images[0]
-  order = np.argsort(split.labels, kind='stable')
-  columns = [order[split.labels[order] == k][:8] for k in range(10)]
-  chosen = np.stack(columns, axis=1).ravel()
-  return Grid(
-    title='real images',
-    caption='training images, one column a class',
-    images=split.images[chosen],
-    columns=10,
-  )
-
-
-def _report(run: Run, results: dict[str, Any], grids: list[Grid]) -> Report:
-  floor = results['floor']
-  return Report(
-    title=f'{run.config.name}: one-step generation of handwritten digits',
-    summary=(
-      'A masked teacher, its one-step Di[M]O student and what the soft-'
-      'embedding stage makes of it. Columns of every grid are the labels '
-      '0 to 9; all samples come from the first evaluation seed, unselected.',
-    ),
-    rows=results['rows'],
-    grids=grids,
-    curves=_curves(run),
-    config=json.dumps(results['config'], indent=2),
-    notes=(
-      'FID is the Frechet distance times 100 in the 64 features of a '
-      'classifier trained on the same training images, against all '
-      f'{len(run.images[0].labels)} of them; it is not an Inception FID.',
-      f'Means over {run.config.evaluation.seeds} evaluation seeds of one '
-      'trained model; the spread is theirs and says nothing about training.',
-      f'Floors: {floor["bootstrap_fid"]:.2f} for as many training images '
-      f'drawn with replacement, {floor["held_out_fid"]:.2f} for the '
-      f'{floor["held_out_images"]} held-out images (fewer score higher).',
-      'Copies are token strings equal to a training image; density and '
-      'coverage are in results.json.',
-    ),
-  )
-
-
-def _curves(run: Run) -> list[Curve]:
+def curves(run: Run) -> list[Curve]:
+  """Of what several stages log under the same name."""
   curves = []
   for metric, title in _CURVES.items():
     series = {}
@@ -348,3 +175,10 @@ def _curves(run: Run) -> list[Curve]:
         Curve(title=title, x_label='step', y_label='', series=series)
       )
   return curves
+
+
+def summary(rows: list[Row]) -> str:
+  """Table for the terminal."""
+  columns = ('density', 'coverage', 'unique_rate')
+  shown = [{k: v for k, v in row.items() if k not in columns} for row in rows]
+  return table.format_table(shown)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from softdimo_jax import config as config_lib
-from softdimo_jax import pipeline, pretrained
+from softdimo_jax import pipeline, pretrained, stages
 from softdimo_jax.convert import command
 from softdimo_jax.convert.rule_weights import rule_params, rule_weight
 from softdimo_jax.errors import UserError
@@ -177,7 +177,7 @@ def test_stages_at_size_stream_their_data(variant, tmp_path):
   config_lib.validate(config)
   run = pipeline.Run(tmp_path / 'run', config)
   run.check_inputs()
-  pipeline.train(run, sharding.make_mesh(), PreemptionNotice())
+  stages.train(run, sharding.make_mesh(), PreemptionNotice())
   assert run.done(name) and not run.left
   leaves = jax.tree.leaves(run.params(name))
   assert all(np.isfinite(leaf).all() for leaf in leaves)

@@ -13,7 +13,11 @@ import numpy as np
 from softdimo_jax.convert import official
 from softdimo_jax.convert.maskgen import convert_maskgen
 from softdimo_jax.method import divergence, sampling
-from softdimo_jax.networks.generators.condition import TextCondition
+from softdimo_jax.networks.generators.condition import (
+  TextCondition,
+  dropped,
+  with_null,
+)
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.joint_block import JointBlock
 from softdimo_jax.parity import record
@@ -105,9 +109,8 @@ def _run(
   """One run of `generate`: its plan, its steps and its first logits."""
   prompts = _prompts(arrays)
   batch = len(prompts.pooled)
-  pair = prompts.replace(micro=jnp.full((batch, 1), score)).with_null(
-    _null(arrays)
-  )
+  scored = prompts.replace(micro=jnp.full((batch, 1), score))
+  pair = with_null(scored, _null(arrays))
 
   def guided(tokens: jax.Array, scale: jax.Array) -> jax.Array:
     both = jnp.concatenate([tokens, tokens])
@@ -190,8 +193,8 @@ def _other_conditions(
   first = np.arange(len(tokens)) == 0
   score = jnp.full_like(condition.micro, _OTHER_SCORE)
   conditions = {
-    'logits_null': condition.dropped(np.ones_like(first), null),
-    'logits_half': condition.dropped(first, null),
+    'logits_null': dropped(condition, np.ones_like(first), null),
+    'logits_half': dropped(condition, first, null),
     'logits_aes': condition.replace(micro=score),
   }
   return {

@@ -15,6 +15,7 @@ from softdimo_jax.families import Family
 from softdimo_jax.method import adversarial, masking, sampling
 from softdimo_jax.method.soft_embedding import relax, soft_masked_embedding
 from softdimo_jax.networks.discriminator import DiscriminatorHeads
+from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.training import optim
 from softdimo_jax.training.state import Params, Role
 
@@ -76,15 +77,15 @@ class Adversary:
       discriminator: the heads.
       teacher: whole frozen generator parameters.
       logits: [B, L, G, C] of the student.
-      batch: `tokens` [B, L, G] and `label` [B] of real images; the student's
-        logits are for the same labels.
+      batch: `tokens` [B, L, G] of real images and their condition; the
+        student's logits are for the same condition.
       key: random key.
       step: int32, index of this update.
 
     Returns:
       (weighted gradient on the logits, updated heads, metrics).
     """
-    config, labels = self.config, batch['label']
+    config, condition = self.config, self.family.condition(batch)
     mask_key, relax_key, sample_key = jax.random.split(key, 3)
     mask, rate = self._draw_mask(mask_key, batch['tokens'].shape)
 
@@ -97,7 +98,7 @@ class Adversary:
       )
       table = self.family.table(teacher)
       fake = soft_masked_embedding(probabilities, table, mask)
-      features = self._features(teacher, fake, labels)
+      features = self._features(teacher, fake, condition)
       score = self._score(discriminator.params, features, rate)
       return adversarial.generator_loss(score, kind=config.loss), features
 
@@ -108,9 +109,9 @@ class Adversary:
         sample_key, logits[..., : self.family.vocab_size]
       )
       embeddings = self._hard_embedding(teacher, tokens, mask)
-      fake = self._features(teacher, embeddings, labels)
+      fake = self._features(teacher, embeddings, condition)
     discriminator, metrics = self._update(
-      discriminator, teacher, real, fake, labels, rate, step
+      discriminator, teacher, real, fake, condition, rate, step
     )
     ramp = (step + 1 - config.delay_steps) / max(config.ramp_steps, 1)
     weight = config.weight * jnp.clip(ramp, 0.0, 1.0)
@@ -138,10 +139,10 @@ class Adversary:
     return self.family.embed(teacher, masked)
 
   def _features(
-    self, teacher: Params, embeddings: jax.Array, labels: jax.Array
+    self, teacher: Params, embeddings: jax.Array, condition: Condition
   ) -> jax.Array:
     """Tapped hidden states [taps, B, L, D] of the frozen teacher."""
-    hidden = self.family.backbone(teacher, embeddings, labels).hidden
+    hidden = self.family.backbone(teacher, embeddings, condition).hidden
     return hidden[jnp.array(self.config.taps)]
 
   def _score(
@@ -155,13 +156,13 @@ class Adversary:
     teacher: Params,
     real: jax.Array,
     fake: jax.Array,
-    labels: jax.Array,
+    condition: Condition,
     rate: jax.Array,
     step: jax.Array,
   ) -> tuple[Role, Metrics]:
     """One step of the heads on real embeddings and fake features."""
     config = self.config
-    real_features = self._features(teacher, real, labels)
+    real_features = self._features(teacher, real, condition)
 
     def loss(params: Params) -> tuple[jax.Array, Metrics]:
       loss, metrics = adversarial.discriminator_loss(
@@ -172,7 +173,7 @@ class Adversary:
       if config.r1_weight > 0:
         penalty = adversarial.r1_penalty(
           lambda x: self._score(
-            params, self._features(teacher, x, labels), rate
+            params, self._features(teacher, x, condition), rate
           ),
           real,
         )

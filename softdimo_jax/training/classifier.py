@@ -28,8 +28,9 @@ def trainer(
   """
 
   def loss(
-    params: Params, batch: Batch, key: jax.Array
+    params: Params, batch: Batch, frozen: None, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
+    del frozen
     images, labels = batch['image'], batch['label']
     noise_key, dropout_key = jax.random.split(key)
     noise = config.noise * jax.random.normal(noise_key, images.shape)

@@ -6,6 +6,7 @@ the student once (Di[M]O Alg. 1; Soft-Di[M]O section 3).
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import flax.struct
@@ -17,8 +18,11 @@ import optax
 from softdimo_jax.families import Family
 from softdimo_jax.method import divergence, masking, sampling
 from softdimo_jax.method.soft_embedding import concentration
+from softdimo_jax.networks.generators.condition import Condition, batch_size
+from softdimo_jax.rewards import Reward
 from softdimo_jax.training import optim, sharding
 from softdimo_jax.training.adversary import Adversary
+from softdimo_jax.training.critic import Critic
 from softdimo_jax.training.state import Params, Role, TrainState
 
 Batch = dict[str, jax.Array]
@@ -30,16 +34,34 @@ class Sample:
   """Tokens of the student and what the forward process made of them.
 
   Attributes:
-    labels: int [B].
+    condition: labels int [B], or text.
     tokens: int [B, L, G] drawn from the student's logits.
     masked: int [B, L, G], tokens after the forward process.
     mask: bool [B, L, G], what it masked.
   """
 
-  labels: jax.Array
+  condition: Condition
   tokens: jax.Array
   masked: jax.Array
   mask: jax.Array
+
+
+@flax.struct.dataclass
+class Frozen:
+  """What a distillation reads and never trains.
+
+  Attributes:
+    teacher: whole generator parameters.
+    null: condition of the teacher's other branch, of a batch of 1; None is
+      the null class.
+    tokenizer: parameters of the decoder, or None without rewards.
+    rewards: parameters by the reward's name, or None.
+  """
+
+  teacher: Params
+  null: Condition | None = None
+  tokenizer: Params | None = None
+  rewards: dict[str, Params] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +71,11 @@ class Distiller:
   Attributes:
     family: generator and vocabulary facts.
     config: the stage: batch_size, steps, init, mask, guidance_scale,
-      divergence, auxiliary, gan, optimizer, ema_decay.
+      divergence, auxiliary, gan, reward, optimizer, ema_decay.
     generator_tx: optimiser of the student.
     auxiliary_tx: optimiser of the auxiliary.
     adversary: the GAN term, or None.
+    critic: the reward term, or None.
   """
 
   family: Family
@@ -60,19 +83,30 @@ class Distiller:
   generator_tx: optax.GradientTransformation
   auxiliary_tx: optax.GradientTransformation
   adversary: Adversary | None
+  critic: Critic | None
 
   @classmethod
   def create(
-    cls, family: Family, config: ml_collections.ConfigDict
+    cls,
+    family: Family,
+    config: ml_collections.ConfigDict,
+    rewards: Mapping[str, Reward] | None = None,
   ) -> 'Distiller':
-    """Optimisers and terms from the stage's configuration."""
-    use_gan = config.gan.weight > 0
+    """Optimisers and terms from the stage's configuration.
+
+    Args:
+      family: generator and tokenizer.
+      config: the stage.
+      rewards: by name, those of `config.reward.terms` among them.
+    """
+    use_gan, use_reward = config.gan.weight > 0, config.reward.weight > 0
     return cls(
       family,
       ml_collections.FrozenConfigDict(config),
       optim.optimizer(config.optimizer, config.steps),
       optim.optimizer(config.auxiliary.optimizer, config.steps),
       Adversary.create(family, config) if use_gan else None,
+      Critic.create(family, config.reward, rewards) if use_reward else None,
     )
 
   def init(
@@ -94,15 +128,16 @@ class Distiller:
     )
 
   def step(
-    self, state: TrainState, batch: Batch, teacher: Params, key: jax.Array
+    self, state: TrainState, batch: Batch, frozen: Frozen, key: jax.Array
   ) -> tuple[TrainState, Metrics]:
     """One generator update, with one of the auxiliary and of the heads.
 
     Args:
       state: donated by the caller.
-      batch: empty for data-free distillation, else `tokens` [B, L, G] and
-        `label` [B] of real images.
-      teacher: whole frozen generator parameters.
+      batch: empty for data-free distillation on classes; else `label` [B] or
+        `text` and what a reward reads of the prompts (`caption`), and for the
+        GAN `tokens` [B, L, G] of the real images.
+      frozen: teacher and what else is only read.
       key: of the stage; the step's index is folded in.
 
     Returns:
@@ -110,28 +145,44 @@ class Distiller:
     """
     step_key = jax.random.fold_in(key, state.step)
     keys = _Keys(*jax.random.split(step_key, len(_Keys._fields)))
-    labels = batch['label'] if batch else self._draw_labels(keys.condition)
+    teacher = frozen.teacher
+    condition = (
+      self.family.condition(batch)
+      if batch
+      else self._draw_labels(keys.condition)
+    )
     logits, pullback = jax.vjp(
-      lambda params: self._student(params, teacher, labels, keys.student),
+      lambda params: self._student(params, teacher, condition, keys.student),
       state.model.params,
     )
     gradient = jnp.zeros_like(logits)
     metrics = self._concentration(logits, teacher)
     auxiliary, discriminator = state.auxiliary, state.discriminator
     if auxiliary is not None:
-      sample = self._sample(keys.sample, logits, labels)
-      gradient, auxiliary_gradient, dimo_metrics = self._dimo(
-        auxiliary, teacher, sample, logits, keys.auxiliary
+      sample = self._sample(keys.sample, logits, condition)
+      dimo_gradient, auxiliary_gradient, dimo_metrics = self._dimo(
+        auxiliary, frozen, sample, logits, keys.auxiliary
       )
       metrics |= dimo_metrics
+      gradient = dimo_gradient
     if discriminator is not None:
       gan_gradient, discriminator, gan_metrics = self.adversary.step(
         discriminator, teacher, logits, batch, keys.gan, state.step
       )
       metrics |= gan_metrics
       if auxiliary is not None:
-        metrics['gan/gradient_ratio'] = _ratio(gan_gradient, gradient)
+        metrics['gan/gradient_ratio'] = _ratio(gan_gradient, dimo_gradient)
       gradient = gradient + gan_gradient
+    if self.critic is not None:
+      reward_gradient, reward_metrics = self.critic.gradient(
+        frozen.tokenizer, frozen.rewards, logits, batch, keys.reward
+      )
+      metrics |= reward_metrics
+      if auxiliary is not None:
+        metrics['reward/gradient_ratio'] = _ratio(
+          reward_gradient, dimo_gradient
+        )
+      gradient = gradient + reward_gradient
     model, update_metrics = optim.update(
       state.model,
       pullback(gradient)[0],
@@ -143,7 +194,7 @@ class Distiller:
     if auxiliary is not None:
       if self.config.auxiliary.fresh_sample:
         auxiliary_gradient, cross_entropy = self._fresh_auxiliary_gradient(
-          auxiliary, model.params, teacher, keys.fresh
+          auxiliary, model.params, teacher, batch, keys.fresh
         )
         metrics['auxiliary/cross_entropy'] = cross_entropy
       auxiliary, update_metrics = optim.update(
@@ -162,18 +213,22 @@ class Distiller:
     )
 
   def _student(
-    self, trained: Params, teacher: Params, labels: jax.Array, key: jax.Array
+    self,
+    trained: Params,
+    teacher: Params,
+    condition: Condition,
+    key: jax.Array,
   ) -> jax.Array:
     """Logits [B, L, G, C] at a fresh x_init."""
     input_key, dropout_key = jax.random.split(key)
     embeddings = self.family.initial_embeddings(
-      teacher, input_key, labels.shape[0], self.config.init
+      teacher, input_key, batch_size(condition), self.config.init
     )
     params = self.family.merge(trained, teacher)
     return self.family.backbone(
       params,
       sharding.constrain_batch(embeddings),
-      labels,
+      condition,
       dropout_key=dropout_key if self.config.dropout else None,
     ).logits
 
@@ -185,7 +240,7 @@ class Distiller:
     )
 
   def _sample(
-    self, key: jax.Array, logits: jax.Array, labels: jax.Array
+    self, key: jax.Array, logits: jax.Array, condition: Condition
   ) -> Sample:
     """Hard tokens and their masked version; the mask is never sampled."""
     token_key, mask_key = jax.random.split(key)
@@ -199,7 +254,7 @@ class Distiller:
       low=mask.low,
       high=mask.high,
     )
-    return Sample(labels, tokens, masked, where)
+    return Sample(condition, tokens, masked, where)
 
   def _concentration(self, logits: jax.Array, teacher: Params) -> Metrics:
     probabilities = jax.nn.softmax(logits[..., : self.family.vocab_size])
@@ -216,7 +271,7 @@ class Distiller:
     logits = self.family.backbone(
       self.family.merge(trained, teacher),
       self.family.embed(teacher, sample.masked),
-      sample.labels,
+      sample.condition,
       dropout_key=key if self.config.dropout else None,
     ).logits
     loss = divergence.masked_cross_entropy(
@@ -230,7 +285,7 @@ class Distiller:
   def _dimo(
     self,
     auxiliary: Role,
-    teacher: Params,
+    frozen: Frozen,
     sample: Sample,
     logits: jax.Array,
     key: jax.Array,
@@ -245,18 +300,19 @@ class Distiller:
     if self.config.auxiliary.fresh_sample:
       gradient = None
       loss, auxiliary_logits = self._auxiliary_loss(
-        auxiliary.params, teacher, sample, key
+        auxiliary.params, frozen.teacher, sample, key
       )
     else:
       (loss, auxiliary_logits), gradient = jax.value_and_grad(
         self._auxiliary_loss, has_aux=True
-      )(auxiliary.params, teacher, sample, key)
+      )(auxiliary.params, frozen.teacher, sample, key)
     target = divergence.logit_gradient(
       self.family.guided_logits(
-        teacher,
+        frozen.teacher,
         sample.masked,
-        sample.labels,
+        sample.condition,
         self.config.guidance_scale,
+        null=frozen.null,
         dropout_key=teacher_key if self.config.teacher_dropout else None,
       ),
       auxiliary_logits,
@@ -270,13 +326,22 @@ class Distiller:
     return config.weight * logit_gradient, gradient, metrics
 
   def _fresh_auxiliary_gradient(
-    self, auxiliary: Role, student: Params, teacher: Params, key: jax.Array
+    self,
+    auxiliary: Role,
+    student: Params,
+    teacher: Params,
+    batch: Batch,
+    key: jax.Array,
   ) -> tuple[Params, jax.Array]:
-    """Alg. 1's second half: new conditions, x_init and mask."""
+    """Alg. 1's second half: new labels (the same prompts), x_init and mask."""
     keys = jax.random.split(key, 4)
-    labels = self._draw_labels(keys[0])
-    logits = self._student(student, teacher, labels, keys[1])
-    sample = self._sample(keys[2], logits, labels)
+    condition = (
+      self.family.condition(batch)
+      if self.family.reads_text
+      else self._draw_labels(keys[0])
+    )
+    logits = self._student(student, teacher, condition, keys[1])
+    sample = self._sample(keys[2], logits, condition)
     (loss, _), gradient = jax.value_and_grad(
       self._auxiliary_loss, has_aux=True
     )(auxiliary.params, teacher, sample, keys[3])
@@ -292,6 +357,7 @@ class _Keys(NamedTuple):
   gan: jax.Array
   auxiliary: jax.Array
   fresh: jax.Array
+  reward: jax.Array
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import ml_collections
@@ -12,7 +13,7 @@ from softdimo_jax.training.state import Params, TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-LossFn = Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]
+LossFn = Callable[[Params, Batch, Any, jax.Array], tuple[jax.Array, Metrics]]
 RepairFn = Callable[[Params, Batch, jax.Array, jax.Array], Params]
 
 
@@ -21,7 +22,7 @@ class SupervisedTrainer:
   """One network, one loss; holds no arrays.
 
   Attributes:
-    loss: (params, batch, key) -> (float32 scalar, metrics).
+    loss: (params, batch, frozen, key) -> (float32 scalar, metrics).
     tx: optimiser.
     ema_decay: of the averaged parameters, which the next stages use.
     repair: optional (params, batch, key, step) -> params after each update.
@@ -48,23 +49,22 @@ class SupervisedTrainer:
     return TrainState.create(optim.create_role(params, self.tx, ema=True))
 
   def step(
-    self, state: TrainState, batch: Batch, frozen: None, key: jax.Array
+    self, state: TrainState, batch: Batch, frozen: Any, key: jax.Array
   ) -> tuple[TrainState, Metrics]:
     """One update.
 
     Args:
       state: donated by the caller.
       batch: what the loss reads.
-      frozen: nothing; distillation has its teacher here.
+      frozen: what the loss reads besides, or None.
       key: of the stage; the step's index is folded in.
 
     Returns:
       (state, float32 scalars).
     """
-    del frozen
     key = jax.random.fold_in(key, state.step)
     gradient, metrics = jax.grad(self.loss, has_aux=True)(
-      state.model.params, batch, key
+      state.model.params, batch, frozen, key
     )
     model, update_metrics = optim.update(
       state.model,

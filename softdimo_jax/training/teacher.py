@@ -11,6 +11,7 @@ import ml_collections
 
 from softdimo_jax.families import Family
 from softdimo_jax.method import divergence, masking
+from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.training.state import Params
 from softdimo_jax.training.supervised import (
   Batch,
@@ -22,29 +23,34 @@ from softdimo_jax.training.supervised import (
 def trainer(
   family: Family, config: ml_collections.ConfigDict
 ) -> SupervisedTrainer:
-  """Step of the teacher stage on `tokens` [B, L, G] and `label` [B].
+  """Step of the teacher stage on `tokens` [B, L, G] and their condition.
+
+  What is frozen is the condition that stands for none (None: the null class).
 
   Args:
     family: generator and vocabulary facts.
     config: the stage: steps, optimizer, ema_decay, mask_schedule,
-      label_dropout, label_smoothing, masked_only.
+      condition_dropout, label_smoothing, masked_only.
 
   Returns:
     The trainer.
   """
 
   def loss(
-    params: Params, batch: Batch, key: jax.Array
+    params: Params, batch: Batch, null: Condition | None, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     tokens = batch['tokens']
     corrupt_key, drop_key, dropout_key = jax.random.split(key, 3)
     masked, mask = _corrupt(
       corrupt_key, tokens, family.mask_id, config.mask_schedule
     )
+    drop = (
+      jax.random.uniform(drop_key, tokens.shape[:1]) < config.condition_dropout
+    )
     logits = family.backbone(
       params,
       family.embed(params, masked),
-      _drop(drop_key, batch['label'], family.null_label, config.label_dropout),
+      family.dropped(family.condition(batch), drop, null),
       dropout_key=dropout_key,
     ).logits
     cross_entropy = divergence.masked_cross_entropy(
@@ -72,10 +78,3 @@ def _corrupt(
   draws = jax.random.uniform(mask_key, tokens.shape)
   mask = draws < masking.mask_rate(schedule, time)
   return jnp.where(mask, mask_id, tokens), mask
-
-
-def _drop(
-  key: jax.Array, labels: jax.Array, null_label: int, rate: float
-) -> jax.Array:
-  dropped = jax.random.uniform(key, labels.shape) < rate
-  return jnp.where(dropped, null_label, labels)

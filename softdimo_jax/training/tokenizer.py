@@ -33,9 +33,9 @@ def trainer(
   """
 
   def loss(
-    params: Params, batch: Batch, key: jax.Array
+    params: Params, batch: Batch, frozen: None, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    del key
+    del frozen, key
     output = tokenizer.apply({'params': params}, batch['image'])
     error = jnp.square(output.images - batch['image']).mean()
     if 'codebook' in params:

@@ -7,6 +7,7 @@ import pytest
 
 from softdimo_jax.method.soft_embedding import soft_embedding
 from softdimo_jax.networks import layers
+from softdimo_jax.networks.generators import condition
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from tests.golden import parity
@@ -123,26 +124,27 @@ def test_rematerialisation_changes_nothing(variables):
 
 
 def test_the_score_and_the_text_count(variables):
-  logits = lambda condition: TINY.apply(variables, TOKENS, condition).logits
+  logits = lambda text: TINY.apply(variables, TOKENS, text).logits
   reference = logits(CONDITION)
   other = CONDITION.replace(micro=CONDITION.micro.at[0].set(4.0))
   changed = np.abs(logits(other) - reference).max((1, 2, 3)) > 1e-3
   np.testing.assert_array_equal(changed, [True, False])
-  dropped = logits(CONDITION.dropped(jnp.array([False, True]), NULL))
-  changed = np.abs(dropped - reference).max((1, 2, 3)) > 1e-3
+  second = jnp.array([False, True])
+  without = logits(condition.dropped(CONDITION, second, NULL))
+  changed = np.abs(without - reference).max((1, 2, 3)) > 1e-3
   np.testing.assert_array_equal(changed, [False, True])
   with pytest.raises(ValueError, match='aesthetic score'):
     logits(CONDITION.replace(micro=None))
 
 
 def test_guidance_pairs_keep_the_score(variables):
-  pair = CONDITION.with_null(NULL)
+  pair = condition.with_null(CONDITION, NULL)
   assert pair.states.shape == (4, 4, 6)
   np.testing.assert_array_equal(pair.states[:2], CONDITION.states)
   np.testing.assert_array_equal(pair.states[2:], np.repeat(NULL.states, 2, 0))
   np.testing.assert_array_equal(pair.pooled[3], NULL.pooled[0])
   np.testing.assert_array_equal(pair.micro[:, 0], [6.5, 5.0, 6.5, 5.0])
-  without = CONDITION.replace(micro=None).with_null(NULL)
+  without = condition.with_null(CONDITION.replace(micro=None), NULL)
   assert without.micro is None
 
 

@@ -1,4 +1,4 @@
-"""What text-to-image generators are conditioned on."""
+"""What generators are conditioned on: class labels or text."""
 
 import flax.struct
 import jax
@@ -20,24 +20,34 @@ class TextCondition:
   pooled: jax.Array
   micro: jax.Array | None = None
 
-  def dropped(self, drop: jax.Array, null: 'TextCondition') -> 'TextCondition':
-    """The text of `null` where `drop` is true; `micro` stays.
 
-    Args:
-      drop: bool [B].
-      null: of the empty or the negative prompt; its batch is 1 or B.
-    """
-    where = lambda of_null, own: jnp.where(
-      drop.reshape(-1, *[1] * (own.ndim - 1)), of_null, own
-    )
-    return self.replace(
-      states=where(null.states, self.states),
-      pooled=where(null.pooled, self.pooled),
-    )
+# Labels are int [B]; the null label, or the features of the empty or the
+# negative prompt, stand for no condition and have a batch of 1 (or B).
+Condition = jax.Array | TextCondition
 
-  def with_null(self, null: 'TextCondition') -> 'TextCondition':
-    """Batch of 2 B for guidance: the prompts, then `null` in their place."""
-    everywhere = jnp.ones(len(self.pooled), bool)
-    return jax.tree.map(
-      lambda *pair: jnp.concatenate(pair), self, self.dropped(everywhere, null)
-    )
+
+def batch_size(condition: Condition) -> int:
+  """B."""
+  return jax.tree.leaves(condition)[0].shape[0]
+
+
+def dropped(
+  condition: Condition, drop: jax.Array, null: Condition
+) -> Condition:
+  """The condition of `null` where `drop`, bool [B], is true; `micro` stays."""
+  if isinstance(condition, TextCondition):
+    null = null.replace(micro=condition.micro)
+  where = lambda of_null, own: jnp.where(
+    drop.reshape(-1, *[1] * (own.ndim - 1)), of_null, own
+  )
+  return jax.tree.map(where, null, condition)
+
+
+def with_null(condition: Condition, null: Condition) -> Condition:
+  """Batch of 2 B for guidance: the condition, then `null` in its place."""
+  everywhere = jnp.ones(batch_size(condition), bool)
+  return jax.tree.map(
+    lambda *pair: jnp.concatenate(pair),
+    condition,
+    dropped(condition, everywhere, null),
+  )

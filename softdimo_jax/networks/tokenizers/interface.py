@@ -40,9 +40,14 @@ class TokenizerOutput:
 class ImageTokenizer(nn.Module):
   """Base of the image tokenizers; methods run as `apply(..., method='NAME')`.
 
-  Subclasses define `encode_latents`, `quantize`, `table` and
+  Subclasses define `factor`, `encode_latents`, `quantize`, `table` and
   `decode_embeddings`.
   """
+
+  @property
+  def factor(self) -> int:
+    """Pixels in a row that one position stands for."""
+    raise NotImplementedError
 
   def encode_latents(self, images: jax.Array) -> jax.Array:
     """float32 [B, H, W, C] in [0, 1] -> float32 [B, L, D]."""

@@ -168,9 +168,12 @@ class MaskBitTokenizer(ImageTokenizer):
       (self.codebook_size, self.embedding_dim),
     )
 
+  @property
+  def factor(self) -> int:
+    return 2 ** (len(self.channel_multipliers) - 1)
+
   def encode_latents(self, images: jax.Array) -> jax.Array:
-    factor = 2 ** (len(self.channel_multipliers) - 1)
-    check_images(images, self.in_channels, factor)
+    check_images(images, self.in_channels, self.factor)
     z = to_sequence(self.encoder(images).astype(jnp.float32))
     return quantization.l2_normalize(z) if self.l2_normalized else z
 

@@ -152,9 +152,12 @@ class TamingVQGAN(ImageTokenizer):
       (self.codebook_size, self.embedding_dim),
     )
 
+  @property
+  def factor(self) -> int:
+    return 2 ** (len(self.channel_multipliers) - 1)
+
   def encode_latents(self, images: jax.Array) -> jax.Array:
-    factor = 2 ** (len(self.channel_multipliers) - 1)
-    check_images(images, self.in_channels, factor)
+    check_images(images, self.in_channels, self.factor)
     z = self.quant_conv(self.encoder(2 * images - 1))
     return to_sequence(z.astype(jnp.float32))  # [B, L, D]
 

@@ -1,0 +1,91 @@
+"""A codebook of patches, for pictures that are made of cells.
+
+No official network: the convolutions of those see beyond a cell, and the same
+cell gets other tokens beside other neighbours, which a teacher of laptop size
+does not learn. Here a token depends on its own patch only.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.method import quantization
+from softdimo_jax.networks import layers
+from softdimo_jax.networks.tokenizers import blocks
+from softdimo_jax.networks.tokenizers.interface import (
+  ImageTokenizer,
+  check_images,
+  to_grid,
+)
+
+
+class PatchVQ(ImageTokenizer):
+  """One code a patch: MLP encoder, nearest code, MLP decoder.
+
+  Attributes:
+    in_channels: C.
+    patch: side of a patch, P.
+    hidden: width of the MLPs.
+    codebook_size: V.
+    embedding_dim: D.
+    dtype: of the matrix products; parameters are float32.
+  """
+
+  in_channels: int = 3
+  patch: int = 8
+  hidden: int = 128
+  codebook_size: int = 64
+  embedding_dim: int = 8
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    dense = lambda features: layers.Dense(features, self.dtype)
+    self.encoder_in, self.encoder_out = (
+      dense(self.hidden), dense(self.embedding_dim),
+    )  # fmt: skip
+    self.decoder_in, self.decoder_mid, self.decoder_out = (
+      dense(self.hidden),
+      dense(self.hidden),
+      dense(self.patch**2 * self.in_channels),
+    )
+    self.codebook = self.param(
+      'codebook',
+      blocks.codebook_init,
+      (self.codebook_size, self.embedding_dim),
+    )
+
+  @property
+  def factor(self) -> int:
+    return self.patch
+
+  def encode_latents(self, images: jax.Array) -> jax.Array:
+    check_images(images, self.in_channels, self.patch)
+    batch, size, _, _ = images.shape
+    cells = size // self.patch
+    patches = images.reshape(
+      batch, cells, self.patch, cells, self.patch, self.in_channels
+    )
+    patches = patches.swapaxes(2, 3).reshape(batch, cells**2, -1)
+    latents = self.encoder_out(nn.relu(self.encoder_in(2 * patches - 1)))
+    return latents.astype(jnp.float32)  # [B, L, D]
+
+  def quantize(self, latents: jax.Array) -> tuple[jax.Array, jax.Array]:
+    tokens = quantization.nearest_code(latents, self.codebook)[..., None]
+    codes = self.embed(tokens)
+    return quantization.straight_through(latents, codes), tokens
+
+  def table(self) -> jax.Array:
+    return self.codebook[None]  # [1, V, D]
+
+  def decode_embeddings(self, embeddings: jax.Array) -> jax.Array:
+    batch = len(embeddings)
+    x = nn.relu(self.decoder_in(embeddings))
+    x = x + nn.relu(self.decoder_mid(x))
+    # Starts as a white page.
+    pixels = 1 + self.decoder_out(x).astype(jnp.float32)
+    cells = to_grid(embeddings).shape[1]
+    pixels = pixels.reshape(
+      batch, cells, cells, self.patch, self.patch, self.in_channels
+    )
+    size = cells * self.patch
+    return pixels.swapaxes(2, 3).reshape(batch, size, size, -1)  # [B, H, W, C]

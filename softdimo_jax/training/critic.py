@@ -1,0 +1,88 @@
+"""The reward term: soft embeddings through the tokenizer's decoder.
+
+Soft-Di[M]O section 3.3: L = - sum_i lambda_i R_i(Dec(Emb_Dec(z)), c).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import ml_collections
+
+from softdimo_jax import rewards as scoring
+from softdimo_jax.families import Family
+from softdimo_jax.method.soft_embedding import relax
+from softdimo_jax.training import optim
+from softdimo_jax.training.state import Params
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Critic:
+  """Scores the student's images; holds no arrays.
+
+  Attributes:
+    family: generator and tokenizer.
+    config: the stage's `reward`: weight, terms (name -> lambda), relaxation,
+      temperature.
+    rewards: those that `terms` names.
+  """
+
+  family: Family
+  config: ml_collections.FrozenConfigDict
+  rewards: Mapping[str, scoring.Reward]
+
+  @classmethod
+  def create(
+    cls,
+    family: Family,
+    config: ml_collections.ConfigDict,
+    rewards: Mapping[str, scoring.Reward],
+  ) -> 'Critic':
+    """The term of a stage's `reward` section."""
+    used = {name: rewards[name] for name in config.terms}
+    return cls(family, ml_collections.FrozenConfigDict(config), used)
+
+  def gradient(
+    self,
+    tokenizer: Params,
+    params: Mapping[str, Params],
+    logits: jax.Array,
+    batch: Batch,
+    key: jax.Array,
+  ) -> tuple[jax.Array, Metrics]:
+    """Gradient of the weighted loss.
+
+    Args:
+      tokenizer: frozen parameters of the decoder.
+      params: frozen parameters of the rewards, by name.
+      logits: [B, L, G, C] of the student.
+      batch: with `caption` int [B, T], the prompts of the logits.
+      key: random key, used by the Gumbel relaxation only.
+
+    Returns:
+      (gradient on the logits, metrics).
+    """
+
+    def loss(logits: jax.Array) -> tuple[jax.Array, Metrics]:
+      probabilities = relax(
+        key,
+        logits[..., : self.family.vocab_size],
+        relaxation=self.config.relaxation,
+        temperature=self.config.temperature,
+      )
+      images = self.family.decode_soft(tokenizer, probabilities)
+      scores = scoring.scores(
+        self.rewards,
+        params,
+        scoring.straight_through_clip(images),
+        batch['caption'],
+      )
+      value = scoring.total(scores, self.config.terms).mean()
+      means = {name: score.mean() for name, score in scores.items()}
+      return -self.config.weight * value, means | {'total': value}
+
+    gradient, metrics = jax.grad(loss, has_aux=True)(logits)
+    return gradient, optim.prefix('reward', metrics)

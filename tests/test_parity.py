@@ -19,7 +19,8 @@ from tests.golden.parity import GOLDEN
 FIXTURES = fixture.names(GOLDEN)
 RULES = 'geneval_rules'  # Its JSON file lists neither inputs nor outputs.
 METRICS = 'metrics'  # Likewise, and repositories stand for its class.
-UNLISTED = (RULES, METRICS, 'preprocess')
+CLIPS = tuple(name for name in FIXTURES if 'clip_model' in name)  # Likewise.
+UNLISTED = (RULES, METRICS, 'preprocess', *CLIPS)
 COVERED = [name for name in FIXTURES if name not in UNLISTED]
 SMALL = 'class_schedules'  # nothing in it takes long
 
@@ -116,6 +117,19 @@ def test_metrics_pass_at_tolerances_of_their_own(run):
   assert tolerances['kid_mean_f64'] == 2e-5
   assert tolerances['adm_recall_fp16_f64'] == 3e-3
   assert tolerances['kid_idx_ref_first'] == 0
+
+
+def test_clip_models_pass(run):
+  assert len(CLIPS) == 4
+  status, lines = run(GOLDEN, f'--only={",".join(CLIPS)}')
+  assert status == 0
+  inputs = {'pixel_values', 'input_ids', 'attention_mask'}
+  assert {tuple(line.split()[:2]) for line in lines} == {
+    (name, array)
+    for name in CLIPS
+    for array in set(fixture.load(GOLDEN, name).arrays) - inputs
+  }
+  assert all(line.endswith(' 1e-05 ok') for line in lines)
 
 
 def test_fixtures_of_unknown_kinds_are_named(run, tmp_path):

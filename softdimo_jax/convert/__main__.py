@@ -8,7 +8,7 @@
 Weights are a .pth, .pt, .bin, .ckpt, .safetensors or .msgpack file, a folder
 that holds one, org/name on the Hugging Face Hub, or org/name/path/in/repo.
 Every entry has to be known and every parameter has to be set. Sizes are read
-off the entries' shapes; the last four flags say what no shape tells.
+off the entries' shapes; the last five flags say what no shape tells.
 """
 
 import pathlib
@@ -31,8 +31,14 @@ _CHECK = flags.DEFINE_bool('check', False, 'Report and write nothing.')
 _NUM_HEADS = flags.DEFINE_integer(
   'num_heads',
   None,
-  'Attention heads (16; of text towers as many as width / 64), where no shape '
-  'tells them.',
+  'Attention heads, where no shape tells them: 16; of text towers, and of the '
+  'image tower of a clip, as many as width / 64, but 16 of ViT-H/14 and g/14.',
+  1,
+)
+_TEXT_HEADS = flags.DEFINE_integer(
+  'text_heads',
+  None,
+  "Attention heads of a clip's text tower (width / 64).",
   1,
 )
 _NUM_CLASSES = flags.DEFINE_integer(
@@ -48,7 +54,8 @@ _ACTIVATION = flags.DEFINE_enum(
   'activation',
   None,
   tuple(layers.ACTIVATIONS),
-  'Of a text tower: gelu of clip_text, quick_gelu of openclip_text.',
+  'Of a text tower: gelu of clip_text, quick_gelu of openclip_text. Of both '
+  'towers of a clip: gelu of the widths of ViT-H/14 and g/14, else quick_gelu.',
 )
 flags.mark_flag_as_required('family')
 
@@ -58,6 +65,7 @@ def main(argv: list[str]) -> None:
   cli.no_arguments(argv)
   told = {
     'num_heads': _NUM_HEADS.value,
+    'text_heads': _TEXT_HEADS.value,
     'num_classes': _NUM_CLASSES.value,
     'num_groups': _NUM_GROUPS.value,
     'activation': _ACTIVATION.value,

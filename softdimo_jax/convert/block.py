@@ -3,6 +3,15 @@
 from softdimo_jax.convert import tree
 
 _PARTS = ('query', 'key', 'value')
+# Linear layers of transformers' `CLIPEncoderLayer`, and ours.
+_ENCODER_LAYERS = {
+  r'self_attn\.q_proj': 'attention/query',
+  r'self_attn\.k_proj': 'attention/key',
+  r'self_attn\.v_proj': 'attention/value',
+  r'self_attn\.out_proj': 'attention/out',
+  r'mlp\.fc1': 'mlp_in',
+  r'mlp\.fc2': 'mlp_out',
+}
 # Linear layers of diffusers' `JointTransformerBlock`, and ours.
 _JOINT_LAYERS = {
   r'attn\.to_q': 'image/query',
@@ -54,6 +63,24 @@ def residual_block_rules(layer: str, path: str) -> tuple[tree.Rule, ...]:
     *_attention_rules(rf'{layer}\.attn', f'{path}/attention'),
     *tree.linear(rf'{layer}\.mlp\.c_fc', f'{path}/mlp_in'),
     *tree.linear(rf'{layer}\.mlp\.c_proj', f'{path}/mlp_out'),
+  )
+
+
+def encoder_layer_rules(layer: str, path: str) -> tuple[tree.Rule, ...]:
+  """Rules of transformers' `CLIPEncoderLayer`.
+
+  Args:
+    layer: pattern of a block's name, with the group `layer`.
+    path: of the stacked blocks.
+  """
+  return (
+    *tree.norm(rf'{layer}\.layer_norm1', f'{path}/attention_norm'),
+    *tree.norm(rf'{layer}\.layer_norm2', f'{path}/mlp_norm'),
+    *(
+      rule
+      for official, ours in _ENCODER_LAYERS.items()
+      for rule in tree.linear(rf'{layer}\.{official}', f'{path}/{ours}')
+    ),
   )
 
 

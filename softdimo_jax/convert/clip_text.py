@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.convert import tree
-from softdimo_jax.convert.block import residual_block_rules
+from softdimo_jax.convert.block import (
+  encoder_layer_rules,
+  residual_block_rules,
+)
 from softdimo_jax.networks.text.clip import CLIPTextTower
 
 _HF_LAYER = r'text_model\.encoder\.layers\.(?P<layer>\d+)'
@@ -19,22 +22,7 @@ _OC_LAYER = r'transformer\.resblocks\.(?P<layer>\d+)'
 HF_RULES = (
   tree.Rule(r'text_model\.embeddings\.token_embedding\.weight', 'token_emb'),
   tree.Rule(r'text_model\.embeddings\.position_embedding\.weight', 'pos_emb'),
-  *tree.norm(rf'{_HF_LAYER}\.layer_norm1', 'layers/attention_norm'),
-  *tree.norm(rf'{_HF_LAYER}\.layer_norm2', 'layers/mlp_norm'),
-  *(
-    rule
-    for official, ours in (
-      ('q_proj', 'query'),
-      ('k_proj', 'key'),
-      ('v_proj', 'value'),
-      ('out_proj', 'out'),
-    )
-    for rule in tree.linear(
-      rf'{_HF_LAYER}\.self_attn\.{official}', f'layers/attention/{ours}'
-    )
-  ),
-  *tree.linear(rf'{_HF_LAYER}\.mlp\.fc1', 'layers/mlp_in'),
-  *tree.linear(rf'{_HF_LAYER}\.mlp\.fc2', 'layers/mlp_out'),
+  *encoder_layer_rules(_HF_LAYER, 'layers'),
   *tree.norm(r'text_model\.final_layer_norm', 'final_norm'),
   tree.Rule(r'text_projection\.weight', 'projection', tree.linear_kernel),
 )
@@ -46,11 +34,18 @@ OPENCLIP_RULES = (
   tree.Rule('text_projection', 'projection'),  # [D, P] already
 )
 
+RULES = (*HF_RULES, *OPENCLIP_RULES)
+
+# What older files hold beside parameters: ranges, and OpenAI's sizes.
+CONSTANTS = (
+  r'(?:text|vision)_model\.embeddings\.position_ids',
+  r'input_resolution|context_length|vocab_size',
+)
 # The image half of the model, and constants.
 IGNORED = (
   r'(?:vision_model|visual_projection|visual)\..*',
-  r'text_model\.embeddings\.position_ids',
-  r'logit_scale|input_resolution|context_length|vocab_size',
+  'logit_scale',
+  *CONSTANTS,
 )
 
 
@@ -69,5 +64,4 @@ def convert_clip_text(
   """
   ids = jax.ShapeDtypeStruct((1, tower.length), jnp.int32)
   target = tree.parameter_shapes(tower, ids)
-  rules = (*HF_RULES, *OPENCLIP_RULES)
-  return tree.convert(state_dict, rules, target, ignored=IGNORED)
+  return tree.convert(state_dict, RULES, target, ignored=IGNORED)

@@ -17,6 +17,7 @@ from softdimo_jax.networks.generators.maskbit import (
 )
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
@@ -35,7 +36,7 @@ _TITOK_SIZES = {
   'base': (768, 12, 12),
   'large': (1024, 24, 16),
 }
-_OPENCLIP_MLP_RATIO = 4
+_OPENCLIP_MLP_RATIO, _OPENCLIP_HEAD_WIDTH = 4, 64
 # End-of-text id of old configurations, which stands for the largest id.
 _LEGACY_END = 2
 _HF_ACTIVATIONS = {
@@ -172,12 +173,6 @@ def clip_text(config: Config) -> CLIPTextTower:
   Raises:
     ValueError: for an activation that no CLIP has.
   """
-  activation = config['hidden_act']
-  if activation not in _HF_ACTIVATIONS:
-    raise ValueError(
-      f'hidden_act {activation!r} is unknown; choose one of '
-      f'{tuple(_HF_ACTIVATIONS)}'
-    )
   end = config['eos_token_id']
   return CLIPTextTower(
     vocab_size=config['vocab_size'],
@@ -187,10 +182,43 @@ def clip_text(config: Config) -> CLIPTextTower:
     num_heads=config['num_attention_heads'],
     mlp_width=config['intermediate_size'],
     projection_width=config['projection_dim'],
-    activation=_HF_ACTIVATIONS[activation],
+    activation=_hf_activation(config),
     end_token=None if end == _LEGACY_END else end,
     epsilon=config['layer_norm_eps'],
   )
+
+
+def clip(config: Config) -> CLIP:
+  """`CLIPModel` of transformers, whose projections have one width.
+
+  Raises:
+    ValueError: for an activation that no CLIP has.
+  """
+  image = config['vision']
+  return CLIP(
+    CLIPImageTower(
+      resolution=image['image_size'],
+      patch=image['patch_size'],
+      width=image['hidden_size'],
+      depth=image['num_hidden_layers'],
+      num_heads=image['num_attention_heads'],
+      mlp_width=image['intermediate_size'],
+      projection_width=config['proj'],
+      activation=_hf_activation(image),
+      epsilon=image['layer_norm_eps'],
+    ),
+    clip_text({**config['text'], 'projection_dim': config['proj']}),
+  )
+
+
+def _hf_activation(config: Config) -> str:
+  activation = config['hidden_act']
+  if activation not in _HF_ACTIVATIONS:
+    raise ValueError(
+      f'hidden_act {activation!r} is unknown; choose one of '
+      f'{tuple(_HF_ACTIVATIONS)}'
+    )
+  return _HF_ACTIVATIONS[activation]
 
 
 def openclip_text(config: Config) -> CLIPTextTower:
@@ -205,8 +233,32 @@ def openclip_text(config: Config) -> CLIPTextTower:
     num_heads=text['heads'],
     mlp_width=int(text['width'] * ratio),
     projection_width=config['embed_dim'],
-    activation='quick_gelu' if config.get('quick_gelu') else 'gelu',
+    activation=_openclip_activation(config),
   )
+
+
+def openclip(config: Config) -> CLIP:
+  """`CLIP` of open_clip, which is OpenAI's and HPSv2's as well."""
+  image = config['vision_cfg']
+  width = image['width']
+  ratio = image.get('mlp_ratio', _OPENCLIP_MLP_RATIO)
+  return CLIP(
+    CLIPImageTower(
+      resolution=image['image_size'],
+      patch=image['patch_size'],
+      width=width,
+      depth=image['layers'],
+      num_heads=width // image.get('head_width', _OPENCLIP_HEAD_WIDTH),
+      mlp_width=int(width * ratio),
+      projection_width=config['embed_dim'],
+      activation=_openclip_activation(config),
+    ),
+    openclip_text(config),
+  )
+
+
+def _openclip_activation(config: Config) -> str:
+  return 'quick_gelu' if config.get('quick_gelu') else 'gelu'
 
 
 def maskgen(config: Config) -> MaskGenTransformer:

@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 
 from softdimo_jax.convert import sizes, text_sizes
+from softdimo_jax.convert.clip import convert_clip
 from softdimo_jax.convert.clip_text import convert_clip_text
 from softdimo_jax.convert.google_maskgit import (
   convert_google_maskgit,
@@ -29,6 +30,7 @@ from softdimo_jax.networks.generators.maskbit import (
 )
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
@@ -42,16 +44,30 @@ class Family:
   """One kind of official checkpoint.
 
   Attributes:
-    module: our module of it.
-    mark: an official entry that this family has and no other.
+    module: constructor options -> our module of it.
+    mark: an official entry that this family has and no other, or one of each
+      of its layouts.
     sizes: shapes of the entries -> constructor options of the module.
     convert: (state dict, module) -> (parameters, report), strict.
   """
 
-  module: type[nn.Module]
-  mark: str
+  module: Callable[..., nn.Module]
+  mark: str | tuple[str, ...]
   sizes: Callable[..., sizes.Options]
   convert: Callable[[StateDict, nn.Module], tuple[Params, Report]]
+
+  @property
+  def marks(self) -> tuple[str, ...]:
+    return (self.mark,) if isinstance(self.mark, str) else self.mark
+
+  def has(self, state_dict: StateDict) -> bool:
+    """Whether a state dict is of this family, by a mark in it."""
+    return any(mark in state_dict for mark in self.marks)
+
+
+def _clip(image: sizes.Options, text: sizes.Options) -> CLIP:
+  """`CLIP` of the options of its towers, which JSON can hold."""
+  return CLIP(CLIPImageTower(**image), CLIPTextTower(**text))
 
 
 FAMILIES = {
@@ -103,6 +119,13 @@ FAMILIES = {
   'tatitok': Family(
     TATiTok, 'latent_tokens', text_sizes.tatitok, convert_tatitok
   ),
+  # Before the text towers, whose marks whole models have, too.
+  'clip': Family(
+    _clip,
+    ('visual_projection.weight', 'visual.conv1.weight'),
+    text_sizes.clip,
+    convert_clip,
+  ),
   'clip_text': Family(
     CLIPTextTower,
     'text_model.final_layer_norm.weight',
@@ -133,7 +156,7 @@ def infer(
       shapes, and if something is told that the family does not take.
   """
   family = FAMILIES[name]
-  if family.mark not in state_dict:
+  if not family.has(state_dict):
     raise ConversionError(_not_of(name, state_dict))
   taken = inspect.signature(family.sizes).parameters
   for option in told:
@@ -170,10 +193,10 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
 
 
 def _not_of(name: str, state_dict: StateDict) -> str:
-  mark = FAMILIES[name].mark
   found = [
-    other for other, family in FAMILIES.items() if family.mark in state_dict
+    other for other, family in FAMILIES.items() if family.has(state_dict)
   ]
   if found:
     return f'a checkpoint of the family {found[0]}, not {name}'
-  return f'no {name} checkpoint: there is no official entry {mark}'
+  marks = ' or '.join(FAMILIES[name].marks)
+  return f'no {name} checkpoint: there is no official entry {marks}'

@@ -1,11 +1,26 @@
-"""Shapes of official entries -> options of the text-to-image modules."""
+"""Shapes of official entries -> options of text-to-image modules and CLIP."""
 
 import math
 
 from softdimo_jax.convert.sizes import Options, Shapes, codes, heads
 
-# Width of a head of every released CLIP and TA-TiTok.
+# Width of a head of every released TA-TiTok and CLIP, ...
 _HEAD_WIDTH = 64
+# ... but of the image towers of LAION's ViT-H/14 and ViT-g/14, by their width.
+_LAION_HEADS = {1280: 16, 1408: 16}
+# The same sizes by other names in the two layouts of CLIP.
+_HF_IMAGE = {
+  'patches': 'vision_model.embeddings.patch_embedding.weight',
+  'positions': 'vision_model.embeddings.position_embedding.weight',
+  'layers': r'vision_model\.encoder\.layers\.(\d+)\.',
+  'mlp': 'vision_model.encoder.layers.0.mlp.fc1.weight',
+}
+_OPENCLIP_IMAGE = {
+  'patches': 'visual.conv1.weight',
+  'positions': 'visual.positional_embedding',
+  'layers': r'visual\.transformer\.resblocks\.(\d+)\.',
+  'mlp': 'visual.transformer.resblocks.0.mlp.c_fc.weight',
+}
 
 
 def maskgen(
@@ -95,6 +110,46 @@ def openclip_text(
     'mlp_width': shapes['transformer.resblocks.0.mlp.c_fc.weight'][0],
     'projection_width': shapes['text_projection'][1],
     'activation': activation,
+  }
+
+
+def clip(
+  shapes: Shapes,
+  *,
+  num_heads: int | None = None,
+  text_heads: int | None = None,
+  activation: str | None = None,
+) -> Options:
+  """`CLIP` of either layout: the options of both towers.
+
+  Args:
+    shapes: of the official entries.
+    num_heads: of the image tower.
+    text_heads: of the text tower.
+    activation: of both; else gelu for the widths of ViT-H/14 and ViT-g/14, and
+      OpenAI's quick_gelu. LAION's models of OpenAI's sizes need to be told.
+  """
+  if _OPENCLIP_IMAGE['patches'] in shapes:
+    names, text = _OPENCLIP_IMAGE, openclip_text
+  else:
+    names, text = _HF_IMAGE, clip_text
+  width, _, patch, _ = shapes[names['patches']]
+  if activation is None:
+    activation = 'gelu' if width in _LAION_HEADS else 'quick_gelu'
+  prompts = text(shapes, num_heads=text_heads, activation=activation)
+  patches = shapes[names['positions']][0] - 1
+  return {
+    'image': {
+      'resolution': patch * math.isqrt(patches),
+      'patch': patch,
+      'width': width,
+      'depth': shapes.count(names['layers']),
+      'num_heads': _heads_of_64(width, num_heads or _LAION_HEADS.get(width)),
+      'mlp_width': shapes[names['mlp']][0],
+      'projection_width': prompts['projection_width'],
+      'activation': activation,
+    },
+    'text': prompts,
   }
 
 

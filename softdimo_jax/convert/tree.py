@@ -145,6 +145,16 @@ def _weight_and_bias(
   )
 
 
+def under(root: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
+  """The rules of a module for where it is the submodule `root`."""
+  return tuple(
+    dataclasses.replace(
+      rule, path=tuple(f'{root}/{path}' for path in rule.paths)
+    )
+    for rule in rules
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
   """What a conversion did, in names.

@@ -6,6 +6,7 @@ product with a 3-D left side is several times slower under XLA on CPU, and the
 same elsewhere.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -117,7 +118,8 @@ class SelfAttention(nn.Module):
   """Multi-head self-attention with biases: [B, L, D] -> [B, L, D].
 
   `dropout` acts on the attention probabilities only, as torch's does. With
-  `causal` a position attends to itself and to what lies before it.
+  `causal` a position attends to itself and to what lies before it. `mask`, bool
+  [B, L], hides positions from all; each has to see one that it leaves.
   """
 
   num_heads: int
@@ -128,7 +130,13 @@ class SelfAttention(nn.Module):
   causal: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    deterministic: bool,
+  ) -> jax.Array:
     batch, length, width = x.shape
     heads, head_width = self.num_heads, width // self.num_heads
 
@@ -142,6 +150,8 @@ class SelfAttention(nn.Module):
     if self.causal:
       past = jnp.tri(length, dtype=bool)
       scores = jnp.where(past, scores, -jnp.inf)
+    if mask is not None:
+      scores = jnp.where(mask[:, None, None], scores, -jnp.inf)
     weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(self.dtype)
     weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
     mixed = jnp.einsum('bhlm,bmhd->blhd', weights, value)
@@ -155,7 +165,8 @@ class Block(nn.Module):
 
   MaskGit, CLIP and TA-TiTok are pre-norm, MaskBit and Google post-norm.
 
-  Written as the body of `nn.scan`: (x, None) -> (x, x), [B, L, D].
+  Written as the body of `nn.scan`: (x, mask) -> (x, x), [B, L, D], with the mask
+  of `SelfAttention` or None.
 
   Attributes:
     num_heads: attention heads.
@@ -188,8 +199,11 @@ class Block(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-    x = self._residual(x, self._attention, 'attention_norm')
+  def __call__(
+    self, x: jax.Array, mask: jax.Array | None
+  ) -> tuple[jax.Array, jax.Array]:
+    attention = functools.partial(self._attention, mask=mask)
+    x = self._residual(x, attention, 'attention_norm')
     x = self._residual(x, self._mlp, 'mlp_norm')
     return x, x
 
@@ -202,7 +216,7 @@ class Block(nn.Module):
   def _drop(self, x: jax.Array) -> jax.Array:
     return nn.Dropout(self.dropout)(x, deterministic=self.deterministic)
 
-  def _attention(self, x: jax.Array) -> jax.Array:
+  def _attention(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     y = SelfAttention(
       self.num_heads,
       self.dropout,
@@ -211,7 +225,7 @@ class Block(nn.Module):
       self.qkv_init,
       self.causal,
       name='attention',
-    )(x, deterministic=self.deterministic)
+    )(x, mask, deterministic=self.deterministic)
     return self._drop(y) if self.dropout_after_attention else y
 
   def _mlp(self, x: jax.Array) -> jax.Array:

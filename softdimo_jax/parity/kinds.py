@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from softdimo_jax.parity import (
   benchmarks,
+  clip,
   generators,
   google,
   maskgen,
@@ -66,6 +67,8 @@ _KINDS: dict[str, tuple[str, Compute]] = {
   'tatitok': ('modeling/tatitok.py:TATiTok', tatitok.tatitok),
   'clip_text': ('CLIPTextModelWithProjection', text.clip_text),
   'openclip_text': ('maskgen.py:open_clip_text_encoding', text.openclip_text),
+  'clip_model': ('transformers.CLIPModel', clip.clip_model),
+  'openclip_model': ('open_clip.model.CLIP', clip.openclip_model),
   'class_schedules': ('mask schedules', schedules.class_schedules),
   'metrics': ('toshas/torch-fidelity', metrics.metrics_of_sets),
   'preprocess': ('ReNO', preprocess.image_transforms),

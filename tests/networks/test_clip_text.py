@@ -44,6 +44,18 @@ def test_features_do_not_look_ahead_but_padding_counts(variables):
   np.testing.assert_array_equal(same[:, 4:], False)
 
 
+def test_masked_padding_is_not_read_and_moves_nothing_before_it(variables):
+  mask = jnp.arange(6) < jnp.array([[4], [6]])
+  run = jax.jit(TINY.apply)
+  free, masked = run(variables, IDS), run(variables, IDS, mask)
+  np.testing.assert_allclose(masked.pooled, free.pooled, rtol=1e-5)
+  np.testing.assert_allclose(masked.final[1], free.final[1], rtol=1e-5)
+  np.testing.assert_allclose(masked.final[0, :4], free.final[0, :4], rtol=1e-5)
+  assert np.abs(masked.final[0, 4:] - free.final[0, 4:]).max(-1).min() > 0.05
+  other = run(variables, IDS.at[0, 4].set(6), mask)
+  np.testing.assert_allclose(other.final[0, 5], masked.final[0, 5], rtol=1e-5)
+
+
 def test_prompts_end_at_the_first_of_the_ids_that_end_them(variables):
   largest = TINY.apply(variables, IDS)
   np.testing.assert_array_equal(largest.end, [3, 2])

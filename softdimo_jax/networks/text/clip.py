@@ -3,7 +3,8 @@
 Official classes: `CLIPTextModelWithProjection` of transformers, and the text
 half of open_clip's `CLIP`, which bytedance/1d-tokenizer reads through
 `modeling/maskgen.py:open_clip_text_encoding`. Both compute the same. Padding is
-not masked, so that the id that pads takes part.
+masked by transformers alone, where it is asked to; else the id that pads takes
+part. In CLIP's vocabulary it follows the end of the text, whose row it leaves.
 """
 
 import flax.linen as nn
@@ -76,11 +77,15 @@ class CLIPTextTower(nn.Module):
   unroll: int = 1
 
   @nn.compact
-  def __call__(self, ids: jax.Array) -> TextOutput:
+  def __call__(
+    self, ids: jax.Array, mask: jax.Array | None = None
+  ) -> TextOutput:
     """Features of token ids.
 
     Args:
       ids: int [B, T], T <= length, padded as the weights were trained.
+      mask: bool [B, T], False where no position is to attend, True at the
+        first; None hides nothing.
 
     Returns:
       TextOutput; `hidden` and `final` are of `dtype`.
@@ -100,7 +105,7 @@ class CLIPTextTower(nn.Module):
       causal=True,
       dtype=self.dtype,
       name='layers',
-    )(x, None)
+    )(x, mask)
     final = layers.LayerNorm(self.epsilon, self.dtype, name='final_norm')(last)
     end = self._end(ids)
     projection = self.param(

@@ -1,0 +1,241 @@
+"""CLIP (Radford et al. 2021), whole: CLIP score, HPSv2 and PickScore.
+
+Official classes: `CLIPModel` of transformers, and `CLIP` of open_clip and of
+tgxs002/HPSv2. All compute the same; rewards differ in their weights and in what
+they make of the cosines.
+"""
+
+import math
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.method.quantization import l2_normalize
+from softdimo_jax.networks import layers
+from softdimo_jax.networks.text.clip import CLIPTextTower
+
+_CHANNELS = 3
+_TEMPERATURE = 0.07
+
+
+@flax.struct.dataclass
+class ImageOutput:
+  """Features of a batch of images.
+
+  Attributes:
+    hidden: [depth + 1, B, 1 + P, D], what enters the blocks and the output of
+      every block, none of it normed after them; the class token is first.
+    final: [B, D], the class token after the final norm.
+    pooled: float32 [B, E], projection of `final`.
+  """
+
+  hidden: jax.Array
+  final: jax.Array
+  pooled: jax.Array
+
+
+@flax.struct.dataclass
+class CLIPOutput:
+  """Images and prompts as unit vectors.
+
+  Attributes:
+    image: float32 [B, E].
+    text: float32 [B, E].
+    scale: float32 [], the exponential of the logit scale.
+  """
+
+  image: jax.Array
+  text: jax.Array
+  scale: jax.Array
+
+  @property
+  def cosines(self) -> jax.Array:
+    """float32 [B], of every image with its own prompt: HPSv2's score."""
+    return (self.image * self.text).sum(-1)
+
+  @property
+  def logits(self) -> jax.Array:
+    """float32 [B, B], scaled cosines of every image (row) with every prompt."""
+    return self.scale * (self.image @ self.text.T)
+
+
+class CLIPImageTower(nn.Module):
+  """Pre-norm transformer over patches; defaults are ViT-H/14's.
+
+  Attributes:
+    resolution: side of the images, a multiple of `patch`.
+    patch: pixels along a side of a patch; P = (resolution / patch)^2.
+    width: D.
+    depth: blocks.
+    num_heads: attention heads.
+    mlp_width: hidden width of the MLPs.
+    projection_width: E.
+    activation: 'gelu' (erf; LAION's weights) or 'quick_gelu' (OpenAI's).
+    epsilon: of the norms.
+    dtype: of the matrix products; parameters are float32.
+    remat: what the backward pass keeps, see `layers.scan_blocks`.
+    unroll: blocks per scan iteration.
+
+  Raises:
+    ValueError: at first use, if the patches do not fill the image.
+  """
+
+  resolution: int = 224
+  patch: int = 14
+  width: int = 1280
+  depth: int = 32
+  num_heads: int = 16
+  mlp_width: int = 5120
+  projection_width: int = 1024
+  activation: str = 'gelu'
+  epsilon: float = 1e-5
+  dtype: jnp.dtype = jnp.float32
+  remat: str = 'none'
+  unroll: int = 1
+
+  def setup(self) -> None:
+    if self.resolution % self.patch:
+      raise ValueError(
+        f'images of {self.resolution} pixels a side do not divide into '
+        f'patches of {self.patch}'
+      )
+    normal = nn.initializers.normal(self.width**-0.5)
+    length = 1 + (self.resolution // self.patch) ** 2
+    # The official convolution without bias, as a matrix of patches sees it.
+    self.patch_kernel = self.param(
+      'patch_kernel',
+      layers.torch_linear_init,
+      (self.patch**2 * _CHANNELS, self.width),
+    )
+    self.class_emb = self.param('class_emb', normal, (self.width,))
+    self.pos_emb = self.param('pos_emb', normal, (length, self.width))
+    self.projection = self.param(
+      'projection', normal, (self.width, self.projection_width)
+    )
+    self.initial_norm = layers.LayerNorm(self.epsilon, self.dtype)
+    self.layers = layers.scan_blocks(
+      layers.Block, self.depth, remat=self.remat, unroll=self.unroll
+    )(
+      self.num_heads,
+      self.mlp_width,
+      epsilon=self.epsilon,
+      activation=self.activation,
+      dtype=self.dtype,
+    )
+    self.final_norm = layers.LayerNorm(self.epsilon, self.dtype)
+
+  def __call__(self, images: jax.Array) -> ImageOutput:
+    """Features of images.
+
+    Args:
+      images: float [B, H, H, 3] of side `resolution`, normalised as the weights
+        were trained.
+
+    Returns:
+      ImageOutput; `hidden` and `final` are of `dtype`.
+
+    Raises:
+      ValueError: if the images have another shape.
+    """
+    x = self.initial_norm(self.embed(images))
+    last, outputs = self.layers(x, None)
+    # The official code norms all positions, of which it reads the first.
+    final = self.final_norm(last[:, 0])
+    pooled = layers.matmul_2d(final, self.projection, self.dtype)
+    return ImageOutput(
+      hidden=jnp.concatenate([x[None], outputs]),
+      final=final,
+      pooled=pooled.astype(jnp.float32),
+    )
+
+  def embed(self, images: jax.Array) -> jax.Array:
+    """Class token and patches with positions: [B, 1 + P, D], not yet normed.
+
+    Raises:
+      ValueError: if the images have another shape than [B, H, H, 3].
+    """
+    side = self.resolution
+    if images.shape[1:] != (side, side, _CHANNELS):
+      raise ValueError(
+        f'images of shape {images.shape} are not '
+        f'[B, {side}, {side}, {_CHANNELS}]'
+      )
+    patches = layers.matmul_2d(
+      _patches(images, self.patch), self.patch_kernel, self.dtype
+    )
+    first = jnp.broadcast_to(self.class_emb, (len(images), 1, self.width))
+    x = jnp.concatenate([first, patches], axis=1) + self.pos_emb
+    return x.astype(self.dtype)
+
+
+def _patches(images: jax.Array, patch: int) -> jax.Array:
+  """[B, H, W, C] -> [B, P, p p C], row-major inside and outside."""
+  batch, height, width, channels = images.shape
+  grid = images.reshape(
+    batch, height // patch, patch, width // patch, patch, channels
+  )
+  return grid.swapaxes(2, 3).reshape(batch, -1, patch**2 * channels)
+
+
+class CLIP(nn.Module):
+  """Both towers and the scale of their cosines; defaults are ViT-H/14's.
+
+  Attributes:
+    image: tower of images.
+    text: tower of prompts.
+
+  Raises:
+    ValueError: at first use, if the towers project to different widths.
+  """
+
+  image: CLIPImageTower = CLIPImageTower()
+  text: CLIPTextTower = CLIPTextTower()
+
+  def setup(self) -> None:
+    image, text = self.image.projection_width, self.text.projection_width
+    if image != text:
+      raise ValueError(
+        f'image features of width {image} do not meet text features of width '
+        f'{text}'
+      )
+    self.logit_scale = self.param(
+      'logit_scale', nn.initializers.constant(-math.log(_TEMPERATURE)), ()
+    )
+
+  def image_features(self, images: jax.Array) -> jax.Array:
+    """float32 [B, E] of images as `CLIPImageTower` takes them, no unit vectors.
+
+    Raises:
+      ValueError: if the images have another shape.
+    """
+    return self.image(images).pooled
+
+  def text_features(self, ids: jax.Array) -> jax.Array:
+    """float32 [B, E] of int ids [B, T], no unit vectors.
+
+    Raises:
+      ValueError: if the prompts are too long.
+    """
+    return self.text(ids).pooled
+
+  def __call__(self, images: jax.Array, ids: jax.Array) -> CLIPOutput:
+    """Compares images with prompts.
+
+    Args:
+      images: float [B, H, H, 3], normalised as the weights were trained.
+      ids: int [B, T], padded as the weights were trained; in CLIP's vocabulary
+        padding has no effect.
+
+    Returns:
+      CLIPOutput of unit vectors, which are not NaN even for features of zero.
+
+    Raises:
+      ValueError: if the images have another shape or the prompts are too long.
+    """
+    return CLIPOutput(
+      image=l2_normalize(self.image_features(images)),
+      text=l2_normalize(self.text_features(ids)),
+      scale=jnp.exp(self.logit_scale),
+    )

@@ -165,8 +165,8 @@ class Block(nn.Module):
 
   MaskGit, CLIP and TA-TiTok are pre-norm, MaskBit and Google post-norm.
 
-  Written as the body of `nn.scan`: (x, mask) -> (x, x), [B, L, D], with the mask
-  of `SelfAttention` or None.
+  Written as the body of `nn.scan`: (x, mask) -> (x, x), [B, L, D], with the
+  mask of `SelfAttention` or None.
 
   Attributes:
     num_heads: attention heads.

@@ -15,7 +15,7 @@ import numpy as np
 from softdimo_jax import families
 from softdimo_jax.method import adversarial, divergence, masking
 from softdimo_jax.method.soft_embedding import soft_masked_embedding
-from softdimo_jax.training.distill import Distiller
+from softdimo_jax.training.distill import Distiller, Frozen
 
 BATCH, LENGTH, CODES = 3, 4, 8
 SIZES = {
@@ -81,6 +81,7 @@ STAGE = {
     'ramp_steps': 10,
     'optimizer': OPTIMIZER,
   },
+  'reward': {'weight': 0.0},
   'optimizer': OPTIMIZER,
 }
 LATE = 50  # the GAN's weight has reached its value
@@ -157,7 +158,7 @@ class Setting:
         mock.patch.object(masking, 'exact_mask', constant(mask)),
       ):
         key = jax.random.key(0)
-        return self.distiller.step(state, self.batch, teacher, key)
+        return self.distiller.step(state, self.batch, Frozen(teacher), key)
 
     return step
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from softdimo_jax.training.distill import Frozen
 from tests.training.plain_distillation import (
   BATCH,
   LATE,
@@ -134,7 +135,7 @@ def natural():
   s = setting('maskbit', **NATURAL, **DROPOUT)
   step = quick_jit(s.distiller.step, donate_argnums=0)
   return s, lambda state, teacher=s.teacher, seed=0: step(
-    state, s.batch, teacher, jax.random.key(seed)
+    state, s.batch, Frozen(teacher), jax.random.key(seed)
   )
 
 
@@ -191,7 +192,9 @@ def passes(**changes):
 
   start, key = s.start(), jax.random.key(0)
   with nn.intercept_methods(record):
-    state, _ = jax.eval_shape(s.distiller.step, start, s.batch, s.teacher, key)
+    state, _ = jax.eval_shape(
+      s.distiller.step, start, s.batch, Frozen(s.teacher), key
+    )
   # The loop donates the state: nothing of it may change its shape.
   jax.tree.map(
     lambda a, b: np.testing.assert_equal(a.shape, b.shape), state, start

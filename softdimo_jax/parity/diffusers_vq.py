@@ -4,7 +4,7 @@ import functools
 
 import jax
 
-from softdimo_jax.convert import official
+from softdimo_jax.convert import official_meissonic
 from softdimo_jax.convert.diffusers_vq import convert_diffusers_vq
 from softdimo_jax.method import quantization
 from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
@@ -17,7 +17,7 @@ from softdimo_jax.parity.record import Arrays, Params
 def meissonic_vq(fixture: Fixture) -> Arrays:
   """diffusers' `VQModel`; NCHW, images in [0, 1]."""
   grid = fixture.arrays['tokens'].shape[1:]
-  module = official.diffusers_vq(fixture.config['model'], grid)
+  module = official_meissonic.diffusers_vq(fixture.config['model'], grid)
   params, _ = convert_diffusers_vq(fixture.state_dict(), module)
   run = functools.partial(_diffusers_vq, module, fixture.arrays)
   return record.compiled(run)(params)

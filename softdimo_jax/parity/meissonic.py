@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softdimo_jax.convert import official
+from softdimo_jax.convert import official_meissonic
 from softdimo_jax.convert.meissonic import convert_meissonic
 from softdimo_jax.method import divergence, masking, sampling
 from softdimo_jax.method.sampling import schedules
@@ -28,7 +28,7 @@ _STRIDE = 16
 
 def meissonic_transformer(fixture: Fixture) -> Arrays:
   """`Transformer2DModel`: its forward passes, inside, and its soft path."""
-  module = official.meissonic(
+  module = official_meissonic.meissonic(
     fixture.config['model'], tuple(fixture.config['hw'])
   ).clone(timestep_mode='ratio')
   params, _ = convert_meissonic(fixture.state_dict(), module)

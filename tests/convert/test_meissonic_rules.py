@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from softdimo_jax.convert import command, folder, official, tree
+from softdimo_jax.convert import command, folder, official_meissonic, tree
 from softdimo_jax.convert.diffusers_vq import convert_diffusers_vq
 from softdimo_jax.convert.meissonic import convert_meissonic
 from softdimo_jax.errors import UserError
@@ -15,10 +15,10 @@ from tests.golden.weights import load
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 META, STATE, _ = load(GOLDEN, 'meissonic_transformer')
 CONFIG = META['config']['model']
-MODULE = official.meissonic(CONFIG)
+MODULE = official_meissonic.meissonic(CONFIG)
 VQ_META, VQ_STATE, _ = load(GOLDEN, 'meissonic_vq')
 VQ_CONFIG = VQ_META['config']['model']
-VQ_MODULE = official.diffusers_vq(VQ_CONFIG)
+VQ_MODULE = official_meissonic.diffusers_vq(VQ_CONFIG)
 
 CASES = {
   'generator': (convert_meissonic, STATE, MODULE, 'project_to_hidden.weight'),
@@ -37,7 +37,7 @@ def test_the_row_of_the_mask_follows_the_codes():
 
 def test_without_down_sampling_there_are_no_layers_for_it():
   meta, state, _ = load(GOLDEN, 'meissonic_transformer_nodown')
-  module = official.meissonic(meta['config']['model'])
+  module = official_meissonic.meissonic(meta['config']['model'])
   assert module.grid == (32, 32)
   params, report = convert_meissonic(state, module)
   assert len(report.used) == len(state)
@@ -65,7 +65,9 @@ def test_every_entry_is_demanded_and_no_other(name):
 
 def test_attention_in_the_middle_becomes_convolutions():
   """No released tokenizer of Meissonic has it; aMUSEd's class can."""
-  module = official.diffusers_vq(VQ_CONFIG | {'mid_block_add_attention': True})
+  module = official_meissonic.diffusers_vq(
+    VQ_CONFIG | {'mid_block_add_attention': True}
+  )
   width, rng = module.level_channels[-1], np.random.default_rng(0)
   more = {}
   for coder in ('encoder', 'decoder'):
@@ -122,7 +124,7 @@ def test_a_tokenizer_is_not_taken_for_tamings(tmp_path):
 )
 def test_generators_without_a_module_are_refused(options, message):
   with pytest.raises(ValueError, match=message):
-    official.meissonic(CONFIG | options)
+    official_meissonic.meissonic(CONFIG | options)
 
 
 @pytest.mark.parametrize(
@@ -135,4 +137,4 @@ def test_generators_without_a_module_are_refused(options, message):
 )
 def test_tokenizers_without_a_module_are_refused(options, message):
   with pytest.raises(ValueError, match=message):
-    official.diffusers_vq(VQ_CONFIG | options)
+    official_meissonic.diffusers_vq(VQ_CONFIG | options)

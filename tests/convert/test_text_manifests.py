@@ -10,6 +10,7 @@ from softdimo_jax.convert import (
   command,
   folder,
   official,
+  official_meissonic,
   registry,
   sources,
 )
@@ -37,8 +38,8 @@ LISTINGS = {
 OFFICIAL = {
   'maskgen': official.maskgen,
   'tatitok': official.tatitok,
-  'meissonic': official.meissonic,
-  'meissonic_vq': official.diffusers_vq,
+  'meissonic': official_meissonic.meissonic,
+  'meissonic_vq': official_meissonic.diffusers_vq,
   'clip_text': official.clip_text,
   'openclip_text': official.openclip_text,
 }

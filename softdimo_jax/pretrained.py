@@ -15,7 +15,10 @@ from softdimo_jax.training.state import Params
 
 WEIGHTS = ('converted', 'rule')
 # Fields of a module that do not change what its parameters mean.
-_FREE = ('parent', 'name', 'dropout', 'table_scale', 'dtype', 'remat', 'unroll')
+_FREE = (
+  *('parent', 'name', 'dropout', 'table_scale', 'timestep_mode'),
+  *('dtype', 'attention', 'remat', 'unroll'),
+)
 
 
 def load(family: Family, stage: str, weights: str, folder: str) -> Params:

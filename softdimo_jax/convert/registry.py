@@ -10,6 +10,7 @@ import flax.linen as nn
 from softdimo_jax.convert import sizes, text_sizes
 from softdimo_jax.convert.clip import convert_clip
 from softdimo_jax.convert.clip_text import convert_clip_text
+from softdimo_jax.convert.diffusers_vq import convert_diffusers_vq
 from softdimo_jax.convert.google_maskgit import (
   convert_google_maskgit,
   convert_google_tokenizer,
@@ -18,6 +19,7 @@ from softdimo_jax.convert.maskbit import convert_maskbit
 from softdimo_jax.convert.maskbit_tokenizer import convert_maskbit_tokenizer
 from softdimo_jax.convert.maskgen import convert_maskgen
 from softdimo_jax.convert.maskgit import convert_maskgit
+from softdimo_jax.convert.meissonic import convert_meissonic
 from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
 from softdimo_jax.convert.tatitok import convert_tatitok
 from softdimo_jax.convert.tree import Array, ConversionError, Params, Report
@@ -30,8 +32,10 @@ from softdimo_jax.networks.generators.maskbit import (
 )
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.networks.text.clip import CLIPTextTower
+from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 from softdimo_jax.networks.tokenizers.tatitok import TATiTok
@@ -76,7 +80,7 @@ FAMILIES = {
   ),
   'taming_vqgan': Family(
     TamingVQGAN,
-    'post_quant_conv.weight',
+    'encoder.mid.attn_1.q.weight',
     sizes.taming_vqgan,
     convert_taming_vqgan,
   ),
@@ -118,6 +122,18 @@ FAMILIES = {
   ),
   'tatitok': Family(
     TATiTok, 'latent_tokens', text_sizes.tatitok, convert_tatitok
+  ),
+  'meissonic': Family(
+    MeissonicTransformer,
+    'cond_embed.linear_1.weight',
+    text_sizes.meissonic,
+    convert_meissonic,
+  ),
+  'meissonic_vq': Family(
+    DiffusersVQ,
+    'encoder.mid_block.resnets.0.conv1.weight',
+    text_sizes.diffusers_vq,
+    convert_diffusers_vq,
   ),
   # Before the text towers, whose marks whole models have, too.
   'clip': Family(

@@ -78,8 +78,9 @@ def rule_params(shapes: Any) -> Any:
   """Parameters of one of our modules, by the same rule on our own names.
 
   Kernels end with their output axis, which the rule wants first; layers that
-  are stacked on axis 0 are drawn one by one. The values stand for no official
-  checkpoint: they have its sizes and sane magnitudes.
+  are stacked on axis 0 (in modules whose names end with `layers`) are drawn
+  one by one. The values stand for no official checkpoint: they have its sizes
+  and sane magnitudes.
 
   Args:
     shapes: tree of `jax.ShapeDtypeStruct`.
@@ -93,7 +94,7 @@ def rule_params(shapes: Any) -> Any:
 def _rule_leaf(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
   keys = [entry.key for entry in path]
   name = '/'.join(keys)
-  if 'layers' in keys:
+  if any(key.endswith('layers') for key in keys):
     draws = [
       _drawn(f'{name}/{i}', leaf.shape[1:]) for i in range(leaf.shape[0])
     ]

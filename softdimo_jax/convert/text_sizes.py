@@ -3,6 +3,7 @@
 import math
 
 from softdimo_jax.convert.sizes import Options, Shapes, codes, heads
+from softdimo_jax.networks.generators.meissonic import BLOCK_SIDE
 
 # Width of a head of every released TA-TiTok and CLIP, ...
 _HEAD_WIDTH = 64
@@ -73,6 +74,48 @@ def tatitok(shapes: Shapes) -> Options:
     'embedding_dim': embedding_dim,
     'text_width': shapes['decoder.text_guidance_proj.weight'][1],
     'text_length': shapes['decoder.text_guidance_positional_embedding'][0],
+  }
+
+
+def meissonic(shapes: Shapes) -> Options:
+  """`MeissonicTransformer`; the grid is that of the released models."""
+  rows, width = shapes['embed.embeddings.weight']
+  vocab_size = shapes['mlm_layer.conv2.weight'][0]
+  head_width = shapes['transformer_blocks.0.attn.norm_q.weight'][0]
+  downsample = 'down_block.downsample.conv.weight' in shapes
+  side = BLOCK_SIDE * (2 if downsample else 1)
+  return {
+    'vocab_size': vocab_size,
+    'spare_rows': rows - vocab_size - 1,
+    'grid': (side, side),
+    'downsample': downsample,
+    'width': width,
+    'joint_depth': shapes.count(r'transformer_blocks\.(\d+)\.'),
+    'single_depth': shapes.count(r'single_transformer_blocks\.(\d+)\.'),
+    'num_heads': width // head_width,
+    'mlp_width': shapes['transformer_blocks.0.ff.net.0.proj.weight'][0],
+    'rope_axes': _rope_axes(head_width),
+    'text_width': shapes['context_embedder.weight'][1],
+  }
+
+
+def diffusers_vq(shapes: Shapes) -> Options:
+  """`DiffusersVQ`; 32 groups in its norms, as everywhere."""
+  levels = range(shapes.count(r'encoder\.down_blocks\.(\d+)\.'))
+  codebook_size, embedding_dim = shapes['quantize.embedding.weight']
+  first = 'encoder.down_blocks.{}.resnets.0.conv1.weight'
+  return {
+    'in_channels': shapes['encoder.conv_in.weight'][1],
+    'level_channels': tuple(shapes[first.format(n)][0] for n in levels),
+    'num_res_blocks': shapes.count(
+      r'encoder\.down_blocks\.0\.resnets\.(\d+)\.'
+    ),
+    'middle_attention': (
+      'encoder.mid_block.attentions.0.to_q.weight' in shapes
+    ),
+    'latent_channels': shapes['encoder.conv_out.weight'][0],
+    'codebook_size': codebook_size,
+    'embedding_dim': embedding_dim,
   }
 
 
@@ -155,3 +198,9 @@ def clip(
 
 def _heads_of_64(width: int, num_heads: int | None = None) -> int:
   return heads(width, num_heads or max(1, width // _HEAD_WIDTH))
+
+
+def _rope_axes(head_width: int) -> tuple[int, int, int]:
+  """Meissonic's shares: 7 / 16 of a head for rows and for columns each."""
+  side = 2 * (7 * head_width // 32)
+  return head_width - 2 * side, side, side

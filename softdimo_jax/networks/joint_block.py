@@ -1,14 +1,16 @@
 """Joint attention over image and text (the MM-DiT block of SD3, Esser 2024).
 
-Source: `JointTransformerBlock` of diffusers. Each stream has its own layers and
-is modulated by the condition (AdaLN-Zero); attention runs over both at once.
+Source: `JointTransformerBlock` of diffusers, and Meissonic's
+`TransformerBlock`, which adds norms of query and key and rotary positions. Each
+stream has its own layers and is modulated by the condition (AdaLN-Zero);
+attention runs over both at once.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.networks import layers
+from softdimo_jax.networks import layers, rotary
 
 EPSILON = 1e-6
 
@@ -54,6 +56,7 @@ class Stream(nn.Module):
     kernel_init: of the kernels; the modulation of a read-only stream begins
       at zero.
     dtype: of the matrix products.
+    qk_norm: RMS norms of query and key, over the width of a head.
   """
 
   width: int
@@ -62,6 +65,7 @@ class Stream(nn.Module):
   read_only: bool = False
   kernel_init: layers.Initializer = layers.normal_02
   dtype: jnp.dtype = jnp.float32
+  qk_norm: bool = False
 
   def setup(self) -> None:
     dense = lambda features: layers.Dense(
@@ -74,22 +78,34 @@ class Stream(nn.Module):
       zeros if self.read_only else self.kernel_init,
     )
     self.query, self.key, self.value = (dense(self.width) for _ in range(3))
+    if self.qk_norm:
+      norm = lambda: layers.RMSNorm(EPSILON, self.dtype)
+      self.query_norm, self.key_norm = norm(), norm()
     if not self.read_only:
       self.out = dense(self.width)
       self.mlp_in, self.mlp_out = dense(self.mlp_width), dense(self.width)
 
   def before(
-    self, x: jax.Array, condition: jax.Array
+    self,
+    x: jax.Array,
+    condition: jax.Array,
+    rotation: rotary.Rotation | None = None,
   ) -> tuple[list[jax.Array], list[jax.Array]]:
     """Of x [B, N, D]: query, key and value [B, N, h, D / h]; gates and so on.
 
-    The second list is for `after`.
+    `rotation`, of N positions, turns query and key. The second list is for
+    `after`.
     """
     shift, scale, *rest = self.modulation(condition)
     y = modulate(x, shift, scale, self.dtype)
     heads = (*y.shape[:2], self.num_heads, -1)
     projections = (self.query, self.key, self.value)
-    return [project(y).reshape(heads) for project in projections], rest
+    query, key, value = (project(y).reshape(heads) for project in projections)
+    if self.qk_norm:
+      query, key = self.query_norm(query), self.key_norm(key)
+    if rotation is not None:
+      query, key = (rotary.rotate(part, rotation) for part in (query, key))
+    return [query, key, value], rest
 
   def after(
     self, x: jax.Array, mixed: jax.Array, rest: list[jax.Array]
@@ -105,8 +121,9 @@ class Stream(nn.Module):
 class JointBlock(nn.Module):
   """Body of `layers.scan_blocks`: ((image, text), condition) -> same, image.
 
-  Image [B, L, D], text [B, T, D], condition [B, D] after its SiLU. The last
-  block of a network returns the text as it came.
+  Image [B, L, D], text [B, T, D], condition [B, D] after its SiLU; a third
+  argument rotates the image's positions. The last block of a network returns
+  the text as it came.
 
   Attributes:
     num_heads: attention heads.
@@ -116,6 +133,7 @@ class JointBlock(nn.Module):
     dtype: of the matrix products.
     attention: implementation of `jax.nn.dot_product_attention`: 'xla' or, on
       GPUs in half precision, 'cudnn'.
+    qk_norm: see `Stream`.
   """
 
   num_heads: int
@@ -124,15 +142,19 @@ class JointBlock(nn.Module):
   kernel_init: layers.Initializer = layers.normal_02
   dtype: jnp.dtype = jnp.float32
   attention: str = 'xla'
+  qk_norm: bool = False
 
   @nn.compact
   def __call__(
-    self, streams: Streams, condition: jax.Array
+    self,
+    streams: Streams,
+    condition: jax.Array,
+    rotation: rotary.Rotation | None = None,
   ) -> tuple[Streams, jax.Array]:
     image, text = streams
     image_layers = self._stream(image, 'image')
     text_layers = self._stream(text, 'text', read_only=self.last)
-    image_qkv, image_rest = image_layers.before(image, condition)
+    image_qkv, image_rest = image_layers.before(image, condition, rotation)
     text_qkv, text_rest = text_layers.before(text, condition)
     query, key, value = (
       jnp.concatenate(pair, axis=1)
@@ -159,5 +181,6 @@ class JointBlock(nn.Module):
       read_only,
       self.kernel_init,
       self.dtype,
+      self.qk_norm,
       name=name,
     )

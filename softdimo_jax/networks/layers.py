@@ -78,13 +78,17 @@ class Dense(nn.Module):
   dtype: jnp.dtype = jnp.float32
   kernel_init: Initializer = torch_linear_init
   bias_init: Initializer = nn.initializers.zeros_init()
+  use_bias: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (x.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape)
+    product = matmul_2d(x, kernel, self.dtype)
+    if not self.use_bias:
+      return product
     bias = self.param('bias', self.bias_init, (self.features,))
-    return matmul_2d(x, kernel, self.dtype) + bias.astype(self.dtype)
+    return product + bias.astype(self.dtype)
 
 
 def standardize(x: jax.Array, epsilon: float) -> jax.Array:
@@ -112,6 +116,21 @@ class LayerNorm(nn.Module):
     bias = self.param('bias', nn.initializers.zeros_init(), (width,))
     normal = standardize(x, self.epsilon)
     return (normal * scale + bias).astype(self.dtype)
+
+
+class RMSNorm(nn.Module):
+  """Root-mean-square norm over the last axis, float32 inside as `LayerNorm`."""
+
+  epsilon: float
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = x.astype(jnp.float32)
+    scale = self.param('scale', nn.initializers.ones_init(), x.shape[-1:])
+    mean_square = jnp.square(x).mean(-1, keepdims=True)
+    normal = x * jax.lax.rsqrt(mean_square + self.epsilon)
+    return (normal * scale).astype(self.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -256,7 +275,7 @@ def scan_blocks(
   """`depth` equal blocks as one module, parameters stacked on axis 0.
 
   Args:
-    block: body (carry, shared) -> (carry, output); outputs are stacked, and
+    block: body (carry, *shared) -> (carry, output); outputs are stacked, and
       `shared` is the same for all blocks, or None.
     depth: number of blocks.
     remat: key of REMAT_POLICIES: what the backward pass keeps.

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from softdimo_jax.parity import (
   benchmarks,
   clip,
+  diffusers_vq,
   generators,
   google,
   maskgen,
+  meissonic,
   metrics,
   preprocess,
   samplers,
@@ -65,6 +67,18 @@ _KINDS: dict[str, tuple[str, Compute]] = {
     maskgen.maskgen_generator,
   ),
   'tatitok': ('modeling/tatitok.py:TATiTok', tatitok.tatitok),
+  'meissonic_transformer': (
+    'src/transformer.py:Transformer2DModel',
+    meissonic.meissonic_transformer,
+  ),
+  'meissonic_vq': (
+    'models/autoencoders/vq_model.py:VQModel',
+    diffusers_vq.meissonic_vq,
+  ),
+  'meissonic_scheduler': (
+    'src/scheduler.py:Scheduler',
+    meissonic.meissonic_scheduler,
+  ),
   'clip_text': ('CLIPTextModelWithProjection', text.clip_text),
   'openclip_text': ('maskgen.py:open_clip_text_encoding', text.openclip_text),
   'clip_model': ('transformers.CLIPModel', clip.clip_model),

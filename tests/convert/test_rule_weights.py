@@ -1,6 +1,11 @@
+import jax
 import numpy as np
 
-from softdimo_jax.convert.rule_weights import rule_state_dict, rule_weight
+from softdimo_jax.convert.rule_weights import (
+  rule_params,
+  rule_state_dict,
+  rule_weight,
+)
 
 LISTING = [
   ('block.weight', [64, 32], 'float32'),
@@ -51,3 +56,16 @@ def test_options_of_a_listing():
     state['norm.running_var'], plain['norm.running_var'] / 2
   )
   np.testing.assert_array_equal(state['block.bias'], plain['block.bias'])
+
+
+def test_stacked_layers_are_drawn_one_by_one():
+  shape = jax.ShapeDtypeStruct((3, 400, 8), np.float32)
+  params = rule_params(
+    {'a': {'kernel': shape}, 'joint_layers': {'kernel': shape}}
+  )
+  layers = params['joint_layers']['kernel']
+  for layer, scale in zip(layers, layers.std((1, 2)), strict=True):
+    assert abs(scale * 400**0.5 - 1) < 0.05
+    assert layer.shape == (400, 8)
+  # Elsewhere all axes but the last count as inputs.
+  assert abs(params['a']['kernel'].std() * 1200**0.5 - 1) < 0.05

@@ -10,6 +10,7 @@ from softdimo_jax.convert import (
   command,
   folder,
   official,
+  official_meissonic,
   registry,
   sources,
 )
@@ -22,6 +23,9 @@ LISTINGS = {
   'maskgen_generator': ('maskgen', {}, 604_311_552, ['lm_head.weight']),
   'maskgen_generator_xl': ('maskgen', {}, 1_176_611_840, ['lm_head.weight']),
   'tatitok': ('tatitok', {}, 391_046_292, ['quantize.embed_prob']),
+  'meissonic_transformer': ('meissonic', {}, 1_006_946_304, []),
+  'meissonic_transformer_nodown': ('meissonic', {}, 998_555_648, []),
+  'meissonic_vq': ('meissonic_vq', {}, 146_244_675, []),
   'clip_text': ('clip_text', {}, 354_032_640, []),
   'clip_text_quick': (
     'clip_text',
@@ -34,6 +38,8 @@ LISTINGS = {
 OFFICIAL = {
   'maskgen': official.maskgen,
   'tatitok': official.tatitok,
+  'meissonic': official_meissonic.meissonic,
+  'meissonic_vq': official_meissonic.diffusers_vq,
   'clip_text': official.clip_text,
   'openclip_text': official.openclip_text,
 }

@@ -21,7 +21,13 @@ quick_jit = functools.partial(
 
 
 @pytest.mark.parametrize(
-  'name', ['maskgit_sampler', 'maskbit_sampler', 'maskgen_sampler']
+  'name',
+  [
+    'maskgit_sampler',
+    'maskbit_sampler',
+    'maskgen_sampler',
+    'meissonic_scheduler',
+  ],
 )
 def test_parity(name):
   parity.check(name)
@@ -50,6 +56,7 @@ PLANS = {
   'warm_up': sampling.maskgit_plan(4, LENGTH, order='warm_up'),
   'maskbit': sampling.maskbit_plan(4, LENGTH),
   'maskgen': sampling.maskgen_plan(4, LENGTH),
+  'meissonic': sampling.meissonic_plan(4, LENGTH),
   'google': sampling.google_plan(4, LENGTH),
   'halton': sampling.halton_plan(4, LENGTH),
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from softdimo_jax.method import quantization
+from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 
@@ -33,6 +34,16 @@ TINY_TAMING = TamingVQGAN(
 )
 TINY_BITS = MaskBitTokenizer(num_groups=2, num_res_blocks_decoder=2, **TINY)
 TINY_COSINE = MaskBitTokenizer(codebook_size=16, l2_normalized=True, **TINY)
+TINY_DIFFUSERS = DiffusersVQ(
+  in_channels=1,
+  level_channels=(8, 16),
+  num_res_blocks=1,
+  middle_attention=True,
+  latent_channels=8,
+  codebook_size=16,
+  embedding_dim=6,
+  num_norm_groups=4,
+)
 TINY_IMAGES = jax.ShapeDtypeStruct((3, 8, 8, 1), jnp.float32)
 
 
@@ -48,8 +59,8 @@ def random_variables(module):
 
 @pytest.fixture(
   scope='module',
-  params=[TINY_TAMING, TINY_BITS, TINY_COSINE],
-  ids=['taming', 'bits', 'cosine'],
+  params=[TINY_TAMING, TINY_BITS, TINY_COSINE, TINY_DIFFUSERS],
+  ids=['taming', 'bits', 'cosine', 'diffusers'],
 )
 def tiny(request):
   """One pass of a small tokenizer, with the gradients of a training loss."""
@@ -108,7 +119,7 @@ def test_every_parameter_learns(tiny):
       assert np.abs(leaf).max() > 0, name
 
 
-@pytest.mark.parametrize('module', [TINY_TAMING, TINY_BITS])
+@pytest.mark.parametrize('module', [TINY_TAMING, TINY_BITS, TINY_DIFFUSERS])
 def test_bfloat16_computes_with_float32_parameters_and_outputs(module):
   module = module.clone(dtype=jnp.bfloat16)
   key = jax.random.key(0)
@@ -143,7 +154,7 @@ def test_wrong_images_are_refused(shape):
     jax.eval_shape(TINY_TAMING.init, jax.random.key(0), jnp.zeros(shape))
 
 
-@pytest.mark.parametrize('module', [TINY_TAMING, TINY_BITS])
+@pytest.mark.parametrize('module', [TINY_TAMING, TINY_BITS, TINY_DIFFUSERS])
 def test_positions_that_are_no_square_are_refused(module):
   embeddings = jnp.zeros((1, 15, module.embedding_dim))
   with pytest.raises(ValueError, match='15 positions'):

@@ -2,8 +2,8 @@
 
 All iterative samplers are one loop, `decode`, which follows a `Plan`: how many
 entries stay masked after each step, and what guidance, temperature and noise
-each step has. MaskGit, MaskBit, MaskGen, Google's MaskGIT and the Halton order
-differ in their plans only. Their noise is an argument, too:
+each step has. MaskGit, MaskBit, MaskGen, Meissonic, Google's MaskGIT and the
+Halton order differ in their plans only. Their noise is an argument, too:
 `gumbel_noise(key, ...)` draws it, a test gives the official one.
 
     plan = maskbit_plan(64, 512, guidance_scale=8.1, choice_temperature=7.8)
@@ -27,6 +27,7 @@ from softdimo_jax.method.sampling.maskgen import (
   MASKGEN_GUIDANCE_SCHEDULES,
   maskgen_plan,
 )
+from softdimo_jax.method.sampling.meissonic import meissonic_plan
 from softdimo_jax.method.sampling.multi_step import (
   PLANS,
   make_plan,
@@ -70,6 +71,7 @@ __all__ = [
   'maskbit_plan',
   'maskgen_plan',
   'maskgit_plan',
+  'meissonic_plan',
   'multi_step_sample',
   'sample_tokens',
   'unmask_counts',

@@ -1,5 +1,6 @@
 """The one decoding loop, under `jax.lax.scan`."""
 
+import math
 from collections.abc import Callable
 
 import flax.struct
@@ -107,12 +108,11 @@ def decode(
     sampled = _draw(log_p, now.token_noise_weight * token_noise)
     confidence = jnp.take_along_axis(log_p, sampled[..., None], -1)[..., 0]
     predicted = jnp.where(masked, sampled, predicted)
-    score = (
-      now.confidence_weight * confidence
-      + now.noise_weight * choice_noise
-      + priority
-    )
-    score = jnp.where(masked, score, jnp.inf)
+    choice = now.noise_weight * choice_noise
+    score = now.confidence_weight * confidence + choice + priority
+    known = now.known_confidence
+    known = known + choice if math.isfinite(known) else known
+    score = jnp.where(masked, score, known)
     masked = masking.lowest_mask(score.reshape(len(start), -1), now.masked)
     masked = masked.reshape(start.shape)
     return (predicted, masked), Steps(sampled, predicted, masked)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.method.sampling.loop import LogitsFn, decode, gumbel_noise
+from softdimo_jax.method.sampling.meissonic import meissonic_plan
 from softdimo_jax.method.sampling.plans import (
   Plan,
   google_plan,
@@ -21,6 +22,7 @@ PLANS = {
   'maskbit': maskbit_plan,
   'google': google_plan,
   'halton': halton_plan,
+  'meissonic': meissonic_plan,
 }
 
 

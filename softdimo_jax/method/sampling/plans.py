@@ -1,5 +1,7 @@
 """Plans: what each official sampler does at each of its steps."""
 
+import math
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,8 @@ class Plan:
       token = arg max (log p + token_noise_weight * noise)
 
   and entries that were known before are never among them, unless more are
-  asked for than were masked.
+  asked for than were masked. The first entries then are, or with a
+  `known_confidence` those of the lowest noise.
 
   Attributes:
     masked: int [S] or [S, B], entries that stay masked after the step.
@@ -33,6 +36,7 @@ class Plan:
     token_noise_weight: float32 [S]; 1 draws from p, 0 takes its mode.
     raw_confidence: the logits stand for log p, as MaskGen has it: positions
       then compare by what they leave out of the sum to one.
+    known_confidence: stands for log p where entries were known before.
   """
 
   masked: np.ndarray
@@ -42,6 +46,9 @@ class Plan:
   noise_weight: np.ndarray
   token_noise_weight: np.ndarray
   raw_confidence: bool = flax.struct.field(pytree_node=False, default=False)
+  known_confidence: float = flax.struct.field(
+    pytree_node=False, default=math.inf
+  )
 
   @property
   def steps(self) -> int:
@@ -53,6 +60,7 @@ def spread_plan(
   masked: np.ndarray,
   *,
   raw_confidence: bool = False,
+  known_confidence: float = math.inf,
   **fields: np.ndarray | float,
 ) -> Plan:
   """Plan of fields that are numbers or float [S]; see `Plan`.
@@ -63,7 +71,12 @@ def spread_plan(
   constant = dict.fromkeys(names, 1.0) | fields
   spread = lambda value: np.broadcast_to(np.float32(value), len(masked))
   spreads = {name: spread(value) for name, value in constant.items()}
-  return Plan(masked.astype(np.int32), **spreads, raw_confidence=raw_confidence)
+  return Plan(
+    masked.astype(np.int32),
+    **spreads,
+    raw_confidence=raw_confidence,
+    known_confidence=known_confidence,
+  )
 
 
 def maskgit_plan(

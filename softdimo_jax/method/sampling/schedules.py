@@ -87,7 +87,7 @@ def linspace(start: float, stop: float, steps: int) -> np.ndarray:
   index = np.arange(steps, dtype=np.float32)
   from_start = start + step * index
   from_stop = stop - step * (np.float32(steps - 1) - index)
-  return np.where(index < steps // 2, from_start, from_stop)
+  return np.where(index < max(steps // 2, 1), from_start, from_stop)
 
 
 def progress_after(steps: int) -> np.ndarray:

@@ -13,12 +13,16 @@ class TextCondition:
     states: float [B, T, E] of a text tower; padding counts as text.
     pooled: float [B, P] of the same tower.
     micro: float32 [B, M], what else is known of the images: the aesthetic
-      score of MaskGen (M = 1); None where the generator knows nothing.
+      score of MaskGen (M = 1); width, height, two offsets of the crop and the
+      score of Meissonic (M = 5); None where the generator knows nothing.
+    time: float32 [B], what Meissonic with `timestep_mode='ratio'` reads;
+      nothing else does.
   """
 
   states: jax.Array
   pooled: jax.Array
   micro: jax.Array | None = None
+  time: jax.Array | None = None
 
 
 # Labels are int [B]; the null label, or the features of the empty or the

@@ -11,7 +11,8 @@ class GeneratorOutput:
   Attributes:
     logits: float32 [B, L, G, C], C >= V logits (MaskGit has one for the mask).
     hidden: [depth, B, L, D], output of every block at the image positions;
-      the discriminator's heads read some of them.
+      the discriminator's heads read some of them. Meissonic's blocks see a
+      quarter of the positions where it samples them down.
   """
 
   logits: jax.Array

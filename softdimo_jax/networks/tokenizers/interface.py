@@ -66,7 +66,7 @@ class ImageTokenizer(nn.Module):
   ) -> jax.Array:
     """[B, L, D] -> float32 [B, H, W, C], not clipped to [0, 1].
 
-    L is a square where the positions are a grid.
+    L is a square where the positions are a grid, unless a field says else.
     """
     raise NotImplementedError
 
@@ -96,13 +96,23 @@ class ImageTokenizer(nn.Module):
     )
 
 
-def to_grid(embeddings: jax.Array) -> jax.Array:
-  """[B, L, D] -> [B, h, h, D], row-major.
+def to_grid(
+  embeddings: jax.Array, grid: tuple[int, int] | None = None
+) -> jax.Array:
+  """[B, L, D] -> [B, h, w, D], row-major.
+
+  Args:
+    embeddings: [B, L, D].
+    grid: (h, w), by default a square.
 
   Raises:
-    ValueError: if L is not a square.
+    ValueError: if L is no square, or not h w.
   """
   batch, length, width = embeddings.shape
+  if grid is not None:
+    if math.prod(grid) != length:
+      raise ValueError(f'{length} positions do not form a grid of {grid}')
+    return embeddings.reshape(batch, *grid, width)
   side = math.isqrt(length)
   if side * side != length:
     raise ValueError(f'{length} positions do not form a square grid')
@@ -114,9 +124,22 @@ def to_sequence(grid: jax.Array) -> jax.Array:
   return grid.reshape(grid.shape[0], -1, grid.shape[-1])
 
 
-def check_images(images: jax.Array, channels: int, factor: int) -> None:
-  """Raises ValueError unless images are [B, H, H, channels], factor | H."""
+def check_images(
+  images: jax.Array,
+  channels: int,
+  factor: int,
+  grid: tuple[int, int] | None = None,
+) -> None:
+  """Raises ValueError unless images are [B, H, H, channels], factor | H.
+
+  With a grid (h, w) they are [B, factor h, factor w, channels].
+  """
   shape = images.shape
+  if grid is not None:
+    expected = (factor * grid[0], factor * grid[1], channels)
+    if shape[1:] != expected:
+      raise ValueError(f'images of shape {shape[1:]}, not {expected}')
+    return
   square = len(shape) == 4 and shape[1] == shape[2]
   if not square or shape[3] != channels or shape[1] % factor:
     raise ValueError(

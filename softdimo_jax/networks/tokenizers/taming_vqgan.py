@@ -1,12 +1,9 @@
 """Taming VQGAN (Esser et al. 2021), the tokenizer of MaskGit.
 
 Official modules: taming `models/vqgan.py:VQModel` and its copy in Di[M]O,
-`MaskGit_src/Network/Taming`. The defaults are f16-1024 at 256 px. Parameter
-names follow the original with list indices joined by `_`; in the decoder,
-`up_0` is the level of highest resolution and runs last.
+`MaskGit_src/Network/Taming`. The defaults are f16-1024 at 256 px.
 """
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -18,82 +15,7 @@ from softdimo_jax.networks.tokenizers.interface import (
   to_grid,
   to_sequence,
 )
-
-
-class _Coder(nn.Module):
-  """Fields and layers common to encoder and decoder."""
-
-  out_channels: int
-  hidden_channels: int
-  channel_multipliers: tuple[int, ...]
-  num_res_blocks: int
-  attention_levels: tuple[int, ...]
-  num_norm_groups: int
-  dtype: jnp.dtype
-
-  def res_block(self, x: jax.Array, features: int, name: str) -> jax.Array:
-    return blocks.ResBlock(
-      features,
-      num_norm_groups=self.num_norm_groups,
-      dtype=self.dtype,
-      name=name,
-    )(x)
-
-  def attention(self, x: jax.Array, name: str) -> jax.Array:
-    return blocks.AttentionBlock(self.num_norm_groups, self.dtype, name=name)(x)
-
-  def level(self, x: jax.Array, level: int, depth: int, way: str) -> jax.Array:
-    features = self.hidden_channels * self.channel_multipliers[level]
-    for b in range(depth):
-      x = self.res_block(x, features, f'{way}_{level}_block_{b}')
-      if level in self.attention_levels:
-        x = self.attention(x, f'{way}_{level}_attn_{b}')
-    return x
-
-  def middle(self, x: jax.Array) -> jax.Array:
-    x = self.res_block(x, x.shape[-1], 'mid_block_1')
-    x = self.attention(x, 'mid_attn_1')
-    return self.res_block(x, x.shape[-1], 'mid_block_2')
-
-  def output(self, x: jax.Array) -> jax.Array:
-    x = nn.silu(blocks.group_norm(self.num_norm_groups, 'norm_out')(x))
-    return self.conv(x, self.out_channels, 'conv_out')
-
-  def conv(
-    self, x: jax.Array, features: int, name: str, *, stride: int = 1
-  ) -> jax.Array:
-    layer = blocks.conv3(features, stride=stride, dtype=self.dtype, name=name)
-    return layer(x)
-
-
-class _Encoder(_Coder):
-  """[B, H, W, C] in [-1, 1] -> [B, H / f, W / f, out_channels]."""
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    x = self.conv(x, self.hidden_channels, 'conv_in')
-    last = len(self.channel_multipliers) - 1
-    for level in range(last + 1):
-      x = self.level(x, level, self.num_res_blocks, 'down')
-      if level < last:
-        name = f'down_{level}_downsample_conv'
-        x = self.conv(x, x.shape[-1], name, stride=2)
-    return self.output(self.middle(x))
-
-
-class _Decoder(_Coder):
-  """[B, h, w, D] -> [B, f h, f w, out_channels], nominally in [-1, 1]."""
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    widest = self.hidden_channels * self.channel_multipliers[-1]
-    x = self.middle(self.conv(x, widest, 'conv_in'))
-    for level in reversed(range(len(self.channel_multipliers))):
-      x = self.level(x, level, self.num_res_blocks + 1, 'up')
-      if level > 0:
-        name = f'up_{level}_upsample_conv'
-        x = self.conv(blocks.upsample(x), x.shape[-1], name)
-    return self.output(x)
+from softdimo_jax.networks.tokenizers.vqgan_coders import Decoder, Encoder
 
 
 class TamingVQGAN(ImageTokenizer):
@@ -132,18 +54,22 @@ class TamingVQGAN(ImageTokenizer):
     levels = range(len(self.channel_multipliers))
     options = {
       'hidden_channels': self.hidden_channels,
-      'channel_multipliers': self.channel_multipliers,
+      'level_channels': tuple(
+        self.hidden_channels * multiplier
+        for multiplier in self.channel_multipliers
+      ),
       'num_res_blocks': self.num_res_blocks,
       'attention_levels': tuple(
         level
         for level in levels
         if self.resolution // 2**level in self.attention_resolutions
       ),
+      'middle_attention': True,
       'num_norm_groups': self.num_norm_groups,
       'dtype': self.dtype,
     }
-    self.encoder = _Encoder(self.latent_channels, **options)
-    self.decoder = _Decoder(self.in_channels, **options)
+    self.encoder = Encoder(self.latent_channels, **options)
+    self.decoder = Decoder(self.in_channels, **options)
     self.quant_conv = blocks.conv1(self.embedding_dim, dtype=self.dtype)
     self.post_quant_conv = blocks.conv1(self.latent_channels, dtype=self.dtype)
     self.codebook = self.param(

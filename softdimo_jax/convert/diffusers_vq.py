@@ -1,0 +1,94 @@
+"""Checkpoints of diffusers' `VQModel` -> `DiffusersVQ` parameters."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.convert import tree
+from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
+
+_CODER = '(encoder|decoder)'
+_MIDDLE = rf'{_CODER}\.mid_block'
+# Linear layers of the attention in the middle, which Meissonic's lacks.
+_ATTENTION = {'to_q': 'q', 'to_k': 'k', 'to_v': 'v', r'to_out\.0': 'proj_out'}
+
+
+def diffusers_vq_rules(levels: int) -> tuple[tree.Rule, ...]:
+  """Rules of `VQModel`; its decoder counts the levels as they run."""
+  return (
+    *(
+      rule
+      for level in range(levels)
+      for rule in (
+        *_level_rules('encoder', 'down', level, level),
+        *_level_rules('decoder', 'up', level, levels - 1 - level),
+      )
+    ),
+    *_block_rules(rf'{_MIDDLE}\.resnets\.0', r'\1/mid_block_1'),
+    *_block_rules(rf'{_MIDDLE}\.resnets\.1', r'\1/mid_block_2'),
+    *_attention_rules(rf'{_MIDDLE}\.attentions\.0', r'\1/mid_attn_1'),
+    *tree.norm(rf'{_CODER}\.conv_norm_out', r'\1/norm_out'),
+    *tree.conv(rf'{_CODER}\.(conv_in|conv_out)', r'\1/\2'),
+    *tree.conv(r'(quant_conv|post_quant_conv)', r'\1'),
+    tree.Rule(r'quantize\.embedding\.weight', 'codebook'),
+  )
+
+
+def convert_diffusers_vq(
+  state_dict: Mapping[str, tree.Array], tokenizer: DiffusersVQ
+) -> tuple[tree.Params, tree.Report]:
+  """Official `VQModel` state dict -> parameters of `tokenizer`.
+
+  Args:
+    state_dict: as released.
+    tokenizer: module of the checkpoint's configuration.
+
+  Raises:
+    ConversionError: if the two do not fit.
+  """
+  rows, columns = tokenizer.grid or (1, 1)
+  factor, channels = tokenizer.factor, tokenizer.in_channels
+  shape = (1, factor * rows, factor * columns, channels)
+  images = jax.ShapeDtypeStruct(shape, jnp.float32)
+  rules = diffusers_vq_rules(len(tokenizer.level_channels))
+  target = tree.parameter_shapes(tokenizer, images)
+  return tree.convert(state_dict, rules, target)
+
+
+def _level_rules(
+  coder: str, way: str, official: int, ours: int
+) -> tuple[tree.Rule, ...]:
+  """Rules of level `official` of a coder, which is level `ours` here."""
+  level, path = rf'{coder}\.{way}_blocks\.{official}', f'{coder}/{way}_{ours}'
+  return (
+    *_block_rules(rf'{level}\.resnets\.(\d+)', rf'{path}_block_\1'),
+    *tree.conv(rf'{level}\.{way}samplers\.0\.conv', f'{path}_{way}sample_conv'),
+  )
+
+
+def _block_rules(block: str, path: str) -> tuple[tree.Rule, ...]:
+  """Rules of a residual block, whose pattern has one group."""
+  return (
+    *tree.norm(rf'{block}\.(norm1|norm2)', rf'{path}/\2'),
+    *tree.conv(rf'{block}\.(conv1|conv2)', rf'{path}/\2'),
+    *tree.conv(rf'{block}\.conv_shortcut', f'{path}/nin_shortcut'),
+  )
+
+
+def _attention_rules(name: str, path: str) -> tuple[tree.Rule, ...]:
+  """Rules of `Attention` -> `blocks.AttentionBlock`, which convolves."""
+  kernel = lambda weight: tree.linear_kernel(weight)[None, None]
+  return (
+    *tree.norm(rf'{name}\.group_norm', f'{path}/norm'),
+    *(
+      rule
+      for official, ours in _ATTENTION.items()
+      for rule in (
+        tree.Rule(
+          rf'{name}\.{official}\.weight', f'{path}/{ours}/kernel', kernel
+        ),
+        tree.Rule(rf'{name}\.{official}\.bias', f'{path}/{ours}/bias'),
+      )
+    ),
+  )

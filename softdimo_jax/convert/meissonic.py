@@ -1,0 +1,146 @@
+"""Meissonic checkpoints -> `MeissonicTransformer` parameters."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from softdimo_jax.convert import tree
+from softdimo_jax.convert.block import joint_block_rules, modulation_rules
+from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
+
+_JOINT = r'transformer_blocks\.(?P<layer>\d+)'
+_SINGLE = r'single_transformer_blocks\.(?P<layer>\d+)'
+
+_JOINT_NORMS = {
+  'norm_q': 'image/query_norm',
+  'norm_k': 'image/key_norm',
+  'norm_added_q': 'text/query_norm',
+  'norm_added_k': 'text/key_norm',
+}
+_SINGLE_NORMS = {'norm_q': 'query_norm', 'norm_k': 'key_norm'}
+_SINGLE_LAYERS = {
+  r'attn\.to_q': 'query',
+  r'attn\.to_k': 'key',
+  r'attn\.to_v': 'value',
+  'proj_mlp': 'mlp_in',
+  'proj_out': 'out',
+}
+# Of the rest: norms, layers with a bias, layers without, 1x1 convolutions.
+_NORMS = {
+  r'embed\.layer_norm': 'emb_norm',
+  r'down_block\.downsample\.norm': 'down_norm',
+  'project_to_hidden_norm': 'in_norm',
+  'project_from_hidden_norm': 'out_norm',
+  r'up_block\.upsample\.norm': 'up_norm',
+  'encoder_proj_layer_norm': 'text_norm',
+  r'mlm_layer\.layer_norm': 'head/norm',
+}
+_LAYERS = {
+  'context_embedder': 'text_in',
+  r'time_text_embed\.timestep_embedder\.linear_1': 'time_in/first',
+  r'time_text_embed\.timestep_embedder\.linear_2': 'time_in/second',
+  r'time_text_embed\.text_embedder\.linear_1': 'pooled_in/first',
+  r'time_text_embed\.text_embedder\.linear_2': 'pooled_in/second',
+}
+_BARE = {
+  r'cond_embed\.linear_1': 'micro_in/first',
+  r'cond_embed\.linear_2': 'micro_in/second',
+  'project_to_hidden': 'in_dense',
+  'project_from_hidden': 'out_dense',
+}
+_POINTWISE = {
+  r'embed\.conv': 'emb_dense',
+  r'mlm_layer\.conv1': 'head/first',
+  r'mlm_layer\.conv2': 'head/second',
+}
+
+
+def meissonic_rules(vocab_size: int) -> tuple[tree.Rule, ...]:
+  """Rules of `Transformer2DModel` with a codebook of `vocab_size`."""
+  return (
+    tree.Rule(r'embed\.embeddings\.weight', 'tok_emb', _mask_at(vocab_size)),
+    *_weights(_NORMS, 'scale', tree.identity),
+    *_weights(_BARE, 'kernel', tree.linear_kernel),
+    *_weights(_POINTWISE, 'kernel', tree.pointwise_kernel),
+    *(rule for pair in _LAYERS.items() for rule in tree.linear(*pair)),
+    tree.Rule(
+      r'down_block\.downsample\.conv\.weight', 'down/kernel', _merging_kernel
+    ),
+    tree.Rule(
+      r'up_block\.upsample\.conv\.weight', 'up/kernel', _parting_kernel
+    ),
+    *joint_block_rules(_JOINT, 'joint_layers'),
+    *_block_norms(_JOINT, 'joint_layers', _JOINT_NORMS),
+    *modulation_rules(rf'{_SINGLE}\.norm', 'single_layers/modulation'),
+    *_block_norms(_SINGLE, 'single_layers', _SINGLE_NORMS),
+    *(
+      rule
+      for official, ours in _SINGLE_LAYERS.items()
+      for rule in tree.linear(
+        rf'{_SINGLE}\.{official}', f'single_layers/{ours}'
+      )
+    ),
+  )
+
+
+def convert_meissonic(
+  state_dict: Mapping[str, tree.Array], generator: MeissonicTransformer
+) -> tuple[tree.Params, tree.Report]:
+  """Official `Transformer2DModel` state dict -> parameters of `generator`.
+
+  The last row of the official table is the mask's; here it follows the codes,
+  and the rows that nothing reads come last.
+
+  Args:
+    state_dict: as released.
+    generator: module of the checkpoint's configuration.
+
+  Raises:
+    ConversionError: if the two do not fit.
+  """
+  tokens = jax.ShapeDtypeStruct((1, generator.length, 1), jnp.int32)
+  target = tree.parameter_shapes(generator, tokens, generator.condition_shape())
+  return tree.convert(state_dict, meissonic_rules(generator.vocab_size), target)
+
+
+def _weights(
+  names: Mapping[str, str], leaf: str, transform: tree.Transform
+) -> tuple[tree.Rule, ...]:
+  """Rules of modules that have a weight only."""
+  return tuple(
+    tree.Rule(rf'{official}\.weight', f'{ours}/{leaf}', transform)
+    for official, ours in names.items()
+  )
+
+
+def _block_norms(
+  block: str, path: str, names: Mapping[str, str]
+) -> tuple[tree.Rule, ...]:
+  """Rules of the norms of query and key."""
+  whole = {
+    rf'{block}\.attn\.{official}': f'{path}/{ours}'
+    for official, ours in names.items()
+  }
+  return _weights(whole, 'scale', tree.identity)
+
+
+def _mask_at(row: int) -> tree.Transform:
+  """Moves the last row of a table to `row`."""
+
+  def move(table: tree.Array) -> tree.Array:
+    last = table.shape[0] - 1
+    return table[np.r_[:row, last, row:last]]
+
+  return move
+
+
+def _merging_kernel(weight: tree.Array) -> tree.Array:
+  """torch Conv2d [O, I, 2, 2] of stride 2 -> Dense kernel [4 I, O]."""
+  return tree.conv_kernel(weight).reshape(-1, weight.shape[0])
+
+
+def _parting_kernel(weight: tree.Array) -> tree.Array:
+  """torch ConvTranspose2d [I, O, 2, 2] of stride 2 -> kernel [I, 4 O]."""
+  return weight.transpose(0, 2, 3, 1).reshape(weight.shape[0], -1)

@@ -1,0 +1,294 @@
+"""Meissonic (Bai et al. 2024) at 1024 px, and at 512 px as Monetico.
+
+Source: `src/transformer.py:Transformer2DModel` of viiika/Meissonic. Joint
+blocks over image and text, then single blocks over both as one sequence, all
+of them modulated by the pooled text, numbers about the image and a time. At
+1024 px they see a quarter of the positions, between a convolution that merges
+two by two and one that parts them again.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from softdimo_jax.method.soft_embedding import hard_embedding
+from softdimo_jax.networks import layers, rotary
+from softdimo_jax.networks.generators import meissonic_parts as parts
+from softdimo_jax.networks.generators.condition import TextCondition
+from softdimo_jax.networks.generators.output import GeneratorOutput
+from softdimo_jax.networks.joint_block import EPSILON, JointBlock, Streams
+from softdimo_jax.networks.single_block import SingleBlock
+
+TIMESTEP_MODES = ('zero', 'ratio')
+# Positions that the blocks of the released models see along a side.
+BLOCK_SIDE = 32
+# Numbers about an image: width, height, two offsets of the crop, its score.
+NUM_MICRO = 5
+_TIME_SCALE = 1000
+
+
+class MeissonicTransformer(nn.Module):
+  """Text-conditional masked generator; defaults are the 1024 px model's.
+
+  Monetico has `downsample=False` and `grid=(32, 32)`. Fresh kernels have
+  torch's defaults, and nothing but biases begins at zero.
+
+  Attributes:
+    vocab_size: V codes; id V is the mask.
+    spare_rows: rows of the table that nothing reads.
+    grid: rows and columns of tokens; L is their product.
+    downsample: the blocks see L' = L / 4 positions, else L' = L.
+    width: D, also of the pooled text.
+    joint_depth: blocks over image and text.
+    single_depth: blocks over both as one.
+    num_heads: attention heads.
+    mlp_width: hidden width of the MLPs.
+    rope_axes: channels of a head that turn with time, row and column.
+    text_width: E, of the text's states.
+    timestep_mode: 'zero' runs at time 0, as Di[M]O's student and teacher do;
+      'ratio' reads the condition's `time`, officially the share of masked
+      tokens, times 1000 in Meissonic's training, and the number of steps still
+      to come in its sampler.
+    dtype: of the matrix products; parameters are float32.
+    attention: see `JointBlock`.
+    remat: what the backward pass keeps, see `layers.scan_blocks`.
+    unroll: blocks per scan iteration.
+
+  Raises:
+    ValueError: at first use, for sizes that do not fit together, an unknown
+      `timestep_mode`, and conditions that lack something.
+  """
+
+  vocab_size: int = 8192
+  spare_rows: int = 63
+  grid: tuple[int, int] = (2 * BLOCK_SIDE, 2 * BLOCK_SIDE)
+  downsample: bool = True
+  width: int = 1024
+  joint_depth: int = 14
+  single_depth: int = 28
+  num_heads: int = 8
+  mlp_width: int = 4096
+  rope_axes: tuple[int, ...] = (16, 56, 56)
+  text_width: int = 1024
+  timestep_mode: str = 'zero'
+  dtype: jnp.dtype = jnp.float32
+  attention: str = 'xla'
+  remat: str = 'none'
+  unroll: int = 1
+
+  num_groups = 1
+
+  @property
+  def length(self) -> int:
+    """L, image positions."""
+    return math.prod(self.grid)
+
+  @property
+  def depth(self) -> int:
+    """Blocks, and hidden states."""
+    return self.joint_depth + self.single_depth
+
+  @property
+  def block_grid(self) -> tuple[int, int]:
+    """Rows and columns that the blocks see; L' is their product."""
+    factor = 2 if self.downsample else 1
+    return self.grid[0] // factor, self.grid[1] // factor
+
+  def condition_shape(self, text_length: int = 1) -> TextCondition:
+    """Shapes of the condition of one image."""
+    shape = lambda *sizes: jax.ShapeDtypeStruct((1, *sizes), jnp.float32)
+    return TextCondition(
+      states=shape(text_length, self.text_width),
+      pooled=shape(self.width),
+      micro=shape(NUM_MICRO),
+      time=shape(),
+    )
+
+  def setup(self) -> None:
+    self._check()
+    dense = lambda features, **options: layers.Dense(
+      features, self.dtype, **options
+    )
+    bare = lambda features, **options: dense(
+      features, use_bias=False, **options
+    )
+    norm = lambda: layers.RMSNorm(EPSILON, self.dtype)
+    width = self.width
+    self.tok_emb = self.param(
+      'tok_emb',
+      nn.initializers.normal(1.0),
+      (self.vocab_size + 1 + self.spare_rows, width),
+    )
+    self.emb_norm, self.emb_dense = norm(), bare(width)
+    self.text_in, self.text_norm = dense(width), norm()
+    self.time_in = parts.Perceptron(width, self.dtype)
+    self.pooled_in = parts.Perceptron(width, self.dtype)
+    self.micro_in = parts.Perceptron(width, self.dtype, use_bias=False)
+    self.in_norm, self.in_dense = norm(), bare(width)
+    self.out_norm, self.out_dense = norm(), bare(width)
+    if self.downsample:
+      self.down_norm, self.down = norm(), bare(width)
+      self.up_norm = norm()
+      self.up = bare(4 * width, kernel_init=parts.transposed_init)
+    self.head = parts.Head(self.vocab_size, self.dtype)
+
+  def _check(self) -> None:
+    if sum(self.rope_axes) * self.num_heads != self.width:
+      raise ValueError(
+        f'{self.num_heads} heads of {sum(self.rope_axes)} rotary channels do '
+        f'not make a width of {self.width}'
+      )
+    if self.downsample and (self.grid[0] % 2 or self.grid[1] % 2):
+      raise ValueError(f'grid {self.grid} does not divide into two by two')
+    if self.timestep_mode not in TIMESTEP_MODES:
+      raise ValueError(
+        f'timestep_mode {self.timestep_mode!r} is unknown; choose one of '
+        f'{TIMESTEP_MODES}'
+      )
+
+  def table(self) -> jax.Array:
+    """Embedding of every code and, last, of the mask: [1, V + 1, D]."""
+    return self.tok_emb[None, : self.vocab_size + 1]
+
+  def embed(self, tokens: jax.Array) -> jax.Array:
+    """Raw table rows of int tokens [B, L, 1] -> [B, L, D]."""
+    return hard_embedding(tokens, self.table())
+
+  def features(self, embeddings: jax.Array) -> jax.Array:
+    """Normed and mixed embeddings, which Di[M]O adds its noise to.
+
+    [B, L, D] -> [B, L, D], the end of the official `embed`. `backbone` is
+    `from_features` of them.
+    """
+    return self.emb_dense(self.emb_norm(embeddings))
+
+  def sequence(self, features: jax.Array) -> jax.Array:
+    """What the blocks see of the image: [B, L, D] -> [B, L', D]."""
+    x = features.astype(self.dtype)
+    if self.downsample:
+      x = self.down(parts.merge(self.down_norm(x), self.grid))
+    return self.in_dense(self.in_norm(x))
+
+  def last_layer(self, x: jax.Array) -> jax.Array:
+    """Between the blocks and the head: [B, L', D] -> [B, L, D]."""
+    x = self.out_dense(self.out_norm(x))
+    if self.downsample:
+      x = parts.part(self.up(self.up_norm(x)), self.block_grid)
+    return x
+
+  def time_features(self, times: jax.Array) -> jax.Array:
+    """Sinusoids of times [B] -> float32 [B, 256]."""
+    return parts.sinusoids(_TIME_SCALE * times.astype(jnp.float32))
+
+  def micro_features(self, micro: jax.Array) -> jax.Array:
+    """Sinusoids of the numbers about the images [B, 5] -> [B, 1280]."""
+    return parts.sinusoids(micro.reshape(-1)).reshape(len(micro), -1)
+
+  def modulator(self, condition: TextCondition) -> jax.Array:
+    """What modulates all blocks: [B, D]."""
+    micro = condition.micro
+    if micro is None or micro.shape[-1] != NUM_MICRO:
+      raise ValueError(
+        f'Meissonic is conditioned on {NUM_MICRO} numbers about the image: '
+        'micro [B, 5] is its width, height, the offsets of the crop, the score'
+      )
+    micro = self.micro_features(micro).astype(condition.pooled.dtype)
+    known = jnp.concatenate([condition.pooled, micro], axis=-1)
+    time = self.time_features(self._time(condition))
+    return self.time_in(time) + self.pooled_in(self.micro_in(known))
+
+  def _time(self, condition: TextCondition) -> jax.Array:
+    """Times [B], or [1] of all."""
+    if self.timestep_mode == 'zero':
+      return jnp.zeros(1)
+    if condition.time is None:
+      raise ValueError("timestep_mode 'ratio' reads the condition's time [B]")
+    return condition.time
+
+  def positions(self, text_length: int = 0) -> np.ndarray:
+    """Time, row and column, int [T + L', 3]; the text is at the origin."""
+    rows, columns = np.indices(self.block_grid).reshape(2, -1)
+    image = np.stack([np.zeros_like(rows), rows, columns], axis=-1)
+    return np.pad(image, ((text_length, 0), (0, 0)))
+
+  def rotation(self, text_length: int = 0) -> rotary.Rotation:
+    """Of the text's positions and then the image's."""
+    return rotary.tables(self.positions(text_length), self.rope_axes)
+
+  def backbone(
+    self,
+    embeddings: jax.Array,
+    condition: TextCondition,
+    *,
+    deterministic: bool = True,
+  ) -> GeneratorOutput:
+    """Everything after the table.
+
+    Args:
+      embeddings: [B, L, D], hard, soft or masked.
+      condition: of B prompts, `micro` as NUM_MICRO says.
+      deterministic: as other generators take it; there is no dropout.
+
+    Returns:
+      GeneratorOutput with C = V and hidden states [depth, B, L', D].
+    """
+    features = self.features(embeddings)
+    return self.from_features(features, condition, deterministic=deterministic)
+
+  @nn.compact
+  def from_features(
+    self,
+    features: jax.Array,
+    condition: TextCondition,
+    *,
+    deterministic: bool = True,
+  ) -> GeneratorOutput:
+    """Everything after `features` [B, L, D], noised or not."""
+    del deterministic
+    text = self.text_norm(self.text_in(condition.states))
+    modulator = nn.silu(self.modulator(condition))
+    streams = self.sequence(features), text
+    x, hidden = self._blocks(streams, modulator)
+    logits = self.head(self.last_layer(x)).astype(jnp.float32)
+    return GeneratorOutput(logits[:, :, None], hidden)  # [B, L, 1, V]
+
+  def _blocks(
+    self, streams: Streams, condition: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Image after all blocks [B, L', D], and after each [depth, B, L', D]."""
+    sizes = self.num_heads, self.mlp_width
+    options = {
+      'kernel_init': layers.torch_linear_init,
+      'dtype': self.dtype,
+      'attention': self.attention,
+    }
+    scan = lambda block, depth: layers.scan_blocks(
+      block, depth, remat=self.remat, unroll=self.unroll
+    )
+    joint = scan(JointBlock, self.joint_depth)(
+      *sizes, qk_norm=True, **options, name='joint_layers'
+    )
+    single = scan(SingleBlock, self.single_depth)(
+      *sizes, **options, name='single_layers'
+    )
+    length = streams[1].shape[1]
+    # Only the image turns: rows and columns of the text are all 0.
+    (image, text), joint_hidden = joint(streams, condition, self.rotation())
+    x = jnp.concatenate([text, image], axis=1)
+    x, single_hidden = single(x, condition, self.rotation(length))
+    hidden = jnp.concatenate([joint_hidden, single_hidden[:, :, length:]])
+    return x[:, length:], hidden
+
+  def __call__(
+    self,
+    tokens: jax.Array,
+    condition: TextCondition,
+    *,
+    deterministic: bool = True,
+  ) -> GeneratorOutput:
+    """Int tokens [B, L, 1] (V is the mask) and condition -> output."""
+    embeddings = self.embed(tokens)
+    return self.backbone(embeddings, condition, deterministic=deterministic)

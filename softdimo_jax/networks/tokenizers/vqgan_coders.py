@@ -1,0 +1,99 @@
+"""Encoder and decoder of the VQGAN family of torch (Taming's and diffusers').
+
+Parameter names follow Taming's with list indices joined by `_`; in the decoder,
+`up_0` is the level of highest resolution and runs last.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.networks.tokenizers import blocks
+
+
+class _Coder(nn.Module):
+  """Fields and layers common to encoder and decoder.
+
+  Attributes:
+    out_channels: of what comes out.
+    hidden_channels: between the images and the first level.
+    level_channels: of each level.
+    num_res_blocks: of an encoder level; the decoder has one more.
+    attention_levels: levels with attention after every residual block.
+    middle_attention: attention between the two blocks of the middle.
+    num_norm_groups: groups of the group norms.
+    dtype: of the convolutions.
+  """
+
+  out_channels: int
+  hidden_channels: int
+  level_channels: tuple[int, ...]
+  num_res_blocks: int
+  attention_levels: tuple[int, ...]
+  middle_attention: bool
+  num_norm_groups: int
+  dtype: jnp.dtype
+
+  def res_block(self, x: jax.Array, features: int, name: str) -> jax.Array:
+    return blocks.ResBlock(
+      features,
+      num_norm_groups=self.num_norm_groups,
+      dtype=self.dtype,
+      name=name,
+    )(x)
+
+  def attention(self, x: jax.Array, name: str) -> jax.Array:
+    return blocks.AttentionBlock(self.num_norm_groups, self.dtype, name=name)(x)
+
+  def level(self, x: jax.Array, level: int, depth: int, way: str) -> jax.Array:
+    features = self.level_channels[level]
+    for b in range(depth):
+      x = self.res_block(x, features, f'{way}_{level}_block_{b}')
+      if level in self.attention_levels:
+        x = self.attention(x, f'{way}_{level}_attn_{b}')
+    return x
+
+  def middle(self, x: jax.Array) -> jax.Array:
+    x = self.res_block(x, x.shape[-1], 'mid_block_1')
+    if self.middle_attention:
+      x = self.attention(x, 'mid_attn_1')
+    return self.res_block(x, x.shape[-1], 'mid_block_2')
+
+  def output(self, x: jax.Array) -> jax.Array:
+    x = nn.silu(blocks.group_norm(self.num_norm_groups, 'norm_out')(x))
+    return self.conv(x, self.out_channels, 'conv_out')
+
+  def conv(
+    self, x: jax.Array, features: int, name: str, *, stride: int = 1
+  ) -> jax.Array:
+    layer = blocks.conv3(features, stride=stride, dtype=self.dtype, name=name)
+    return layer(x)
+
+
+class Encoder(_Coder):
+  """[B, H, W, C] -> [B, H / f, W / f, out_channels]."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = self.conv(x, self.hidden_channels, 'conv_in')
+    last = len(self.level_channels) - 1
+    for level in range(last + 1):
+      x = self.level(x, level, self.num_res_blocks, 'down')
+      if level < last:
+        name = f'down_{level}_downsample_conv'
+        x = self.conv(x, x.shape[-1], name, stride=2)
+    return self.output(self.middle(x))
+
+
+class Decoder(_Coder):
+  """[B, h, w, D] -> [B, f h, f w, out_channels]."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = self.middle(self.conv(x, self.level_channels[-1], 'conv_in'))
+    for level in reversed(range(len(self.level_channels))):
+      x = self.level(x, level, self.num_res_blocks + 1, 'up')
+      if level > 0:
+        name = f'up_{level}_upsample_conv'
+        x = self.conv(blocks.upsample(x), x.shape[-1], name)
+    return self.output(x)

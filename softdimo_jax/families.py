@@ -26,8 +26,10 @@ from softdimo_jax.networks.generators.maskbit import (
 )
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
 from softdimo_jax.networks.generators.output import GeneratorOutput
 from softdimo_jax.networks.text.clip import CLIPTextTower
+from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.patch_vq import PatchVQ
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
@@ -40,11 +42,13 @@ _GENERATORS = {
   'maskbit_table': MaskBitTableTransformer,
   'google_maskgit': GoogleMaskGitTransformer,
   'maskgen': MaskGenTransformer,
+  'meissonic': MeissonicTransformer,
 }
 _TOKENIZERS = {
   'taming_vqgan': TamingVQGAN,
   'maskbit': MaskBitTokenizer,
   'patch_vq': PatchVQ,
+  'diffusers_vq': DiffusersVQ,
 }
 # Top-level parameters that distillation leaves as the teacher's (paper
 # Tab. 5b: the official `fix_emb_layer`; MaskBit's head is untied, so it is
@@ -55,8 +59,12 @@ _FROZEN = {
   'maskbit_table': ('tok_emb', 'pos_emb', 'logit_bias'),
   'google_maskgit': ('word_emb', 'pos_emb', 'logit_bias'),
   'maskgen': ('tok_emb', 'pos_emb'),  # the head is tied
+  'meissonic': ('tok_emb', 'emb_norm', 'emb_dense', 'head'),
 }
-_TEXT = frozenset({'maskgen'})
+_TEXT = frozenset({'maskgen', 'meissonic'})
+# Meissonic's noise comes behind the norm and the convolution that follow its
+# table (`generate_one_step` of the official code).
+_LATE_NOISE = frozenset({'meissonic'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,13 +152,35 @@ class Family:
     dropout_key: jax.Array | None = None,
   ) -> GeneratorOutput:
     """Generator after the table; dropout is on if a key is given."""
+    return self._apply('backbone', params, embeddings, condition, dropout_key)
+
+  def from_initial(
+    self,
+    params: Params,
+    embeddings: jax.Array,
+    condition: Condition,
+    *,
+    dropout_key: jax.Array | None = None,
+  ) -> GeneratorOutput:
+    """As `backbone`, of what `initial_embeddings` makes."""
+    method = 'from_features' if self.name in _LATE_NOISE else 'backbone'
+    return self._apply(method, params, embeddings, condition, dropout_key)
+
+  def _apply(
+    self,
+    method: str,
+    params: Params,
+    embeddings: jax.Array,
+    condition: Condition,
+    dropout_key: jax.Array | None,
+  ) -> GeneratorOutput:
     return self.generator.apply(
       {'params': params},
       embeddings,
       condition,
       deterministic=dropout_key is None,
       rngs=None if dropout_key is None else {'dropout': dropout_key},
-      method='backbone',
+      method=method,
     )
 
   def guided_logits(
@@ -200,11 +230,9 @@ class Family:
     """Of a batch of 1, for shapes."""
     if not self.reads_text:
       return jnp.zeros(1, jnp.int32)
-    width, micro = self.generator.text_width, self.generator.micro_width
-    return TextCondition(
-      states=jnp.zeros((1, 1, width)),
-      pooled=jnp.zeros((1, width)),
-      micro=jnp.zeros((1, 1)) if micro else None,
+    return jax.tree.map(
+      lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+      self.generator.condition_shape(),
     )
 
   def initial_embeddings(
@@ -231,6 +259,10 @@ class Family:
       mask_ratio=init.mask_ratio,
     )
     embeddings = self.embed(params, tokens)
+    if self.name in _LATE_NOISE:
+      embeddings = self.generator.apply(
+        {'params': params}, embeddings, method='features'
+      )
     return masking.perturb(noise_key, embeddings, init.noise_scale)
 
   def decode_soft(self, params: Params, probabilities: jax.Array) -> jax.Array:

@@ -45,7 +45,7 @@ def one_step_tokens(
   embeddings = family.initial_embeddings(
     params, input_key, batch_size(condition), init
   )
-  logits = family.backbone(params, embeddings, condition).logits
+  logits = family.from_initial(params, embeddings, condition).logits
   return sampling.sample_tokens(
     sample_key, logits[..., : family.vocab_size], temperature=temperature
   )

@@ -140,7 +140,7 @@ class TestTimeOptimizer:
     )
 
     def evaluate(embeddings: jax.Array) -> tuple[jax.Array, Decoded]:
-      logits = self.family.backbone(params, embeddings, text).logits
+      logits = self.family.from_initial(params, embeddings, text).logits
       logits = logits[..., : self.family.vocab_size]
       soft = self.family.decode_soft(tokenizer, jax.nn.softmax(logits))
       tokens = sampling.sample_tokens(

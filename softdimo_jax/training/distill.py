@@ -225,7 +225,7 @@ class Distiller:
       teacher, input_key, batch_size(condition), self.config.init
     )
     params = self.family.merge(trained, teacher)
-    return self.family.backbone(
+    return self.family.from_initial(
       params,
       sharding.constrain_batch(embeddings),
       condition,

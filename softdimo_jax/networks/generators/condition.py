@@ -38,9 +38,9 @@ def batch_size(condition: Condition) -> int:
 def dropped(
   condition: Condition, drop: jax.Array, null: Condition
 ) -> Condition:
-  """The condition of `null` where `drop`, bool [B], is true; `micro` stays."""
+  """The text of `null`, or its label, where `drop`, bool [B], is true."""
   if isinstance(condition, TextCondition):
-    null = null.replace(micro=condition.micro)
+    null = null.replace(micro=condition.micro, time=condition.time)
   where = lambda of_null, own: jnp.where(
     drop.reshape(-1, *[1] * (own.ndim - 1)), of_null, own
   )

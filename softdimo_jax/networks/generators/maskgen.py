@@ -60,6 +60,15 @@ class MaskGenTransformer(nn.Module):
 
   num_groups = 1
 
+  def condition_shape(self, text_length: int = 1) -> TextCondition:
+    """Shapes of the condition of one image."""
+    shape = lambda *sizes: jax.ShapeDtypeStruct((1, *sizes), jnp.float32)
+    return TextCondition(
+      states=shape(text_length, self.text_width),
+      pooled=shape(self.text_width),
+      micro=shape(1) if self.micro_width else None,
+    )
+
   def setup(self) -> None:
     dense = lambda features: layers.Dense(
       features, self.dtype, kernel_init=layers.normal_02

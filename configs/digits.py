@@ -237,7 +237,9 @@ def _shrink(config: ConfigDict) -> None:
   """Too short to learn anything: for tests of the machinery."""
   for name in config.stages:
     config[name].steps = 20
+    config[name].batch_size = 16
     config[name].optimizer.warmup_steps = 2
+  config.model.generator.unroll = 1  # compiles faster
   config.evaluation.num_images = 100
   config.evaluation.batch_size = 100
   config.evaluation.seeds = 1

@@ -19,8 +19,13 @@ from softdimo_jax.evaluation.report import Grid, Report, write_report
 from softdimo_jax.evaluation.shapes_judge import ShapesJudge
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.pipeline import Run
-from softdimo_jax.results import Row, contenders, curves, sharpness
-from softdimo_jax.test_time import TestTimeOptimizer
+from softdimo_jax.results import (
+  Row,
+  contenders,
+  curves,
+  sharpness,
+  test_time_optimizer,
+)
 from softdimo_jax.training.preemption import PreemptionNotice
 
 # Pictures of the report: so many of each category.
@@ -149,7 +154,7 @@ def _optimized(run: Run, prompts: _Prompts) -> Iterator[_Entry]:
       (f'{stage} + TTEO', config.starts, config.steps),
       (f'{stage}, best of {equal}', equal, 0),
     ):
-      optimizer = optimizer_of(run, stage, starts=starts, steps=steps)
+      optimizer = test_time_optimizer(run, stage, starts=starts, steps=steps)
       best = optimizer(
         run.params(stage),
         run.params('tokenizer'),
@@ -159,23 +164,6 @@ def _optimized(run: Run, prompts: _Prompts) -> Iterator[_Entry]:
         prompts.captions,
       )
       yield _Entry(_row(name, 1), best.images)
-
-
-def optimizer_of(
-  run: Run, stage: str, *, starts: int, steps: int, **options: float
-) -> TestTimeOptimizer:
-  """Optimizer of a distilled stage on the composite of `config.tteo`."""
-  config = run.config.tteo
-  return TestTimeOptimizer(
-    family=run.family,
-    rewards={name: run.rewards[name] for name in config.terms},
-    terms=config.terms.to_dict(),
-    init=run.config[stage].init,
-    starts=starts,
-    steps=steps,
-    temperature=run.config.sampling.temperature,
-    learning_rate=options.get('learning_rate', config.learning_rate),
-  )
 
 
 def _grid(entry: _Entry, row: Row, records: Sequence[Record]) -> Grid:

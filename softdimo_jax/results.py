@@ -9,6 +9,7 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import table
 from softdimo_jax.evaluation.report import Curve
 from softdimo_jax.pipeline import Run
+from softdimo_jax.test_time import TestTimeOptimizer
 from softdimo_jax.training.metrics import read_metrics
 
 Row = dict[str, Any]
@@ -122,6 +123,38 @@ def sampler(
       temperature=options.temperature,
     )
   return generate.Sampler(tokens_fn, run.family, batch_size)
+
+
+def test_time_optimizer(
+  run: Run,
+  stage: str,
+  *,
+  starts: int,
+  steps: int,
+  learning_rate: float | None = None,
+) -> TestTimeOptimizer:
+  """Optimizer of a distilled stage on the composite score of `config.tteo`.
+
+  Args:
+    run: workdir and configuration.
+    stage: a distillation.
+    starts: N.
+    steps: K.
+    learning_rate: of the ascent; None follows the configuration.
+  """
+  config = run.config.tteo
+  return TestTimeOptimizer(
+    family=run.family,
+    rewards={name: run.rewards[name] for name in config.terms},
+    terms=config.terms.to_dict(),
+    init=run.config[stage].init,
+    starts=starts,
+    steps=steps,
+    temperature=run.config.sampling.temperature,
+    learning_rate=(
+      config.learning_rate if learning_rate is None else learning_rate
+    ),
+  )
 
 
 def contenders(run: Run) -> Iterator[Contender]:

@@ -96,8 +96,9 @@ class TestTimeOptimizer:
     count = len(captions)
     total = count * self.starts
     parts = []
-    for start in range(0, total, self.batch_size):
-      rows = np.arange(start, start + self.batch_size) % total // self.starts
+    size = min(self.batch_size, total)
+    for start in range(0, total, size):
+      rows = np.arange(start, start + size) % total // self.starts
       parts.append(
         jax.device_get(
           self._compiled(

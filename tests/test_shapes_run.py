@@ -1,0 +1,137 @@
+"""Text to image as a user runs it, at a size that learns nothing."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from softdimo_jax.training import checkpoint
+from tests.test_main import call, fails_with
+
+CONFIG = '--config=configs/shapes.py:tiny'
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory) -> pathlib.Path:
+  folder = tmp_path_factory.mktemp('shapes') / 'run'
+  result = call('main', CONFIG, f'--workdir={folder}')
+  assert result.returncode == 0, result.stderr[-2000:]
+  return folder
+
+
+def test_results(workdir):
+  rows = json.loads((workdir / 'results.json').read_text())['rows']
+  by_model = {row['model']: row for row in rows}
+  assert list(by_model) == [
+    'real scenes', 'wrong scenes', 'tokenizer', 'teacher', 'dimo', 'softdimo',
+    'softdimo + TTEO', 'softdimo, best of 7',
+  ]  # fmt: skip
+  assert by_model['real scenes']['exact'] == 1
+  assert by_model['wrong scenes']['overall'] == 0
+  for row in rows:
+    assert np.isfinite([row['clip'], row['preference']]).all()
+  page = (workdir / 'report.html').read_text()
+  assert 'best of 7' in page and 'http://' not in page
+
+
+def test_rewards_and_text_tower_are_not_trained_by_the_distillation(workdir):
+  metadata = max((workdir / 'softdimo' / 'checkpoints').iterdir())
+  saved = (metadata / 'state' / '_METADATA').read_text()
+  assert 'logit_scale' not in saved and 'codebook' not in saved
+  teacher, student = (
+    checkpoint.load_params(workdir / stage / 'params')['model']
+    for stage in ('teacher', 'softdimo')
+  )
+  for frozen in ('tok_emb', 'pos_emb'):
+    np.testing.assert_array_equal(teacher[frozen], student[frozen])
+  moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), teacher, student)
+  assert max(jax.tree.leaves(moved)) > 0
+
+
+def test_sample(workdir, tmp_path):
+  at, out = f'--workdir={workdir}', tmp_path / 'grid.png'
+  prompts = tmp_path / 'prompts.txt'
+  prompts.write_text('a red circle\n\ntwo blue squares\n')
+  result = call(
+    'sample',
+    at,
+    '--prompt=a cross',
+    f'--prompts={prompts}',
+    '--num=9',
+    '--scale=1',
+    f'--out={out}',
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+  assert Image.open(out).size == (3 * 32 + 4, 3 * 32 + 4)
+
+
+def test_test_time_optimisation(workdir, tmp_path):
+  result = call(
+    'tteo',
+    f'--workdir={workdir}',
+    '--prompt=a red circle left of a blue square',
+    '--prompt=three crosses',
+    '--starts=3',
+    '--steps=2',
+    f'--out={tmp_path}',
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+  assert 'latency of a prompt: one step' in result.stdout
+  scores = json.loads((tmp_path / 'scores.json').read_text())
+  assert [entry['prompt'] for entry in scores] == [
+    'a red circle left of a blue square',
+    'three crosses',
+  ]
+  for entry in scores:
+    starts = np.array(entry['starts'])
+    assert starts.shape == (3, 3)
+    assert entry['score'] == starts.max()
+    assert entry['score'] >= entry['first_start'] == starts[0, 0]
+    assert Image.open(tmp_path / entry['image']).size == (32 * 8, 32 * 8)
+  assert (tmp_path / 'before_after.png').exists()
+  assert b'<svg' in (tmp_path / 'curves.svg').read_bytes()
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'words'),
+  [
+    (['--prompt='], ['empty']),
+    (['--prompt=a maroon circle'], ['maroon', 'nearest']),
+    (['--prompt=' + 'circle ' * 1500], ['1500 words']),
+    ([], ['--prompt']),
+    (['--prompt=a circle', '--starts=1000000000'], ['--starts', 'GB']),
+    (['--prompt=a circle', '--steps=10000000000'], ['--steps', 'GB']),
+    (['--prompt=a circle', '--model=teacher'], ['teacher', 'one-step']),
+    (['--prompt=a circle', '--labels=1'], ['--labels', '--prompt']),
+    (['--prompts=/nowhere.txt'], ['/nowhere.txt']),
+  ],
+)
+def test_bad_prompts(workdir, arguments, words):
+  fails_with(call('tteo', f'--workdir={workdir}', *arguments), *words)
+
+
+def test_prompts_in_another_encoding(workdir, tmp_path):
+  path = tmp_path / 'prompts.txt'
+  path.write_bytes('a círcle'.encode('latin-1'))
+  fails_with(
+    call('sample', f'--workdir={workdir}', f'--prompts={path}'), 'UTF-8'
+  )
+
+
+@pytest.mark.parametrize(
+  ('override', 'words'),
+  [
+    ('--config.data.text_stage=teacher', ['text_stage', 'clip']),
+    ('--config.softdimo.reward.terms.clip=x', ['clip']),
+    ('--config.data.world.grid=2', ['grid=2']),
+    ('--config.model.text.width=32', ['width 64', '32']),
+    ('--config.softdimo.start=nothing', ['nothing', 'dimo']),
+  ],
+)
+def test_bad_configurations(tmp_path, override, words):
+  fails_with(
+    call('main', CONFIG, override, f'--workdir={tmp_path / "run"}'), *words
+  )

@@ -192,20 +192,24 @@ def _shrink(config: ConfigDict) -> None:
   generator.dtype = 'float32'
   tokenizer.hidden_channels = 16
   tokenizer.num_norm_groups = 8
-  lengths = {'features': 1000, 'judge': 1000, 'tokenizer': 1500}
+  lengths = {
+    'features': 400, 'judge': 400, 'tokenizer': 600, 'teacher': 800,
+    'dimo': 400,
+  }  # fmt: skip
   for name in config.stages:
     stage = config[name]
-    stage.steps = lengths.get(name, 1500)
-    stage.batch_size = 64
-    stage.optimizer.warmup_steps = 100
+    stage.steps = lengths.get(name, 150)
+    stage.batch_size = 32 if stage.kind == 'distill' else 64
+    stage.optimizer.warmup_steps = 50
     if stage.kind == 'tokenizer':
-      stage.restart_steps = 800
+      stage.restart_steps = 400
     if stage.kind == 'distill':
-      stage.ema_decay = 0.995
+      stage.ema_decay = 0.99
+      stage.optimizer.learning_rate = 3e-4
       stage.gan.taps = (0, 1, 2, 3)
-  config.softdimo.steps = 500
+      stage.gan.delay_steps = stage.gan.ramp_steps = 30
   config.evaluation.update(
-    {'num_images': 2000, 'batch_size': 500, 'teacher_steps': (1, 8, 64)}
+    {'num_images': 1000, 'batch_size': 250, 'teacher_steps': (1, 8, 32)}
   )
   config.evaluation.guidance_scales = (1.0,)
 

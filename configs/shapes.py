@@ -2,8 +2,9 @@
 
   python -m softdimo_jax.main --config=configs/shapes.py --workdir=runs/shapes
 
-Variants after a colon, joined by commas: `maskgen` (default), `ablations` (more
-stages from the same Di[M]O student), `tiny` (a minute, for plumbing only).
+Variants after a colon, joined by commas: `maskgen` (default), `meissonic`,
+`ablations` (more stages from the same Di[M]O student), `tiny` (a minute, for
+plumbing only).
 
 Hardware, time and the metrics to expect: docs/results.md.
 """
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 from softdimo_jax import defaults
 from softdimo_jax.data.shapes import vocabulary
 
-VARIANTS = ('maskgen', 'ablations', 'tiny')
+VARIANTS = ('maskgen', 'meissonic', 'ablations', 'tiny')
 
 
 def get_config(variants: str = 'maskgen') -> ConfigDict:
@@ -25,7 +26,7 @@ def get_config(variants: str = 'maskgen') -> ConfigDict:
       f'variant {unknown[0]!r} of configs/shapes.py is unknown; choose from '
       f'{", ".join(VARIANTS)}'
     )
-  config = _base()
+  config = _base('meissonic' if 'meissonic' in names else 'maskgen')
   if 'ablations' in names:
     _add_ablations(config)
   if 'tiny' in names:
@@ -33,9 +34,9 @@ def get_config(variants: str = 'maskgen') -> ConfigDict:
   return config
 
 
-def _base() -> ConfigDict:
-  config = ConfigDict({
-    'name': 'shapes:maskgen',
+def _base(family: str) -> ConfigDict:
+  return ConfigDict({
+    'name': f'shapes:{family}',
     'seed': 0,
     'stages': (
       'tokenizer', 'clip', 'clip_held_out', 'teacher', 'preference',
@@ -49,7 +50,7 @@ def _base() -> ConfigDict:
       # Whose text tower reads the prompts of the generator.
       'text_stage': 'clip',
     },
-    'model': _maskgen(),
+    'model': _model(family),
     'image_tower': {
       'resolution': 32,
       'patch': 8,
@@ -121,25 +122,43 @@ def _base() -> ConfigDict:
     },
     'loop': {'log_every': 50, 'checkpoint_every': 500, 'max_skipped': 50},
   })  # fmt: skip
-  return config
 
 
-def _maskgen() -> ConfigDict:
+_GENERATORS = {
+  'maskgen': {
+    'num_classes': 0,
+    'length': 16,
+    'depth': 4,
+    'micro_width': 0,
+    'unroll': 3,
+  },
+  'meissonic': {
+    'spare_rows': 0,
+    'grid': (4, 4),
+    'downsample': False,
+    'joint_depth': 2,
+    'single_depth': 2,
+    'rope_axes': (8, 12, 12),
+    'unroll': 2,
+  },
+}
+# Of Meissonic: width, height, two offsets of the crop, aesthetic score.
+_MICRO = {'maskgen': (), 'meissonic': (32.0, 32.0, 0.0, 0.0, 6.0)}
+
+
+def _model(family: str) -> ConfigDict:
   return ConfigDict(
     {
       'generator': {
-        'name': 'maskgen',
+        'name': family,
         'vocab_size': 64,
-        'num_classes': 0,
-        'length': 16,
         'width': 64,
-        'depth': 4,
         'num_heads': 2,
         'mlp_width': 128,
         'text_width': 64,
-        'micro_width': 0,
-        'unroll': 3,
+        **_GENERATORS[family],
       },
+      'micro': _MICRO[family],
       'tokenizer': {
         'name': 'patch_vq',
         'patch': 8,

@@ -9,6 +9,7 @@ import ml_collections
 from softdimo_jax import families, pretrained
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.files import write_atomically
+from softdimo_jax.family import Family
 from softdimo_jax.method import adversarial, divergence, masking, sampling
 from softdimo_jax.method.soft_embedding import RELAXATIONS
 from softdimo_jax.training import optim, sharding
@@ -84,7 +85,7 @@ def _validate_pretrained(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 
 def _validate_stage(
   stage: ml_collections.ConfigDict,
-  family: families.Family,
+  family: Family,
   earlier: tuple[str, ...],
 ) -> None:
   _choice('kind', stage.kind, KINDS)
@@ -107,7 +108,7 @@ def _validate_stage(
 
 def _validate_distillation(
   stage: ml_collections.ConfigDict,
-  family: families.Family,
+  family: Family,
   earlier: tuple[str, ...],
 ) -> None:
   _choice('start', stage.start, earlier)
@@ -162,7 +163,7 @@ def _validate_text(config: ml_collections.ConfigDict) -> None:
 
 
 def _validate_sampling(
-  config: ml_collections.ConfigDict, family: families.Family
+  config: ml_collections.ConfigDict, family: Family
 ) -> None:
   length, groups = family.token_shape
   options = config.sampling

@@ -1,22 +1,10 @@
-"""What makes one system: generator, tokenizer and their vocabulary facts."""
-
-import dataclasses
-import math
-from collections.abc import Mapping
-from typing import Any
+"""What makes one system: which generator, tokenizer and text tower."""
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import ml_collections
 
-from softdimo_jax.method import divergence, masking
-from softdimo_jax.method.soft_embedding import soft_embedding
-from softdimo_jax.networks.generators import condition as conditions
-from softdimo_jax.networks.generators.condition import (
-  Condition,
-  TextCondition,
-)
+from softdimo_jax.family import Family
 from softdimo_jax.networks.generators.google_maskgit import (
   GoogleMaskGitTransformer,
 )
@@ -27,14 +15,11 @@ from softdimo_jax.networks.generators.maskbit import (
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
-from softdimo_jax.networks.generators.output import GeneratorOutput
 from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.patch_vq import PatchVQ
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
-
-Params = Any
 
 _GENERATORS = {
   'maskgit': MaskGitTransformer,
@@ -67,232 +52,12 @@ _TEXT = frozenset({'maskgen', 'meissonic'})
 _LATE_NOISE = frozenset({'meissonic'})
 
 
-@dataclasses.dataclass(frozen=True)
-class Family:
-  """A generator with its tokenizer.
-
-  Attributes:
-    name: of the generator's architecture.
-    generator: Linen module with `embed`, `table` and `backbone`.
-    tokenizer: Linen module with `encode`, `table`, `decode_embeddings`.
-    frozen: top-level generator parameters that distillation does not train.
-    text: tower that reads the prompts, or None for class labels.
-  """
-
-  name: str
-  generator: nn.Module
-  tokenizer: nn.Module
-  frozen: tuple[str, ...]
-  text: CLIPTextTower | None = None
-
-  @property
-  def vocab_size(self) -> int:
-    """V, codes of one group."""
-    return self.generator.vocab_size
-
-  @property
-  def mask_id(self) -> int:
-    """Id of the mask: one past the codes."""
-    return self.generator.vocab_size
-
-  @property
-  def token_shape(self) -> tuple[int, int]:
-    """(L, G)."""
-    return self.generator.length, self.generator.num_groups
-
-  @property
-  def reads_text(self) -> bool:
-    """Whether the condition is text; else it is a class label."""
-    return self.text is not None
-
-  @property
-  def null_label(self) -> int:
-    """Label of the unconditional branch; one more than the last class."""
-    return self.generator.num_classes
-
-  def encode_text(self, params: Params, ids: jax.Array) -> TextCondition:
-    """Condition of prompts, int [B, T], with the text tower's parameters."""
-    output = self.text.apply({'params': params}, ids)
-    return TextCondition(states=output.penultimate, pooled=output.pooled)
-
-  def condition(self, batch: Mapping[str, Any]) -> Condition:
-    """What of a training batch the generator is conditioned on."""
-    return batch['text' if self.reads_text else 'label']
-
-  @property
-  def image_shape(self) -> tuple[int, int, int]:
-    """(H, W, C) of the images whose tokens fill the generator's grid."""
-    size = math.isqrt(self.generator.length) * self.tokenizer.factor
-    return size, size, self.tokenizer.in_channels
-
-  def init(self, key: jax.Array) -> Params:
-    """Fresh generator parameters."""
-    tokens = jnp.zeros((1, *self.token_shape), jnp.int32)
-    return self.generator.init(key, tokens, self._example)['params']
-
-  def init_tokenizer(self, key: jax.Array) -> Params:
-    """Fresh tokenizer parameters."""
-    images = jnp.zeros((1, *self.image_shape))
-    return self.tokenizer.init(key, images)['params']
-
-  def embed(self, params: Params, tokens: jax.Array) -> jax.Array:
-    """Generator embedding of tokens [B, L, G] -> [B, L, D]."""
-    return self.generator.apply({'params': params}, tokens, method='embed')
-
-  def table(self, params: Params) -> jax.Array:
-    """Generator table [G, V + 1, D]; the mask is the last row."""
-    return self.generator.apply({'params': params}, method='table')
-
-  def backbone(
-    self,
-    params: Params,
-    embeddings: jax.Array,
-    condition: Condition,
-    *,
-    dropout_key: jax.Array | None = None,
-  ) -> GeneratorOutput:
-    """Generator after the table; dropout is on if a key is given."""
-    return self._apply('backbone', params, embeddings, condition, dropout_key)
-
-  def from_initial(
-    self,
-    params: Params,
-    embeddings: jax.Array,
-    condition: Condition,
-    *,
-    dropout_key: jax.Array | None = None,
-  ) -> GeneratorOutput:
-    """As `backbone`, of what `initial_embeddings` makes."""
-    method = 'from_features' if self.name in _LATE_NOISE else 'backbone'
-    return self._apply(method, params, embeddings, condition, dropout_key)
-
-  def _apply(
-    self,
-    method: str,
-    params: Params,
-    embeddings: jax.Array,
-    condition: Condition,
-    dropout_key: jax.Array | None,
-  ) -> GeneratorOutput:
-    return self.generator.apply(
-      {'params': params},
-      embeddings,
-      condition,
-      deterministic=dropout_key is None,
-      rngs=None if dropout_key is None else {'dropout': dropout_key},
-      method=method,
-    )
-
-  def guided_logits(
-    self,
-    params: Params,
-    tokens: jax.Array,
-    condition: Condition,
-    guidance_scale: jax.Array | float,
-    *,
-    null: Condition | None = None,
-    dropout_key: jax.Array | None = None,
-  ) -> jax.Array:
-    """Logits [B, L, G, C] of int tokens [B, L, G] under guidance.
-
-    The guided pair runs as one batch of 2 B; a scale that is the Python
-    number 1 needs, and costs, one branch only. `null` is the condition of the
-    other branch, by default the null class.
-    """
-    embeddings = self.embed(params, tokens)
-    if isinstance(guidance_scale, (int, float)) and guidance_scale == 1:
-      return self.backbone(
-        params, embeddings, condition, dropout_key=dropout_key
-      ).logits
-    logits = self.backbone(
-      params,
-      jnp.concatenate([embeddings, embeddings]),
-      conditions.with_null(condition, self._null(null)),
-      dropout_key=dropout_key,
-    ).logits
-    return divergence.guide(*jnp.split(logits, 2), guidance_scale)
-
-  def dropped(
-    self, condition: Condition, drop: jax.Array, null: Condition | None = None
-  ) -> Condition:
-    """The condition without its part where `drop`, bool [B], is true."""
-    return conditions.dropped(condition, drop, self._null(null))
-
-  def _null(self, null: Condition | None) -> Condition:
-    if null is not None:
-      return null
-    if self.reads_text:
-      raise ValueError(f'{self.name} has no null condition of its own')
-    return jnp.full(1, self.null_label, jnp.int32)
-
-  @property
-  def _example(self) -> Condition:
-    """Of a batch of 1, for shapes."""
-    if not self.reads_text:
-      return jnp.zeros(1, jnp.int32)
-    return jax.tree.map(
-      lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-      self.generator.condition_shape(),
-    )
-
-  def initial_embeddings(
-    self,
-    params: Params,
-    key: jax.Array,
-    batch: int,
-    init: ml_collections.ConfigDict,
-  ) -> jax.Array:
-    """The one-step generator's input [B, L, D] (Di[M]O section 4.3).
-
-    A fresh x_init, embedded and perturbed; the same in training and at
-    inference. `init` holds `mask_ratio` and `noise_scale`.
-    """
-    token_key, noise_key = jax.random.split(key)
-    length, groups = self.token_shape
-    tokens = masking.initial_tokens(
-      token_key,
-      batch=batch,
-      length=length,
-      groups=groups,
-      vocab_size=self.vocab_size,
-      mask_id=self.mask_id,
-      mask_ratio=init.mask_ratio,
-    )
-    embeddings = self.embed(params, tokens)
-    if self.name in _LATE_NOISE:
-      embeddings = self.generator.apply(
-        {'params': params}, embeddings, method='features'
-      )
-    return masking.perturb(noise_key, embeddings, init.noise_scale)
-
-  def decode_soft(self, params: Params, probabilities: jax.Array) -> jax.Array:
-    """Images of expected embeddings: [B, L, G, V] -> [B, H, W, C].
-
-    `params` are the tokenizer's; the images are not clipped to [0, 1].
-    """
-    variables = {'params': params}
-    table = self.tokenizer.apply(variables, method='table')
-    return self.tokenizer.apply(
-      variables,
-      soft_embedding(probabilities, table),
-      method='decode_embeddings',
-    )
-
-  def split(self, params: Params) -> tuple[Params, Params]:
-    """(trained in distillation, frozen) parts of generator parameters."""
-    frozen = {k: v for k, v in params.items() if k in self.frozen}
-    return {k: v for k, v in params.items() if k not in frozen}, frozen
-
-  def merge(self, trained: Params, teacher: Params) -> Params:
-    """Whole generator: trained parameters beside the teacher's frozen ones."""
-    return {**self.split(teacher)[1], **trained}
-
-
 def build(config: ml_collections.ConfigDict) -> Family:
   """Family of `config.generator`, `config.tokenizer` and `config.text`.
 
   The first two hold a `name` and the module's constructor arguments, the last,
-  which generators from text need, those of `CLIPTextTower`.
+  which generators from text need, those of `CLIPTextTower`; what they read
+  besides is `config.micro`.
 
   Raises:
     ValueError: for an unknown name, or sizes of the two that do not match.
@@ -301,8 +66,20 @@ def build(config: ml_collections.ConfigDict) -> Family:
   tokenizer = _module(_TOKENIZERS, 'tokenizer', config.tokenizer)
   _check_vocabulary(generator, tokenizer)
   name = config.generator.name
-  text = _text_tower(config) if name in _TEXT else None
-  return Family(name, generator, tokenizer, _FROZEN[name], text)
+  frozen = _FROZEN[name]
+  if name not in _TEXT:
+    return Family(name, generator, tokenizer, frozen)
+  text, micro = _text_tower(config), tuple(config.get('micro', ()))
+  expected = generator.condition_shape().micro
+  count = 0 if expected is None else expected.shape[-1]
+  if len(micro) != count:
+    raise ValueError(
+      f'the generator reads {count} numbers about the image, micro has '
+      f'{len(micro)}'
+    )
+  return Family(
+    name, generator, tokenizer, frozen, text, micro, name in _LATE_NOISE
+  )
 
 
 def _text_tower(config: ml_collections.ConfigDict) -> CLIPTextTower:

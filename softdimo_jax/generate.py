@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from softdimo_jax.families import Family
+from softdimo_jax.family import Family
 from softdimo_jax.method import sampling
 from softdimo_jax.networks.generators.condition import Condition, batch_size
 from softdimo_jax.training import sharding

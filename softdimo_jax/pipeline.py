@@ -22,6 +22,7 @@ from softdimo_jax.data.captioned import CaptionedTokens
 from softdimo_jax.data.image_source import ImageSource
 from softdimo_jax.data.token_cache import TokenCache
 from softdimo_jax.errors import UserError
+from softdimo_jax.family import Family
 from softdimo_jax.method.preprocess import ImageTransform
 from softdimo_jax.networks.classifier import DigitClassifier
 from softdimo_jax.networks.generators.condition import TextCondition
@@ -48,7 +49,7 @@ class Run:
   config: ml_collections.ConfigDict
 
   @functools.cached_property
-  def family(self) -> families.Family:
+  def family(self) -> Family:
     """Generator and tokenizer."""
     return families.build(self.config.model)
 

@@ -9,7 +9,7 @@ import jax
 from softdimo_jax.convert.folder import is_converted, load_converted
 from softdimo_jax.convert.rule_weights import rule_params
 from softdimo_jax.errors import UserError
-from softdimo_jax.families import Family
+from softdimo_jax.family import Family
 from softdimo_jax.training import checkpoint
 from softdimo_jax.training.state import Params
 

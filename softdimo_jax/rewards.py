@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.families import Params
+from softdimo_jax.family import Params
 from softdimo_jax.method.preprocess import ImageTransform
 from softdimo_jax.networks.rewards.clip import CLIP
 

@@ -13,9 +13,10 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from softdimo_jax import families, generate
+from softdimo_jax import generate
 from softdimo_jax.data import batches, images
 from softdimo_jax.data.batches import Batch
+from softdimo_jax.family import Family
 from softdimo_jax.pipeline import Run
 from softdimo_jax.training import (
   classifier,
@@ -111,7 +112,7 @@ def _tokens(run: Run, name: str) -> grain.DatasetIterator:
   return run.token_cache.batches(run.config[name].batch_size, run.seed(name))
 
 
-def _made_up_tokens(family: families.Family) -> dict[str, np.ndarray]:
+def _made_up_tokens(family: Family) -> dict[str, np.ndarray]:
   rng = np.random.default_rng(0)
   shape = (_MADE_UP, *family.token_shape)
   return {

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from softdimo_jax import rewards as scoring
-from softdimo_jax.families import Family
+from softdimo_jax.family import Family
 from softdimo_jax.generate import decode
 from softdimo_jax.method import sampling
 from softdimo_jax.method.test_time import (

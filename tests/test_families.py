@@ -160,3 +160,104 @@ def test_a_tokenizer_of_another_vocabulary_is_refused():
   config.tokenizer.num_groups = 1
   with pytest.raises(ValueError, match=r'2 groups of 8 codes.* 1 of 64'):
     families.build(config)
+
+
+TEXT = {
+  'maskgen': {'num_classes': 0, 'length': LENGTH, 'depth': 2, 'micro_width': 4},
+  'meissonic': {
+    'grid': (2, 2), 'downsample': False, 'joint_depth': 1, 'single_depth': 1,
+    'rope_axes': (0, 2, 2), 'spare_rows': 0,
+  },
+}  # fmt: skip
+MICRO = {'maskgen': (6.5,), 'meissonic': (8.0, 8.0, 0.0, 0.0, 6.0)}
+
+
+def text_configuration(name):
+  return ml_collections.ConfigDict({
+    'generator': {
+      'name': name, 'vocab_size': CODES, 'width': 8, 'num_heads': 2,
+      'mlp_width': 16, 'text_width': 8, **TEXT[name],
+    },
+    'micro': MICRO[name],
+    'tokenizer': {
+      'name': 'patch_vq', 'patch': 4, 'hidden': 8, 'codebook_size': CODES,
+    },
+    'text': {
+      'vocab_size': 9, 'length': 5, 'width': 8, 'depth': 2, 'num_heads': 2,
+      'mlp_width': 8, 'projection_width': 8,
+    },
+  })  # fmt: skip
+
+
+@functools.cache
+def build_text(name):
+  """Family, random parameters, condition of two prompts, null condition."""
+  family = families.build(text_configuration(name))
+  rng = np.random.default_rng(0)
+  draw = lambda init: jax.tree.map(
+    lambda leaf: jnp.array(0.3 * rng.normal(size=leaf.shape), leaf.dtype),
+    jax.eval_shape(init, jax.random.key(0)),
+  )
+  ids = jnp.array([[7, 1, 2, 8, 0], [7, 3, 8, 0, 0], [7, 8, 0, 0, 0]])
+  tower = draw(lambda key: family.text.init(key, ids)['params'])
+  text = jax.jit(family.encode_text)(tower, ids)
+  take = lambda rows: jax.tree.map(lambda array: array[rows], text)
+  return family, draw(family.init), take(slice(2)), take(slice(2, 3))
+
+
+@pytest.mark.parametrize('name', TEXT)
+def test_text_families(name):
+  family, params, text, null = build_text(name)
+  assert family.reads_text and family.image_shape == (8, 8, 3)
+  assert family.token_shape == (LENGTH, 1)
+  np.testing.assert_array_equal(text.micro, [MICRO[name]] * 2)
+  assert set(family.split(params)[1]) == set(family.frozen)
+  tokens = np.random.default_rng(1).integers(0, CODES + 1, (2, LENGTH, 1))
+
+  @quick_jit
+  def guided(scale, text):
+    return family.guided_logits(params, tokens, text, scale, null=null)
+
+  nothing = jax.tree.map(lambda a: jnp.repeat(a, 2, axis=0), null)
+  conditional, unconditional = guided(1.0, text), guided(1.0, nothing)
+  assert np.abs(conditional - unconditional).max() > 1e-3
+  np.testing.assert_allclose(
+    guided(2.5, text),
+    unconditional + 2.5 * (conditional - unconditional),
+    rtol=1e-4,
+    atol=1e-4,
+  )
+  with pytest.raises(ValueError, match='no null condition'):
+    family.guided_logits(params, tokens, text, 2.0)
+
+
+@pytest.mark.parametrize('name', TEXT)
+def test_the_initial_embedding_enters_where_the_noise_belongs(name):
+  family, params, text, _ = build_text(name)
+  init = ml_collections.FrozenConfigDict(
+    {'mask_ratio': 1.0, 'noise_scale': 0.0}
+  )
+  start = family.initial_embeddings(params, jax.random.key(0), 2, init)
+  masked = jnp.full((2, LENGTH, 1), family.mask_id)
+  np.testing.assert_allclose(
+    quick_jit(family.from_initial)(params, start, text).logits,
+    quick_jit(family.backbone)(
+      params, family.embed(params, masked), text
+    ).logits,
+    rtol=1e-4,
+    atol=1e-5,
+  )
+  table = family.table(params)[0, -1]
+  equal = np.allclose(start, jnp.broadcast_to(table, start.shape))
+  assert equal == (name != 'meissonic')
+
+
+def test_text_of_another_width_is_refused():
+  config = text_configuration('maskgen')
+  config.text.width = 16
+  with pytest.raises(ValueError, match='width 8, the tower has 16'):
+    families.build(config)
+  config = text_configuration('meissonic')
+  config.micro = (6.5,)
+  with pytest.raises(ValueError, match='reads 5 numbers'):
+    families.build(config)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from softdimo_jax.families import Family
+from softdimo_jax.family import Family
 from softdimo_jax.method import adversarial, masking, sampling
 from softdimo_jax.method.soft_embedding import relax, soft_masked_embedding
 from softdimo_jax.networks.discriminator import DiscriminatorHeads

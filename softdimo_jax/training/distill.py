@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from softdimo_jax.families import Family
+from softdimo_jax.family import Family
 from softdimo_jax.method import divergence, masking, sampling
 from softdimo_jax.method.soft_embedding import concentration
 from softdimo_jax.networks.generators.condition import Condition, batch_size

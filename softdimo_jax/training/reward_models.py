@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from softdimo_jax.families import Family
+from softdimo_jax.family import Family
 from softdimo_jax.method import ranking
 from softdimo_jax.method.quantization import l2_normalize
 from softdimo_jax.rewards import CLIPReward, straight_through_clip

@@ -6,7 +6,7 @@ from typing import Any
 
 from softdimo_jax import generate
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation import table
+from softdimo_jax.evaluation import geneval, table
 from softdimo_jax.evaluation.report import Curve
 from softdimo_jax.pipeline import Run
 from softdimo_jax.test_time import TestTimeOptimizer
@@ -24,6 +24,14 @@ _CURVES = {
   'reward/total': 'Weighted reward of the soft images',
   'reward/gradient_ratio': 'Norm of reward over Di[M]O logit gradient',
 }
+
+
+# Columns of results.json that a terminal has no room for.
+_LONG = (
+  *('density', 'coverage', 'unique_rate'),
+  *geneval.TAGS,
+  *('overall_error', 'exact_error', 'num_images', 'delta_share'),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -212,6 +220,5 @@ def curves(run: Run) -> list[Curve]:
 
 def summary(rows: list[Row]) -> str:
   """Table for the terminal."""
-  columns = ('density', 'coverage', 'unique_rate')
-  shown = [{k: v for k, v in row.items() if k not in columns} for row in rows]
+  shown = [{k: v for k, v in row.items() if k not in _LONG} for row in rows]
   return table.format_table(shown)

@@ -13,26 +13,25 @@ from softdimo_jax import cli
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import table
 
-_COLUMNS = (
-  'model',
-  'steps',
-  'guidance_scale',
-  'fid',
-  'precision',
-  'recall',
-  'accuracy',
-  'copy_rate',
-  'max_probability',
-  'delta_share',
-)
 _NAMES = ('model', 'steps', 'guidance_scale')
+# Those of class labels, then those of prompts; a run has one kind.
+_COLUMNS = (
+  *_NAMES,
+  *('fid', 'precision', 'recall', 'accuracy', 'copy_rate'),
+  *('exact', 'overall', 'color_attr', 'occupied', 'unrecognised'),
+  *('clip', 'clip_held_out', 'preference', 'preference_held_out'),
+  *('max_probability', 'delta_share'),
+)
+_SPREAD = ('fid', 'exact', 'overall')
 
 
 def main(argv: list[str]) -> None:
   """Prints one row for each row that the runs share."""
   if len(argv) < 2:
     raise UserError('name the workdirs of the runs, e.g. runs/seed0 runs/seed1')
-  print(table.format_markdown_table(summarize(argv[1:]), _COLUMNS))
+  rows = summarize(argv[1:])
+  columns = [x for x in _COLUMNS if any(x in row for row in rows)]
+  print(table.format_markdown_table(rows, columns))
 
 
 def summarize(workdirs: list[str]) -> list[dict[str, object]]:
@@ -54,8 +53,8 @@ def _merge(rows: list[dict[str, object]]) -> dict[str, object]:
     values = [row[column] for row in rows if row.get(column) is not None]
     if values:
       merged[column] = float(np.mean(values))
-    if len(values) > 1 and column == 'fid':
-      merged['fid_std'] = float(np.std(values, ddof=1))
+    if len(values) > 1 and column in _SPREAD:
+      merged[f'{column}_std'] = float(np.std(values, ddof=1))
   return merged
 
 

@@ -17,7 +17,6 @@ from softdimo_jax.errors import (
 
 # Parameters of glibc's mallopt, <malloc.h>.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_M_ARENA_MAX = -8
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -57,8 +56,6 @@ def _keep_freed_memory() -> None:
   """
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
   if mallopt is not None:  # musl and macOS have none
-    # The arenas of other threads are unmapped whatever the thresholds say.
-    mallopt(_M_ARENA_MAX, 1)
     # Above it the parameters of full-size models are returned after all.
     mallopt(_M_MMAP_THRESHOLD, 2**27)
     mallopt(_M_TRIM_THRESHOLD, 2**30)

@@ -7,6 +7,8 @@ from typing import Any
 import ml_collections
 
 from softdimo_jax import families, pretrained
+from softdimo_jax.data import shapes
+from softdimo_jax.data.shapes import vocabulary
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.files import write_atomically
 from softdimo_jax.family import Family
@@ -67,7 +69,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
   try:
     _validate_sampling(config, family)
     if family.reads_text:
-      _validate_text(config)
+      _validate_text(config, family)
   except ValueError as error:
     raise UserError(f'config.{error}') from error
 
@@ -152,8 +154,22 @@ def _validate_reward(
     _choice('reward.terms', name, earlier)
 
 
-def _validate_text(config: ml_collections.ConfigDict) -> None:
-  """What only text to image has: the reader of prompts, test-time terms."""
+def _validate_text(config: ml_collections.ConfigDict, family: Family) -> None:
+  """What only text to image has: scenes, readers of prompts, rewards."""
+  world, size = shapes.World(**config.data.world), family.image_shape[0]
+  if world.size != size:
+    raise ValueError(
+      f'data.world: scenes have {world.size} pixels a side, images of '
+      f'config.model {size}'
+    )
+  for name, least in (
+    ('vocab_size', vocabulary.SIZE),
+    ('length', vocabulary.MAX_LENGTH),
+  ):
+    if config.model.text[name] < least:
+      raise ValueError(
+        f'model.text.{name}={config.model.text[name]} must be at least {least}'
+      )
   rewards = tuple(x for x in config.stages if config[x].kind in _REWARDS)
   _choice('data.text_stage', config.data.text_stage, rewards)
   for name in config.tteo.terms:

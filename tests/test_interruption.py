@@ -3,6 +3,7 @@
 The real command runs in processes that get real signals.
 """
 
+import json
 import os
 import pathlib
 import signal
@@ -18,15 +19,14 @@ import pytest
 from softdimo_jax.errors import PREEMPTED_CODE
 from softdimo_jax.training import checkpoint
 
-STAGES = ('features', 'judge', 'tokenizer', 'teacher', 'dimo', 'softdimo')
-
 
 def command(workdir: pathlib.Path) -> list[str]:
+  """Of a workdir in a folder with the configuration's name."""
   return [
     sys.executable,
     '-m',
     'softdimo_jax.main',
-    '--config=configs/digits.py:tiny',
+    f'--config=configs/{workdir.parent.name}.py:tiny',
     '--config.loop.checkpoint_every=5',
     '--config.teacher.steps=60',
     '--config.dimo.steps=60',
@@ -73,8 +73,11 @@ def interrupt(
   return process.wait(timeout=120)
 
 
-def test_interrupted_run_equals_uninterrupted_run(tmp_path, environment):
-  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+@pytest.mark.parametrize(
+  'name', ['digits', pytest.param('shapes', marks=pytest.mark.slow)]
+)
+def test_interrupted_run_equals_uninterrupted_run(name, tmp_path, environment):
+  whole, broken = tmp_path / name / 'whole', tmp_path / name / 'broken'
   finish(whole, environment)
 
   def lines(stage: str) -> Callable[[], bool]:
@@ -94,7 +97,7 @@ def test_interrupted_run_equals_uninterrupted_run(tmp_path, environment):
   assert stop(lines('softdimo'), signal.SIGKILL) == -signal.SIGKILL
   finish(broken, environment)
 
-  for stage in STAGES:
+  for stage in json.loads((whole / 'config.json').read_text())['stages']:
     expected, actual = (
       checkpoint.load_params(workdir / stage / 'params')
       for workdir in (whole, broken)

@@ -127,6 +127,8 @@ def test_prompts_in_another_encoding(workdir, tmp_path):
     ('--config.data.text_stage=teacher', ['text_stage', 'clip']),
     ('--config.softdimo.reward.terms.clip=x', ['clip']),
     ('--config.data.world.grid=2', ['grid=2']),
+    ('--config.data.world.grid=5', ['40 pixels', '32']),
+    ('--config.model.text.length=8', ['model.text.length=8', '10']),
     ('--config.model.text.width=32', ['width 64', '32']),
     ('--config.softdimo.start=nothing', ['nothing', 'dimo']),
   ],

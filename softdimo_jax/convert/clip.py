@@ -21,7 +21,7 @@ _HF_LAYER = r'vision_model\.encoder\.layers\.(?P<layer>\d+)'
 _OC_LAYER = r'visual\.transformer\.resblocks\.(?P<layer>\d+)'
 
 
-def _patch_kernel(weight: tree.Array) -> tree.Array:
+def patch_kernel(weight: tree.Array) -> tree.Array:
   """torch Conv2d [D, 3, p, p] -> kernel of flat patches [p p 3, D]."""
   kernel = tree.conv_kernel(weight)
   return kernel.reshape(-1, kernel.shape[-1])
@@ -31,7 +31,7 @@ HF_IMAGE_RULES = (
   tree.Rule(rf'{_HF_EMBEDDINGS}\.class_embedding', 'class_emb'),
   tree.Rule(rf'{_HF_EMBEDDINGS}\.position_embedding\.weight', 'pos_emb'),
   tree.Rule(
-    rf'{_HF_EMBEDDINGS}\.patch_embedding\.weight', 'patch_kernel', _patch_kernel
+    rf'{_HF_EMBEDDINGS}\.patch_embedding\.weight', 'patch_kernel', patch_kernel
   ),
   # The official name lacks an n.
   *tree.norm(r'vision_model\.pre_layrnorm', 'initial_norm'),
@@ -42,7 +42,7 @@ HF_IMAGE_RULES = (
 OPENCLIP_IMAGE_RULES = (
   tree.Rule(r'visual\.class_embedding', 'class_emb'),
   tree.Rule(r'visual\.positional_embedding', 'pos_emb'),
-  tree.Rule(r'visual\.conv1\.weight', 'patch_kernel', _patch_kernel),
+  tree.Rule(r'visual\.conv1\.weight', 'patch_kernel', patch_kernel),
   *tree.norm(r'visual\.ln_pre', 'initial_norm'),
   *residual_block_rules(_OC_LAYER, 'layers'),
   *tree.norm(r'visual\.ln_post', 'final_norm'),

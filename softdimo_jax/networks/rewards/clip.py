@@ -163,14 +163,14 @@ class CLIPImageTower(nn.Module):
         f'[B, {side}, {side}, {_CHANNELS}]'
       )
     patches = layers.matmul_2d(
-      _patches(images, self.patch), self.patch_kernel, self.dtype
+      flat_patches(images, self.patch), self.patch_kernel, self.dtype
     )
     first = jnp.broadcast_to(self.class_emb, (len(images), 1, self.width))
     x = jnp.concatenate([first, patches], axis=1) + self.pos_emb
     return x.astype(self.dtype)
 
 
-def _patches(images: jax.Array, patch: int) -> jax.Array:
+def flat_patches(images: jax.Array, patch: int) -> jax.Array:
   """[B, H, W, C] -> [B, P, p p C], row-major inside and outside."""
   batch, height, width, channels = images.shape
   grid = images.reshape(

@@ -1,0 +1,309 @@
+"""ImageReward (Xu et al. 2023): BLIP reads image and prompt, a head scores.
+
+Official classes: `ImageReward` of THUDM/ImageReward over `VisionTransformer`
+and `BertModel` of its models/BLIP. The text attends to the image in every
+layer, so that nothing of a prompt but its token ids can be kept for later.
+"""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.networks import layers
+from softdimo_jax.networks.rewards.clip import flat_patches
+from softdimo_jax.networks.rewards.head import LinearHead
+
+_CHANNELS = 3
+
+
+@flax.struct.dataclass
+class BLIPOutput:
+  """Scores of a batch of images with a prompt each.
+
+  Attributes:
+    image: [B, 1 + P, Di], states of the image after the final norm.
+    text: [depth, B, T, D], output of every block of the text encoder.
+    raw: float32 [B], the head's number.
+    score: float32 [B], the same with the mean and the deviation taken out that
+      it had over the official data.
+  """
+
+  image: jax.Array
+  text: jax.Array
+  raw: jax.Array
+  score: jax.Array
+
+
+class BLIPImageTower(nn.Module):
+  """Pre-norm transformer over patches; defaults are ViT-L/16's.
+
+  Beside CLIP's it has a bias of the patches, no norm before the blocks, and
+  keeps all positions.
+
+  Attributes:
+    resolution: side of the images, a multiple of `patch`.
+    patch: pixels along a side of a patch; P = (resolution / patch)^2.
+    width: Di.
+    depth: blocks.
+    num_heads: attention heads.
+    mlp_width: hidden width of the MLPs.
+    epsilon: of the norms.
+    dtype: of the matrix products; parameters are float32.
+    remat: what the backward pass keeps, see `layers.scan_blocks`.
+    unroll: blocks per scan iteration.
+  """
+
+  resolution: int = 224
+  patch: int = 16
+  width: int = 1024
+  depth: int = 24
+  num_heads: int = 16
+  mlp_width: int = 4096
+  epsilon: float = 1e-6
+  dtype: jnp.dtype = jnp.float32
+  remat: str = 'none'
+  unroll: int = 1
+
+  @nn.compact
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """States of images.
+
+    Args:
+      images: float [B, H, H, 3] of side `resolution`, normalised as CLIP's.
+
+    Returns:
+      [B, 1 + P, Di] of `dtype`; the class token is first.
+
+    Raises:
+      ValueError: if the images have another shape, or the patches do not fill
+        them.
+    """
+    blocks = layers.scan_blocks(
+      layers.Block, self.depth, remat=self.remat, unroll=self.unroll
+    )
+    last, _ = blocks(
+      self.num_heads,
+      self.mlp_width,
+      epsilon=self.epsilon,
+      dtype=self.dtype,
+      name='layers',
+    )(self._embed(images), None)
+    return layers.LayerNorm(self.epsilon, self.dtype, name='final_norm')(last)
+
+  def _embed(self, images: jax.Array) -> jax.Array:
+    """Class token and patches with positions: [B, 1 + P, Di]."""
+    self._check(images.shape)
+    patches = flat_patches(images, self.patch)
+    # The official convolution, as a matrix of patches sees it.
+    kernel = self.param(
+      'patch_kernel',
+      layers.torch_linear_init,
+      (patches.shape[-1], self.width),
+    )
+    bias = self.param('patch_bias', nn.initializers.zeros_init(), (self.width,))
+    class_emb = self.param('class_emb', layers.normal_02, (self.width,))
+    pos_emb = self.param(
+      'pos_emb', layers.normal_02, (1 + patches.shape[1], self.width)
+    )
+    first = jnp.broadcast_to(class_emb, (len(images), 1, self.width))
+    x = layers.matmul_2d(patches, kernel, self.dtype) + bias
+    return (jnp.concatenate([first, x], axis=1) + pos_emb).astype(self.dtype)
+
+  def _check(self, shape: tuple[int, ...]) -> None:
+    side = self.resolution
+    if side % self.patch:
+      raise ValueError(
+        f'images of {side} pixels a side do not divide into patches of '
+        f'{self.patch}'
+      )
+    if shape[1:] != (side, side, _CHANNELS):
+      raise ValueError(
+        f'images of shape {shape} are not [B, {side}, {side}, {_CHANNELS}]'
+      )
+
+
+class CrossAttention(nn.Module):
+  """Text attends to an image: [B, T, D], [B, M, Di] -> [B, T, D]."""
+
+  num_heads: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, image: jax.Array) -> jax.Array:
+    width = x.shape[-1]
+    heads, head_width = self.num_heads, width // self.num_heads
+
+    def project(states: jax.Array, name: str) -> jax.Array:
+      y = layers.Dense(width, self.dtype, name=name)(states)
+      return y.reshape(*states.shape[:2], heads, head_width)
+
+    query = project(x, 'query') * head_width**-0.5
+    key, value = project(image, 'key'), project(image, 'value')
+    scores = jnp.einsum('blhd,bmhd->bhlm', query, key)
+    weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(self.dtype)
+    mixed = jnp.einsum('bhlm,bmhd->blhd', weights, value)
+    return layers.Dense(width, self.dtype, name='out')(mixed.reshape(x.shape))
+
+
+class TextBlock(nn.Module):
+  """Post-norm block of BERT: attention, attention to the image, MLP.
+
+  Written as the body of `nn.scan`: (x, mask, image) -> (x, x).
+
+  Attributes:
+    num_heads: attention heads.
+    mlp_width: hidden width of the MLP.
+    epsilon: of the norms.
+    dtype: of the matrix products.
+  """
+
+  num_heads: int
+  mlp_width: int
+  epsilon: float
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, mask: jax.Array | None, image: jax.Array | None
+  ) -> tuple[jax.Array, jax.Array]:
+    """Output of the block, twice.
+
+    Args:
+      x: [B, T, D].
+      mask: bool [B, T], False where no position is to attend; or None.
+      image: [B, M, Di]; None leaves the attention to it out.
+    """
+    attention = layers.SelfAttention(
+      self.num_heads, dtype=self.dtype, name='attention'
+    )
+    y = attention(x, mask, deterministic=True)
+    x = self._norm('attention_norm', x + y)
+    if image is not None:
+      cross = CrossAttention(self.num_heads, self.dtype, name='cross_attention')
+      x = self._norm('cross_norm', x + cross(x, image))
+    x = self._norm('mlp_norm', x + self._mlp(x))
+    return x, x
+
+  def _norm(self, name: str, x: jax.Array) -> jax.Array:
+    return layers.LayerNorm(self.epsilon, self.dtype, name=name)(x)
+
+  def _mlp(self, x: jax.Array) -> jax.Array:
+    y = layers.Dense(self.mlp_width, self.dtype, name='mlp_in')(x)
+    y = layers.ACTIVATIONS['gelu'](y)
+    return layers.Dense(x.shape[-1], self.dtype, name='mlp_out')(y)
+
+
+class BLIPTextEncoder(nn.Module):
+  """BERT that sees an image; defaults are the base size's.
+
+  It has no embedding of token types, and looks both ways.
+
+  Attributes:
+    vocab_size: rows of the token table: BERT's words, [DEC] and [ENC].
+    length: most tokens of a prompt.
+    width: D.
+    depth: blocks.
+    num_heads: attention heads.
+    mlp_width: hidden width of the MLPs.
+    epsilon: of the norms.
+    dtype: of the matrix products; parameters are float32.
+    remat: what the backward pass keeps, see `layers.scan_blocks`.
+    unroll: blocks per scan iteration.
+  """
+
+  vocab_size: int = 30524
+  length: int = 512
+  width: int = 768
+  depth: int = 12
+  num_heads: int = 12
+  mlp_width: int = 3072
+  epsilon: float = 1e-12
+  dtype: jnp.dtype = jnp.float32
+  remat: str = 'none'
+  unroll: int = 1
+
+  @nn.compact
+  def __call__(
+    self,
+    ids: jax.Array,
+    mask: jax.Array | None = None,
+    image: jax.Array | None = None,
+  ) -> jax.Array:
+    """Output of every block: [depth, B, T, D] of `dtype`.
+
+    Args:
+      ids: int [B, T], T <= length.
+      mask: bool [B, T], False at padding, True somewhere; None hides nothing.
+        The official code subtracts 10,000 from hidden scores, which leaves
+        nothing of them in float32.
+      image: [B, M, Di], states of an image; None reads the text alone, as
+        BLIP's text features do.
+
+    Raises:
+      ValueError: if T > length.
+    """
+    blocks = layers.scan_blocks(
+      TextBlock, self.depth, remat=self.remat, unroll=self.unroll
+    )
+    _, outputs = blocks(
+      self.num_heads, self.mlp_width, self.epsilon, self.dtype, name='layers'
+    )(self._embed(ids), mask, image)
+    return outputs
+
+  def _embed(self, ids: jax.Array) -> jax.Array:
+    length = ids.shape[1]
+    if length > self.length:
+      raise ValueError(
+        f'prompts of {length} tokens are too long for {self.length} positions'
+      )
+    token_emb = self.param(
+      'token_emb', layers.normal_02, (self.vocab_size, self.width)
+    )
+    pos_emb = self.param('pos_emb', layers.normal_02, (self.length, self.width))
+    x = token_emb[ids] + pos_emb[:length]
+    return layers.LayerNorm(self.epsilon, self.dtype, name='emb_norm')(x)
+
+
+class BLIPScorer(nn.Module):
+  """The network of ImageReward v1.0, which the defaults are.
+
+  Attributes:
+    image: tower of images.
+    text: encoder of prompts.
+    head_widths: of the layers behind the text's first state.
+    mean: of the head's number over the official data.
+    std: its deviation there.
+  """
+
+  image: BLIPImageTower = BLIPImageTower()
+  text: BLIPTextEncoder = BLIPTextEncoder()
+  head_widths: tuple[int, ...] = (1024, 128, 64, 16, 1)
+  mean: float = 0.16717362830052426
+  std: float = 1.0333394966054072
+
+  def setup(self) -> None:
+    self.head = LinearHead(self.head_widths)
+
+  def __call__(
+    self, images: jax.Array, ids: jax.Array, mask: jax.Array | None = None
+  ) -> BLIPOutput:
+    """Scores images for prompts.
+
+    Args:
+      images: float [B, H, H, 3], normalised as CLIP's.
+      ids: int [B, T], [CLS] first.
+      mask: bool [B, T], False at padding.
+
+    Returns:
+      BLIPOutput.
+
+    Raises:
+      ValueError: if the images have another shape or the prompts are too long.
+    """
+    image = self.image(images)
+    text = self.text(ids, mask, image)
+    raw = self.head(text[-1, :, 0])
+    return BLIPOutput(
+      image=image, text=text, raw=raw, score=(raw - self.mean) / self.std
+    )

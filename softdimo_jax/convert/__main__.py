@@ -32,13 +32,14 @@ _NUM_HEADS = flags.DEFINE_integer(
   'num_heads',
   None,
   'Attention heads, where no shape tells them: 16; of text towers, and of the '
-  'image tower of a clip, as many as width / 64, but 16 of ViT-H/14 and g/14.',
+  'image tower of a clip or image_reward, as many as width / 64, but 16 of '
+  'ViT-H/14 and g/14.',
   1,
 )
 _TEXT_HEADS = flags.DEFINE_integer(
   'text_heads',
   None,
-  "Attention heads of a clip's text tower (width / 64).",
+  'Attention heads of the text half of a clip or image_reward (width / 64).',
   1,
 )
 _NUM_CLASSES = flags.DEFINE_integer(

@@ -7,7 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from softdimo_jax.convert import sizes, text_sizes
+from softdimo_jax.convert import reward_sizes, sizes, text_sizes
 from softdimo_jax.convert.clip import convert_clip
 from softdimo_jax.convert.clip_text import convert_clip_text
 from softdimo_jax.convert.diffusers_vq import convert_diffusers_vq
@@ -15,6 +15,8 @@ from softdimo_jax.convert.google_maskgit import (
   convert_google_maskgit,
   convert_google_tokenizer,
 )
+from softdimo_jax.convert.image_reward import convert_image_reward
+from softdimo_jax.convert.linear_head import convert_aesthetic_head
 from softdimo_jax.convert.maskbit import convert_maskbit
 from softdimo_jax.convert.maskbit_tokenizer import convert_maskbit_tokenizer
 from softdimo_jax.convert.maskgen import convert_maskgen
@@ -33,7 +35,13 @@ from softdimo_jax.networks.generators.maskbit import (
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
+from softdimo_jax.networks.rewards.blip import (
+  BLIPImageTower,
+  BLIPScorer,
+  BLIPTextEncoder,
+)
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
+from softdimo_jax.networks.rewards.head import LinearHead
 from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
@@ -72,6 +80,15 @@ class Family:
 def _clip(image: sizes.Options, text: sizes.Options) -> CLIP:
   """`CLIP` of the options of its towers, which JSON can hold."""
   return CLIP(CLIPImageTower(**image), CLIPTextTower(**text))
+
+
+def _image_reward(
+  image: sizes.Options, text: sizes.Options, head_widths: tuple[int, ...]
+) -> BLIPScorer:
+  """`BLIPScorer` likewise."""
+  return BLIPScorer(
+    BLIPImageTower(**image), BLIPTextEncoder(**text), head_widths
+  )
 
 
 FAMILIES = {
@@ -134,6 +151,18 @@ FAMILIES = {
     'encoder.mid_block.resnets.0.conv1.weight',
     text_sizes.diffusers_vq,
     convert_diffusers_vq,
+  ),
+  'image_reward': Family(
+    _image_reward,
+    'blip.visual_encoder.cls_token',
+    reward_sizes.image_reward,
+    convert_image_reward,
+  ),
+  'aesthetic_head': Family(
+    LinearHead,
+    'layers.0.weight',
+    reward_sizes.aesthetic_head,
+    convert_aesthetic_head,
   ),
   # Before the text towers, whose marks whole models have, too.
   'clip': Family(

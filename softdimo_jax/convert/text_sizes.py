@@ -66,10 +66,10 @@ def tatitok(shapes: Shapes) -> Options:
     'length': shapes['latent_tokens'][0],
     'encoder_width': encoder_width,
     'encoder_depth': shapes.count(r'encoder\.transformer\.(\d+)\.'),
-    'encoder_heads': _heads_of_64(encoder_width),
+    'encoder_heads': heads_of_64(encoder_width),
     'decoder_width': decoder_width,
     'decoder_depth': shapes.count(r'decoder\.transformer\.(\d+)\.'),
-    'decoder_heads': _heads_of_64(decoder_width),
+    'decoder_heads': heads_of_64(decoder_width),
     'codebook_size': codebook_size,
     'embedding_dim': embedding_dim,
     'text_width': shapes['decoder.text_guidance_proj.weight'][1],
@@ -129,7 +129,7 @@ def clip_text(
     'length': shapes['text_model.embeddings.position_embedding.weight'][0],
     'width': width,
     'depth': shapes.count(r'text_model\.encoder\.layers\.(\d+)\.'),
-    'num_heads': _heads_of_64(width, num_heads),
+    'num_heads': heads_of_64(width, num_heads),
     'mlp_width': shapes['text_model.encoder.layers.0.mlp.fc1.weight'][0],
     'projection_width': shapes['text_projection.weight'][0],
     'activation': activation,
@@ -149,7 +149,7 @@ def openclip_text(
     'length': shapes['positional_embedding'][0],
     'width': width,
     'depth': shapes.count(r'transformer\.resblocks\.(\d+)\.'),
-    'num_heads': _heads_of_64(width, num_heads),
+    'num_heads': heads_of_64(width, num_heads),
     'mlp_width': shapes['transformer.resblocks.0.mlp.c_fc.weight'][0],
     'projection_width': shapes['text_projection'][1],
     'activation': activation,
@@ -187,7 +187,7 @@ def clip(
       'patch': patch,
       'width': width,
       'depth': shapes.count(names['layers']),
-      'num_heads': _heads_of_64(width, num_heads or _LAION_HEADS.get(width)),
+      'num_heads': heads_of_64(width, num_heads or _LAION_HEADS.get(width)),
       'mlp_width': shapes[names['mlp']][0],
       'projection_width': prompts['projection_width'],
       'activation': activation,
@@ -196,7 +196,12 @@ def clip(
   }
 
 
-def _heads_of_64(width: int, num_heads: int | None = None) -> int:
+def heads_of_64(width: int, num_heads: int | None = None) -> int:
+  """`num_heads`, or as many as have the width of released models.
+
+  Raises:
+    ConversionError: if they do not divide the width.
+  """
   return heads(width, num_heads or max(1, width // _HEAD_WIDTH))
 
 

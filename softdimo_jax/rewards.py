@@ -15,7 +15,10 @@ import jax.numpy as jnp
 
 from softdimo_jax.family import Params
 from softdimo_jax.method.preprocess import ImageTransform
-from softdimo_jax.networks.rewards.clip import CLIP
+from softdimo_jax.method.quantization import l2_normalize
+from softdimo_jax.networks.rewards.blip import BLIPScorer
+from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
+from softdimo_jax.networks.rewards.head import LinearHead
 
 
 class Reward(Protocol):
@@ -62,16 +65,83 @@ class CLIPReward:
     return output.scale * cosine if self.scaled else cosine
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageReward:
+  """What people prefer for a prompt (Xu et al. 2023), standardised.
+
+  Captions are BERT's word pieces, [CLS] first: `WordPieceTokenizer`.
+
+  Attributes:
+    module: the network.
+    transform: from images to what its image tower sees.
+    pad_id: id that fills captions up, which nothing attends to.
+  """
+
+  module: BLIPScorer
+  transform: ImageTransform
+  pad_id: int = 0
+
+  def score(
+    self, params: Params, images: jax.Array, captions: jax.Array
+  ) -> jax.Array:
+    """See `Reward`."""
+    return self.module.apply(
+      {'params': params},
+      self.transform(images),
+      captions,
+      captions != self.pad_id,
+    ).score
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AestheticReward:
+  """How people rate an image, about 1 to 10, whatever its prompt says.
+
+  Parameters are {'image': of the tower, 'head': of the head}, as they come from
+  two checkpoints: OpenAI's CLIP ViT-L/14 and the predictor's.
+
+  Attributes:
+    image: the tower.
+    head: reads its features as unit vectors.
+    transform: from images to what the tower sees.
+  """
+
+  image: CLIPImageTower
+  head: LinearHead
+  transform: ImageTransform
+
+  def score(
+    self, params: Params, images: jax.Array, captions: jax.Array
+  ) -> jax.Array:
+    """See `Reward`; captions are not read."""
+    del captions
+    output = self.image.apply(
+      {'params': params['image']}, self.transform(images)
+    )
+    features = l2_normalize(output.pooled)
+    return self.head.apply({'params': params['head']}, features)
+
+
 def scores(
   rewards: Mapping[str, Reward],
   params: Mapping[str, Params],
   images: jax.Array,
-  captions: jax.Array,
+  captions: jax.Array | Mapping[str, jax.Array],
 ) -> dict[str, jax.Array]:
-  """Scores [B] of every reward, by its name."""
+  """Scores [B] of every reward, by its name.
+
+  Args:
+    rewards: by name.
+    params: of each, by name.
+    images: float [B, H, W, 3] in [0, 1].
+    captions: int [B, T]; where not all rewards read the same ids, by name.
+  """
   chex.assert_rank(images, 4)
+  by_name = isinstance(captions, Mapping)
   return {
-    name: reward.score(params[name], images, captions)
+    name: reward.score(
+      params[name], images, captions[name] if by_name else captions
+    )
     for name, reward in rewards.items()
   }
 

@@ -6,7 +6,13 @@ import pytest
 
 from softdimo_jax import families, rewards
 from softdimo_jax.method.preprocess import ImageTransform
+from softdimo_jax.networks.rewards.blip import (
+  BLIPImageTower,
+  BLIPScorer,
+  BLIPTextEncoder,
+)
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
+from softdimo_jax.networks.rewards.head import LinearHead
 from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.training.critic import Critic
 
@@ -61,6 +67,71 @@ def test_the_learnt_scale_is_optional(reward):
     np.exp(params['logit_scale']) * score,
     rtol=1e-5,
   )
+
+
+def test_image_reward_reads_no_padding():
+  module = BLIPScorer(
+    BLIPImageTower(resolution=SIZE, patch=4, **TOWER),
+    BLIPTextEncoder(vocab_size=9, length=5, **TOWER),
+    head_widths=(4, 1),
+  )
+  params = jax.jit(module.init)(
+    jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), captions()[:1]
+  )['params']
+  transform = ImageTransform(size=SIZE)
+  reward = rewards.ImageReward(module=module, transform=transform)
+  run = jax.jit(reward.score)
+  wide = jnp.repeat(images(), 2, axis=2)  # which the transform crops
+  score = run(params, wide, captions())
+  assert score.shape == (BATCH,)
+  output = jax.jit(module.apply)(
+    {'params': params}, transform(wide), captions(), captions() > 0
+  )
+  np.testing.assert_allclose(score, output.score, atol=1e-6)
+  gradient = jax.jit(jax.grad(lambda x: run(params, x, captions())[0]))(wide)
+  assert np.abs(gradient[0]).max() > 0
+  np.testing.assert_array_equal(gradient[1:], 0)
+
+
+def test_aesthetics_are_a_matter_of_the_image_alone():
+  image = CLIPImageTower(
+    resolution=SIZE, patch=4, projection_width=8, activation='gelu', **TOWER
+  )
+  head = LinearHead((4, 1))
+  transform = ImageTransform(size=SIZE)
+  params = {
+    'image': image.init(jax.random.key(0), images())['params'],
+    'head': head.init(jax.random.key(1), jnp.ones((1, 8)))['params'],
+  }
+  reward = rewards.AestheticReward(image=image, head=head, transform=transform)
+  score = reward.score(params, images(), captions())
+  np.testing.assert_array_equal(score, reward.score(params, images(), None))
+  output = image.apply({'params': params['image']}, transform(images()))
+  features = output.pooled
+  # The head reads the direction of the features, not their length.
+  unit = features / jnp.linalg.norm(features, axis=-1, keepdims=True)
+  expected = head.apply({'params': params['head']}, unit)
+  np.testing.assert_allclose(score, expected, atol=1e-6)
+
+
+class Echo:
+  """A reward that is its captions."""
+
+  def score(self, params, images, captions):
+    return params * captions[:, 0]
+
+
+def test_rewards_may_read_captions_of_their_own():
+  echo = {'a': Echo(), 'b': Echo()}
+  params = {'a': 1.0, 'b': 2.0}
+  ones = jnp.ones((BATCH, 1))
+  score = lambda captions: rewards.scores(echo, params, images(), captions)
+  np.testing.assert_array_equal(score(ones)['b'], [2.0] * BATCH)
+  own = score({'a': 5 * ones, 'b': 7 * ones})
+  np.testing.assert_array_equal(own['a'], [5.0] * BATCH)
+  np.testing.assert_array_equal(own['b'], [14.0] * BATCH)
+  with pytest.raises(KeyError):
+    score({'a': ones})
 
 
 def test_total_is_the_weighted_sum_of_what_is_named():

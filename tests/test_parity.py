@@ -20,7 +20,9 @@ FIXTURES = fixture.names(GOLDEN)
 RULES = 'geneval_rules'  # Its JSON file lists neither inputs nor outputs.
 METRICS = 'metrics'  # Likewise, and repositories stand for its class.
 CLIPS = tuple(name for name in FIXTURES if 'clip_model' in name)  # Likewise.
-UNLISTED = (RULES, METRICS, 'preprocess', *CLIPS)
+REWARDS = ('aesthetic_head', 'blip_imagereward')  # Likewise.
+TEXTS = ('bert_tokenizer', 'clip_tokenizer')  # Likewise: texts alone enter.
+UNLISTED = (RULES, METRICS, 'preprocess', *CLIPS, *REWARDS, *TEXTS)
 COVERED = [name for name in FIXTURES if name not in UNLISTED]
 SMALL = 'class_schedules'  # nothing in it takes long
 # Of Meissonic: gradients, and what times other than 0 and guidance amplify.
@@ -134,6 +136,28 @@ def test_clip_models_pass(run):
     for array in set(fixture.load(GOLDEN, name).arrays) - inputs
   }
   assert all(line.endswith(' 1e-05 ok') for line in lines)
+
+
+def test_the_other_rewards_pass(run):
+  status, lines = run(GOLDEN, f'--only={",".join(REWARDS)}')
+  assert status == 0
+  assert len(lines) == 2 + 12
+  assert all(line.endswith(' 1e-05 ok') for line in lines)
+
+
+def test_text_tokenizers_pass_exactly(run):
+  status, lines = run(GOLDEN, f'--only={",".join(TEXTS)}')
+  assert status == 0
+  assert len(lines) == 2 + 5
+  assert all(line.endswith(' 0.0e+00 0 ok') for line in lines)
+
+
+def test_a_tokenizer_without_its_vocabulary_is_refused():
+  name = 'clip_tokenizer'
+  loaded = fixture.load(GOLDEN, name)
+  bare = fixture.Fixture(name, loaded.meta | {'config': {}}, loaded.arrays)
+  with pytest.raises(UserError, match='holds no vocabulary; the copy in tests'):
+    kinds.find(loaded)(bare)
 
 
 def test_fixtures_of_unknown_kinds_are_named(run, tmp_path):

@@ -12,10 +12,12 @@ from softdimo_jax.parity import (
   meissonic,
   metrics,
   preprocess,
+  rewards,
   samplers,
   schedules,
   tatitok,
   text,
+  text_tokens,
   tokenizers,
 )
 from softdimo_jax.parity.fixture import Fixture
@@ -83,6 +85,13 @@ _KINDS: dict[str, tuple[str, Compute]] = {
   'openclip_text': ('maskgen.py:open_clip_text_encoding', text.openclip_text),
   'clip_model': ('transformers.CLIPModel', clip.clip_model),
   'openclip_model': ('open_clip.model.CLIP', clip.openclip_model),
+  'blip_imagereward': (
+    'ImageReward.ImageReward',
+    rewards.image_reward,
+  ),
+  'aesthetic_head': ('MLP(768)', rewards.aesthetic_head),
+  'bert_tokenizer': ('BertTokenizer', text_tokens.bert_tokenizer),
+  'clip_tokenizer': ('tokenizers', text_tokens.clip_tokenizer),
   'class_schedules': ('mask schedules', schedules.class_schedules),
   'metrics': ('toshas/torch-fidelity', metrics.metrics_of_sets),
   'preprocess': ('ReNO', preprocess.image_transforms),

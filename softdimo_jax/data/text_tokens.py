@@ -24,7 +24,7 @@ from softdimo_jax.errors import UserError
 DIMO_PREFIX = 'A photo depicts '
 
 # Contractions, words, single digits, and runs of anything else.
-_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 _OPENAI_ENDS = ('<|startoftext|>', '<|endoftext|>')
 _WORD_PIECES = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 # What BLIP adds to BERT's vocabulary; the score reads neither.
@@ -106,6 +106,9 @@ _CLEANINGS = {
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIPTokenizer:
   """Byte pairs as CLIP, HPSv2 and PickScore read prompts.
+
+  One thing differs from the official codes: a special token that a prompt
+  contains literally is found right behind punctuation, too.
 
   Attributes:
     vocabulary: of OpenAI, which all of them have.

@@ -15,6 +15,7 @@ from softdimo_jax.convert.google_maskgit import (
   convert_google_maskgit,
   convert_google_tokenizer,
 )
+from softdimo_jax.convert.inception import convert_inception
 from softdimo_jax.convert.maskbit import convert_maskbit
 from softdimo_jax.convert.maskbit_tokenizer import convert_maskbit_tokenizer
 from softdimo_jax.convert.maskgen import convert_maskgen
@@ -33,6 +34,7 @@ from softdimo_jax.networks.generators.maskbit import (
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
+from softdimo_jax.networks.inception import Inception
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
@@ -153,6 +155,12 @@ FAMILIES = {
     'ln_final.weight',
     text_sizes.openclip_text,
     convert_clip_text,
+  ),
+  'inception': Family(
+    Inception,
+    'Conv2d_1a_3x3.conv.weight',
+    sizes.inception,
+    convert_inception,
   ),
 }
 

@@ -20,7 +20,9 @@ FIXTURES = fixture.names(GOLDEN)
 RULES = 'geneval_rules'  # Its JSON file lists neither inputs nor outputs.
 METRICS = 'metrics'  # Likewise, and repositories stand for its class.
 CLIPS = tuple(name for name in FIXTURES if 'clip_model' in name)  # Likewise.
-UNLISTED = (RULES, METRICS, 'preprocess', *CLIPS)
+# Likewise; of full size, so that they are computed once, by another test.
+INCEPTIONS = ('fid_inception', 'fid_inception_gain')
+UNLISTED = (RULES, METRICS, 'preprocess', *CLIPS, *INCEPTIONS)
 COVERED = [name for name in FIXTURES if name not in UNLISTED]
 SMALL = 'class_schedules'  # nothing in it takes long
 # Of Meissonic: gradients, and what times other than 0 and guidance amplify.

@@ -22,10 +22,12 @@ _SUBSET, _STRIDE = '_c8', 8
 # By the beginning of what computed a fixture: inputs of those whose JSON files
 # list none, and tolerances of arrays that allow other ones, first match first.
 _METRICS = 'toshas/torch-fidelity'
+_INCEPTION = 'torch_fidelity.feature_extractor_inceptionv3'
 _CLIPS = ('transformers.CLIPModel', 'open_clip.model.CLIP')
 _UNLISTED_INPUTS = {
   'evaluate_image': r'image|(box|mask)_\d+|rel_box_[ab]',
   _METRICS: r'(lowrank_)?(ref|gen)|logits|acts|W|emb_[xy]|isc_adm_split_size',
+  _INCEPTION: r'\w+_images',
   'ReNO': r's\d+_(u8|target)',
   **dict.fromkeys(_CLIPS, r'pixel_values|input_ids|attention_mask'),
 }
@@ -36,7 +38,7 @@ _TOLERANCES = {
     r'(mu_\w+|kid_mean|kid_std|isc_adm)_f64': TOLERANCE,
     r'\w+_f64': 1e-6,
   },
-  **{clip: {r'.+': 1e-5} for clip in _CLIPS},
+  **{name: {r'.+': 1e-5} for name in (*_CLIPS, _INCEPTION)},
   # Sinusoids of times up to 64,000 amplify the last bit of a frequency, and
   # guidance the difference of its branches.
   'src/transformer.py:Transformer2DModel': {

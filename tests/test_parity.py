@@ -22,7 +22,12 @@ METRICS = 'metrics'  # Likewise, and repositories stand for its class.
 CLIPS = tuple(name for name in FIXTURES if 'clip_model' in name)  # Likewise.
 REWARDS = ('aesthetic_head', 'blip_imagereward')  # Likewise.
 TEXTS = ('bert_tokenizer', 'clip_tokenizer')  # Likewise: texts alone enter.
-UNLISTED = (RULES, METRICS, 'preprocess', *CLIPS, *REWARDS, *TEXTS)
+# Likewise; of full size, so that they are computed once, by another test.
+INCEPTIONS = ('fid_inception', 'fid_inception_gain')
+UNLISTED = (
+  *(RULES, METRICS, 'preprocess'),
+  *(*CLIPS, *REWARDS, *TEXTS, *INCEPTIONS),
+)
 COVERED = [name for name in FIXTURES if name not in UNLISTED]
 SMALL = 'class_schedules'  # nothing in it takes long
 # Of Meissonic: gradients, and what times other than 0 and guidance amplify.

@@ -16,6 +16,7 @@ from softdimo_jax.convert.google_maskgit import (
   convert_google_tokenizer,
 )
 from softdimo_jax.convert.image_reward import convert_image_reward
+from softdimo_jax.convert.inception import convert_inception
 from softdimo_jax.convert.linear_head import convert_aesthetic_head
 from softdimo_jax.convert.maskbit import convert_maskbit
 from softdimo_jax.convert.maskbit_tokenizer import convert_maskbit_tokenizer
@@ -35,6 +36,7 @@ from softdimo_jax.networks.generators.maskbit import (
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
+from softdimo_jax.networks.inception import Inception
 from softdimo_jax.networks.rewards.blip import (
   BLIPImageTower,
   BLIPScorer,
@@ -182,6 +184,12 @@ FAMILIES = {
     'ln_final.weight',
     text_sizes.openclip_text,
     convert_clip_text,
+  ),
+  'inception': Family(
+    Inception,
+    'Conv2d_1a_3x3.conv.weight',
+    sizes.inception,
+    convert_inception,
   ),
 }
 

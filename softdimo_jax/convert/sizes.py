@@ -14,6 +14,8 @@ Options = dict[str, Any]
 
 # Only the ratio to the resolution of attention matters.
 _TAMING_RESOLUTION = 256
+# torchvision's Inception has so many, FID's has 1008.
+_IMAGENET_CLASSES = 1000
 # Google's, where pooling leaves no kernel to read it off.
 _GOOGLE_KERNEL = 4
 
@@ -157,6 +159,20 @@ def google_tokenizer(shapes: Shapes) -> Options:
     ),
     'embedding_dim': embedding_dim,
     'codebook_size': codebook_size,
+  }
+
+
+def inception(shapes: Shapes) -> Options:
+  """`Inception`, whose layers are in proportion to the first."""
+  num_classes = shapes['fc.weight'][0]
+  if num_classes == _IMAGENET_CLASSES:
+    raise ConversionError(
+      f"{num_classes} classes are those of torchvision's Inception, which "
+      'pools otherwise than that of FID'
+    )
+  return {
+    'width': shapes['Conv2d_1a_3x3.conv.weight'][0],
+    'num_classes': num_classes,
   }
 
 

@@ -22,12 +22,14 @@ _SUBSET, _STRIDE = '_c8', 8
 # By the beginning of what computed a fixture: inputs of those whose JSON files
 # list none, and tolerances of arrays that allow other ones, first match first.
 _METRICS = 'toshas/torch-fidelity'
+_INCEPTION = 'torch_fidelity.feature_extractor_inceptionv3'
 _CLIPS = ('transformers.CLIPModel', 'open_clip.model.CLIP')
 _IMAGE_REWARD = 'ImageReward.ImageReward'
 _PAIRS = r'pixel_values|input_ids|attention_mask'
 _UNLISTED_INPUTS = {
   'evaluate_image': r'image|(box|mask)_\d+|rel_box_[ab]',
   _METRICS: r'(lowrank_)?(ref|gen)|logits|acts|W|emb_[xy]|isc_adm_split_size',
+  _INCEPTION: r'\w+_images',
   'ReNO': r's\d+_(u8|target)',
   **dict.fromkeys((*_CLIPS, _IMAGE_REWARD), _PAIRS),
   'MLP(768)': 'clip_image_features',
@@ -39,7 +41,10 @@ _TOLERANCES = {
     r'(mu_\w+|kid_mean|kid_std|isc_adm)_f64': TOLERANCE,
     r'\w+_f64': 1e-6,
   },
-  **{kind: {r'.+': 1e-5} for kind in (*_CLIPS, _IMAGE_REWARD, 'MLP(768)')},
+  **{
+    kind: {r'.+': 1e-5}
+    for kind in (*_CLIPS, _IMAGE_REWARD, _INCEPTION, 'MLP(768)')
+  },
   # Sinusoids of times up to 64,000 amplify the last bit of a frequency, and
   # guidance the difference of its branches.
   'src/transformer.py:Transformer2DModel': {

@@ -8,6 +8,7 @@ from softdimo_jax.parity import (
   diffusers_vq,
   generators,
   google,
+  inception,
   maskgen,
   meissonic,
   metrics,
@@ -95,6 +96,10 @@ _KINDS: dict[str, tuple[str, Compute]] = {
   'class_schedules': ('mask schedules', schedules.class_schedules),
   'metrics': ('toshas/torch-fidelity', metrics.metrics_of_sets),
   'preprocess': ('ReNO', preprocess.image_transforms),
+  'fid_inception': (
+    'FeatureExtractorInceptionV3',
+    inception.fid_inception,
+  ),
   'geneval_rules': ('evaluate_image', benchmarks.geneval_rules),
 }
 

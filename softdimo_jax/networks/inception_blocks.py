@@ -1,0 +1,229 @@
+"""Layers and blocks of the Inception network of FID.
+
+Numbers of channels are those of the released network; a `Unit` scales them to
+the width of its own.
+"""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+# Channels of the first layer of the released network.
+WIDTH = 32
+# Accelerators multiply in fewer bits by default, which shows in an FID.
+PRECISION = jax.lax.Precision.HIGHEST
+
+# Channels of the released network, height and width of the kernel; a stride.
+Layer = tuple[int, int, int] | tuple[int, int, int, int]
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+  """Maximum of every other 3 x 3 window inside [B, H, W, C]."""
+  return nn.max_pool(x, (3, 3), (2, 2))
+
+
+def max_pool_same(x: jax.Array) -> jax.Array:
+  """Maximum around every position of [B, H, W, C]."""
+  return nn.max_pool(x, (3, 3), padding='SAME')
+
+
+def average_pool_same(x: jax.Array) -> jax.Array:
+  """Mean around every position of [B, H, W, C]; outside counts for nothing."""
+  return nn.avg_pool(x, (3, 3), padding='SAME', count_include_pad=False)
+
+
+class FrozenBatchNorm(nn.Module):
+  """Batch norm with the statistics of training, which are parameters here.
+
+  Attributes:
+    epsilon: added to the variance.
+  """
+
+  epsilon: float = 1e-3
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[..., C] -> [..., C]."""
+    ones, zeros = nn.initializers.ones, nn.initializers.zeros
+    scale = self.param('scale', ones, x.shape[-1:])
+    bias = self.param('bias', zeros, x.shape[-1:])
+    mean = self.param('running_mean', zeros, x.shape[-1:])
+    variance = self.param('running_var', ones, x.shape[-1:])
+    factor = scale / jnp.sqrt(variance + self.epsilon)  # [C], not [..., C]
+    return x * factor + (bias - mean * factor)
+
+
+class Unit(nn.Module):
+  """Convolution without bias, batch norm, ReLU.
+
+  Attributes:
+    channels: of the result in the released network.
+    kernel: height and width.
+    stride: in both directions.
+    padding: 'SAME' or 'VALID'.
+    width: of the network, see `Inception`.
+    epsilon: of the norm.
+  """
+
+  channels: int
+  kernel: tuple[int, int]
+  stride: int = 1
+  padding: str = 'SAME'
+  width: int = WIDTH
+  epsilon: float = 1e-3
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """float [B, H, W, C] -> float [B, H', W', C'], >= 0."""
+    x = nn.Conv(
+      self.channels * self.width // WIDTH,
+      self.kernel,
+      strides=self.stride,
+      padding=self.padding,
+      use_bias=False,
+      precision=PRECISION,
+      kernel_init=nn.initializers.he_normal(),
+      name='conv',
+    )(x)
+    return nn.relu(FrozenBatchNorm(self.epsilon, name='norm')(x))
+
+
+MakeUnit = Callable[..., Unit]
+
+
+def _branch(
+  unit: MakeUnit, x: jax.Array, name: str, *layers: Layer
+) -> jax.Array:
+  """Units one after the other: `name`, or `name_1`, `name_2`, ..."""
+  for number, (channels, height, width, *stride) in enumerate(layers, 1):
+    x = unit(
+      channels,
+      (height, width),
+      *stride,
+      padding='VALID' if stride else 'SAME',
+      name=f'{name}_{number}' if len(layers) > 1 else name,
+    )(x)
+  return x
+
+
+class Grid35(nn.Module):
+  """Mixed_5b to 5d, on maps of 35 x 35.
+
+  Attributes:
+    unit: makes a `Unit`.
+    pooled: channels of the branch behind the pool.
+  """
+
+  unit: MakeUnit
+  pooled: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    branch = functools.partial(_branch, self.unit)
+    parts = (
+      branch(x, 'branch1x1', (64, 1, 1)),
+      branch(x, 'branch5x5', (48, 1, 1), (64, 5, 5)),
+      branch(x, 'branch3x3dbl', (64, 1, 1), (96, 3, 3), (96, 3, 3)),
+      branch(average_pool_same(x), 'branch_pool', (self.pooled, 1, 1)),
+    )
+    return jnp.concatenate(parts, -1)
+
+
+class Reduction35(nn.Module):
+  """Mixed_6a, from 35 x 35 to 17 x 17.
+
+  Attributes:
+    unit: makes a `Unit`.
+  """
+
+  unit: MakeUnit
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    branch = functools.partial(_branch, self.unit)
+    parts = (
+      branch(x, 'branch3x3', (384, 3, 3, 2)),
+      branch(x, 'branch3x3dbl', (64, 1, 1), (96, 3, 3), (96, 3, 3, 2)),
+      max_pool(x),
+    )
+    return jnp.concatenate(parts, -1)
+
+
+class Grid17(nn.Module):
+  """Mixed_6b to 6e, on maps of 17 x 17.
+
+  Attributes:
+    unit: makes a `Unit`.
+    inner: channels inside the branches of long kernels.
+  """
+
+  unit: MakeUnit
+  inner: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    branch = functools.partial(_branch, self.unit)
+    first, row, column = (
+      (self.inner, *size) for size in ((1, 1), (1, 7), (7, 1))
+    )
+    last_row, last_column = (192, 1, 7), (192, 7, 1)
+    parts = (
+      branch(x, 'branch1x1', (192, 1, 1)),
+      branch(x, 'branch7x7', first, row, last_column),
+      branch(x, 'branch7x7dbl', first, column, row, column, last_row),
+      branch(average_pool_same(x), 'branch_pool', (192, 1, 1)),
+    )
+    return jnp.concatenate(parts, -1)
+
+
+class Reduction17(nn.Module):
+  """Mixed_7a, from 17 x 17 to 8 x 8.
+
+  Attributes:
+    unit: makes a `Unit`.
+  """
+
+  unit: MakeUnit
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    branch = functools.partial(_branch, self.unit)
+    first, row, column = (192, 1, 1), (192, 1, 7), (192, 7, 1)
+    parts = (
+      branch(x, 'branch3x3', first, (320, 3, 3, 2)),
+      branch(x, 'branch7x7x3', first, row, column, (192, 3, 3, 2)),
+      max_pool(x),
+    )
+    return jnp.concatenate(parts, -1)
+
+
+class Grid8(nn.Module):
+  """Mixed_7b and 7c, on maps of 8 x 8; two branches end in two kernels each.
+
+  Attributes:
+    unit: makes a `Unit`.
+    pool: of the last branch; Mixed_7c has another one than all other blocks.
+  """
+
+  unit: MakeUnit
+  pool: Callable[[jax.Array], jax.Array]
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    branch = functools.partial(_branch, self.unit)
+    row, column = (384, 1, 3), (384, 3, 1)
+    short = branch(x, 'branch3x3_1', (384, 1, 1))
+    long = branch(x, 'branch3x3dbl_1', (448, 1, 1))
+    long = branch(long, 'branch3x3dbl_2', (384, 3, 3))
+    parts = (
+      branch(x, 'branch1x1', (320, 1, 1)),
+      branch(short, 'branch3x3_2a', row),
+      branch(short, 'branch3x3_2b', column),
+      branch(long, 'branch3x3dbl_3a', row),
+      branch(long, 'branch3x3dbl_3b', column),
+      branch(self.pool(x), 'branch_pool', (192, 1, 1)),
+    )
+    return jnp.concatenate(parts, -1)

@@ -1,5 +1,6 @@
 """Text to image as a user runs it, at a size that learns nothing."""
 
+import importlib.util
 import json
 import pathlib
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from softdimo_jax import config as config_lib
+from softdimo_jax.errors import UserError
 from softdimo_jax.training import checkpoint
 from tests.test_main import call, fails_with
 
@@ -122,18 +125,30 @@ def test_prompts_in_another_encoding(workdir, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('override', 'words'),
+  ('override', 'message'),
   [
-    ('--config.data.text_stage=teacher', ['text_stage', 'clip']),
-    ('--config.softdimo.reward.terms.clip=x', ['clip']),
-    ('--config.data.world.grid=2', ['grid=2']),
-    ('--config.data.world.grid=5', ['40 pixels', '32']),
-    ('--config.model.text.length=8', ['model.text.length=8', '10']),
-    ('--config.model.text.width=32', ['width 64', '32']),
-    ('--config.softdimo.start=nothing', ['nothing', 'dimo']),
+    ({'data.text_stage': 'teacher'}, r"text_stage='teacher'.*clip"),
+    ({'data.world.grid': 2}, 'grid=2'),
+    ({'data.world.grid': 5}, '40 pixels.*32'),
+    ({'model.text.length': 8}, r'model\.text\.length=8.*10'),
+    ({'model.text.width': 32}, 'width 64.*32'),
+    ({'softdimo.start': 'nothing'}, "'nothing'.*dimo"),
+    ({'tteo.terms': {'hps': 1.0}}, "tteo.terms='hps'"),
+    ({'softdimo.reward.terms': {'hps': 1.0}}, "reward.terms='hps'"),
   ],
 )
-def test_bad_configurations(tmp_path, override, words):
-  fails_with(
-    call('main', CONFIG, override, f'--workdir={tmp_path / "run"}'), *words
-  )
+def test_bad_configurations(override, message):
+  path = pathlib.Path(__file__).parents[1] / 'configs' / 'shapes.py'
+  spec = importlib.util.spec_from_file_location('shapes_config', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config('tiny')
+  config_lib.validate(config)
+  for name, value in override.items():
+    *parents, field = name.split('.')
+    section = config
+    for parent in parents:
+      section = section[parent]
+    section[field] = value
+  with pytest.raises(UserError, match=message):
+    config_lib.validate(config)

@@ -4,6 +4,8 @@ import json
 import pathlib
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 
 from softdimo_jax import families, pretrained
@@ -174,8 +176,18 @@ def _validate_text(config: ml_collections.ConfigDict, family: Family) -> None:
   _choice('data.text_stage', config.data.text_stage, rewards)
   for name in config.tteo.terms:
     _choice('tteo.terms', name, rewards)
+  students = tuple(x for x in config.stages if config[x].kind == 'distill')
   for name in config.evaluation.tteo.stages:
-    _choice('evaluation.tteo.stages', name, tuple(config.stages))
+    _choice('evaluation.tteo.stages', name, students)
+  try:
+    jax.eval_shape(
+      families.build_clip(config.image_tower, family).init,
+      jax.random.key(0),
+      jnp.zeros((1, *[config.image_tower.resolution] * 2, 3)),
+      jnp.zeros((1, vocabulary.MAX_LENGTH), jnp.int32),
+    )
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'image_tower: {error}') from error
 
 
 def _validate_sampling(
@@ -188,6 +200,9 @@ def _validate_sampling(
   steps = {'sampling': (options.steps,)}
   if 'evaluation' in config:
     steps['evaluation.teacher_steps'] = config.evaluation.teacher_steps
+  for stage in config.stages:
+    if config[stage].kind == 'preference':
+      steps[f'{stage}.teacher_steps'] = config[stage].teacher_steps
   for field, counts in steps.items():
     for count in counts:
       try:

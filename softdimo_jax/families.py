@@ -15,6 +15,7 @@ from softdimo_jax.networks.generators.maskbit import (
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
+from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
@@ -80,6 +81,11 @@ def build(config: ml_collections.ConfigDict) -> Family:
   return Family(
     name, generator, tokenizer, frozen, text, micro, name in _LATE_NOISE
   )
+
+
+def build_clip(config: ml_collections.ConfigDict, family: Family) -> CLIP:
+  """CLIP of an image tower (its arguments) and the family's text tower."""
+  return CLIP(CLIPImageTower(**config), family.text)
 
 
 def _text_tower(config: ml_collections.ConfigDict) -> CLIPTextTower:

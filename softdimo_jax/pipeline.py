@@ -26,7 +26,7 @@ from softdimo_jax.family import Family
 from softdimo_jax.method.preprocess import ImageTransform
 from softdimo_jax.networks.classifier import DigitClassifier
 from softdimo_jax.networks.generators.condition import TextCondition
-from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
+from softdimo_jax.networks.rewards.clip import CLIP
 from softdimo_jax.rewards import CLIPReward
 from softdimo_jax.training import checkpoint
 from softdimo_jax.training.state import Params, TrainState
@@ -142,7 +142,7 @@ class Run:
   @functools.cached_property
   def clip(self) -> CLIP:
     """Module of the rewards; its text tower reads the generator's prompts."""
-    return CLIP(CLIPImageTower(**self.config.image_tower), self.family.text)
+    return families.build_clip(self.config.image_tower, self.family)
 
   @functools.cached_property
   def clip_reward(self) -> CLIPReward:

@@ -61,8 +61,8 @@ class CLIPReward:
     output = self.module.apply(
       {'params': params}, self.transform(images), captions
     )
-    cosine = (output.image * output.text).sum(-1)
-    return output.scale * cosine if self.scaled else cosine
+    cosines = output.cosines
+    return output.scale * cosines if self.scaled else cosines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

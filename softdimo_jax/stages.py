@@ -27,6 +27,7 @@ from softdimo_jax.training import (
   tokenizer,
 )
 from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.training.state import Frozen
 
 # Images whose made-up tokens stand for a token cache with weights by rule.
 _MADE_UP = 1024
@@ -198,9 +199,9 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
   )
 
 
-def _frozen(run: Run, config: ml_collections.ConfigDict) -> distill.Frozen:
+def _frozen(run: Run, config: ml_collections.ConfigDict) -> Frozen:
   rewarded = config.reward.weight > 0
-  return distill.Frozen(
+  return Frozen(
     teacher=run.params('teacher'),
     null=run.null_condition,
     tokenizer=run.params('tokenizer') if rewarded else None,

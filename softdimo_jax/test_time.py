@@ -52,7 +52,8 @@ class TestTimeOptimizer:
     learning_rate: of the ascent.
     temperature: of the draw that decodes; a start keeps its random numbers, so
       that an iterate differs from it by the embedding only. 0 is the arg max.
-    batch_size: starts that run at once; memory does not grow with N or K.
+    batch_size: starts that run at once; of the others only images and scores
+      are kept.
   """
 
   family: Family

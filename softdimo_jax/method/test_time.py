@@ -60,28 +60,19 @@ def optimize_embeddings(
     soft, decoded = evaluate(x)
     return soft.sum(), decoded
 
-  def step(
-    carry: tuple[jax.Array, Decoded], _: None
-  ) -> tuple[tuple[jax.Array, Decoded], jax.Array]:
-    x, best = carry
+  def step(x: jax.Array, _: None) -> tuple[jax.Array, Decoded]:
     gradient, decoded = jax.grad(total, has_aux=True)(x)
-    carry = x + learning_rate * gradient, _better(best, decoded)
-    return carry, decoded.score
+    return x + learning_rate * gradient, decoded
 
-  start = jax.tree.map(jax.lax.stop_gradient, evaluate(embeddings)[1])
-  (last, best), scores = jax.lax.scan(step, (embeddings, start), length=steps)
-  decoded = evaluate(last)[1] if steps else start
-  return Optimized(
-    start=start,
-    best=_better(best, decoded),
-    scores=jnp.concatenate([scores, decoded.score[None]]),
+  last, iterates = jax.lax.scan(step, embeddings, length=steps)
+  iterates = jax.tree.map(
+    lambda before, after: jnp.concatenate([before, after[None]]),
+    iterates,
+    evaluate(last)[1],
   )
-
-
-def _better(a: Decoded, b: Decoded) -> Decoded:
-  """Of each start the one with the higher score, `a` where they are equal."""
-  second = b.score > a.score
-  return Decoded(
-    tokens=jnp.where(second[:, None, None], b.tokens, a.tokens),
-    score=jnp.where(second, b.score, a.score),
+  best = iterates.score.argmax(0), jnp.arange(len(embeddings))
+  return Optimized(
+    start=jax.tree.map(lambda x: x[0], iterates),
+    best=jax.tree.map(lambda x: x[best], iterates),
+    scores=iterates.score,
   )

@@ -23,7 +23,7 @@ from softdimo_jax.rewards import Reward
 from softdimo_jax.training import optim, sharding
 from softdimo_jax.training.adversary import Adversary
 from softdimo_jax.training.critic import Critic
-from softdimo_jax.training.state import Params, Role, TrainState
+from softdimo_jax.training.state import Frozen, Params, Role, TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -44,24 +44,6 @@ class Sample:
   tokens: jax.Array
   masked: jax.Array
   mask: jax.Array
-
-
-@flax.struct.dataclass
-class Frozen:
-  """What a distillation reads and never trains.
-
-  Attributes:
-    teacher: whole generator parameters.
-    null: condition of the teacher's other branch, of a batch of 1; None is
-      the null class.
-    tokenizer: parameters of the decoder, or None without rewards.
-    rewards: parameters by the reward's name, or None.
-  """
-
-  teacher: Params
-  null: Condition | None = None
-  tokenizer: Params | None = None
-  rewards: dict[str, Params] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

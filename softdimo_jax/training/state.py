@@ -1,4 +1,4 @@
-"""What a stage trains, and nothing that it only reads.
+"""What a stage trains, and, apart from it, what a distillation only reads.
 
 The frozen teacher is an argument of the step: it is never in the state, hence
 never in a checkpoint.
@@ -9,6 +9,8 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+
+from softdimo_jax.networks.generators.condition import Condition
 
 Params = Any
 
@@ -53,3 +55,21 @@ class TrainState:
   def create(cls, model: Role, **roles: Role | None) -> 'TrainState':
     """State at step 0."""
     return cls(jnp.zeros((), jnp.int32), model, **roles)
+
+
+@flax.struct.dataclass
+class Frozen:
+  """What a distillation reads and never trains.
+
+  Attributes:
+    teacher: whole generator parameters.
+    null: condition of the teacher's other branch, of a batch of 1; None is
+      the null class.
+    tokenizer: parameters of the decoder, or None without rewards.
+    rewards: parameters by the reward's name, or None.
+  """
+
+  teacher: Params
+  null: Condition | None = None
+  tokenizer: Params | None = None
+  rewards: dict[str, Params] | None = None

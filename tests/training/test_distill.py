@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from softdimo_jax.training.distill import Frozen
+from softdimo_jax.training.state import Frozen
 from tests.training.plain_distillation import (
   BATCH,
   LATE,

@@ -233,6 +233,7 @@ def _shrink(config: ConfigDict) -> None:
     config[name].optimizer.warmup_steps = 2
     if config[name].kind == 'preference':
       config[name].num_examples = 64
+      config[name].teacher_steps = (1,)
   for section in (
     config.model.generator,
     config.model.text,
@@ -242,7 +243,7 @@ def _shrink(config: ConfigDict) -> None:
   config.data.num_examples = 256
   config.evaluation.per_category = 4
   config.evaluation.batch_size = 24
-  config.evaluation.teacher_steps = (1, 4)
+  config.evaluation.teacher_steps = (4,)
   config.evaluation.guidance_scales = (2.0,)
   config.evaluation.tteo.steps = 2
   config.loop.log_every = 5

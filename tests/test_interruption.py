@@ -4,7 +4,6 @@ The real command runs in processes that get real signals.
 """
 
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -34,33 +33,19 @@ def command(workdir: pathlib.Path) -> list[str]:
   ]
 
 
-@pytest.fixture(scope='module')
-def environment(tmp_path_factory) -> dict[str, str]:
-  """Processes share compiled programs: only the first one compiles."""
-  cache = tmp_path_factory.mktemp('compilation_cache')
-  return os.environ | {
-    'JAX_COMPILATION_CACHE_DIR': str(cache),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-  }
-
-
-def finish(workdir: pathlib.Path, environment: dict[str, str]) -> None:
-  result = subprocess.run(
-    command(workdir), env=environment, capture_output=True, text=True
-  )
+def finish(workdir: pathlib.Path) -> None:
+  result = subprocess.run(command(workdir), capture_output=True, text=True)
   assert result.returncode == 0, result.stderr[-2000:]
 
 
 def interrupt(
   workdir: pathlib.Path,
-  environment: dict[str, str],
   moment: Callable[[], bool],
   number: signal.Signals,
 ) -> int:
   """Starts the command, signals it at the moment, returns its exit code."""
   process = subprocess.Popen(
     command(workdir),
-    env=environment,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
@@ -76,9 +61,9 @@ def interrupt(
 @pytest.mark.parametrize(
   'name', ['digits', pytest.param('shapes', marks=pytest.mark.slow)]
 )
-def test_interrupted_run_equals_uninterrupted_run(name, tmp_path, environment):
+def test_interrupted_run_equals_uninterrupted_run(name, tmp_path):
   whole, broken = tmp_path / name / 'whole', tmp_path / name / 'broken'
-  finish(whole, environment)
+  finish(whole)
 
   def lines(stage: str) -> Callable[[], bool]:
     path = broken / stage / 'metrics.jsonl'
@@ -89,13 +74,13 @@ def test_interrupted_run_equals_uninterrupted_run(name, tmp_path, environment):
     return lambda: any(folder.glob('*tmp*'))
 
   started = lambda: (broken / 'config.json').exists()
-  stop = lambda moment, number: interrupt(broken, environment, moment, number)
+  stop = lambda moment, number: interrupt(broken, moment, number)
   assert stop(started, signal.SIGTERM) == PREEMPTED_CODE
   assert stop(writing('tokenizer'), signal.SIGKILL) == -signal.SIGKILL
   assert stop(lines('teacher'), signal.SIGTERM) == PREEMPTED_CODE
   assert stop(writing('dimo'), signal.SIGKILL) == -signal.SIGKILL
   assert stop(lines('softdimo'), signal.SIGKILL) == -signal.SIGKILL
-  finish(broken, environment)
+  finish(broken)
 
   for stage in json.loads((whole / 'config.json').read_text())['stages']:
     expected, actual = (

@@ -83,6 +83,8 @@ def test_the_command_runs():
   assert f'{SMALL} google_mask_topk 0.0e+00 0 ok' in result.stdout
 
 
+# The tests of networks and samplers compare the same arrays one by one.
+@pytest.mark.slow
 def test_every_covered_fixture_passes(run):
   assert len(COVERED) == 21
   status, lines = run(GOLDEN, f'--only={",".join(COVERED)}')

@@ -27,8 +27,8 @@ def command(workdir: pathlib.Path) -> list[str]:
     'softdimo_jax.main',
     f'--config=configs/{workdir.parent.name}.py:tiny',
     '--config.loop.checkpoint_every=5',
-    '--config.teacher.steps=60',
-    '--config.dimo.steps=60',
+    '--config.teacher.steps=40',
+    '--config.dimo.steps=40',
     f'--workdir={workdir}',
   ]
 

@@ -156,13 +156,22 @@ def test_corrupt_checkpoint_is_named_and_the_rest_stays_usable(
   jax.tree.map(np.testing.assert_array_equal, expected, actual)
 
 
-def test_four_devices(tmp_path):
+def four_devices() -> str:
   flags = os.environ.get('XLA_FLAGS', '')
-  devices = f'{flags} --xla_force_host_platform_device_count=4'
+  return f'{flags} --xla_force_host_platform_device_count=4'
+
+
+def test_batches_must_divide_by_the_devices(tmp_path):
   at = f'--workdir={tmp_path / "run"}'
   bad = call(
-    'main', CONFIG, at, '--config.dimo.batch_size=66', XLA_FLAGS=devices
+    'main', CONFIG, at, '--config.dimo.batch_size=66', XLA_FLAGS=four_devices()
   )
   fails_with(bad, 'batch_size=66', '4 devices')
-  good = call('main', CONFIG, at, XLA_FLAGS=devices)
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.slow
+def test_four_devices(tmp_path):
+  at = f'--workdir={tmp_path / "run"}'
+  good = call('main', CONFIG, at, XLA_FLAGS=four_devices())
   assert good.returncode == 0, good.stderr[-2000:]

@@ -27,7 +27,7 @@ from softdimo_jax.method.preprocess import ImageTransform
 from softdimo_jax.networks.classifier import DigitClassifier
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.rewards.clip import CLIP
-from softdimo_jax.rewards import CLIPReward
+from softdimo_jax.reward import CLIPReward
 from softdimo_jax.training import checkpoint
 from softdimo_jax.training.state import Params, TrainState
 

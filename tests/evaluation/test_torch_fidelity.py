@@ -1,9 +1,12 @@
 """PyPI's torch-fidelity beside ours: the same PNGs, the same made-up weights.
 
-Slow, and needs the extra `reference` (torch for CPUs, torch-fidelity). It asks
-torchvision for one function on this road, and for names to define classes that
-nobody uses here; PyPI's torchvision does not import beside a CPU build of torch,
-so that a stand-in has these.
+Slow, and needs torch (its build for CPUs will do) and torch-fidelity:
+
+  pip install torch && pip install --no-deps torch-fidelity==0.4.0
+
+torch-fidelity asks torchvision for one function on this road, and for names to
+define classes that nobody uses here. PyPI's torchvision does not import beside
+a CPU build of torch, so that a stand-in has these.
 """
 
 import json
@@ -24,6 +27,7 @@ from softdimo_jax.evaluation.measure import Options
 from softdimo_jax.training.preemption import PreemptionNotice
 from tests.golden import parity
 
+MISSING = 'the extra `reference` is not installed'
 OURS, THEIRS, SUBSET = 500, 200, 100
 # As of the fixture whose weights keep the images' signal in the late blocks.
 GAIN = {'min_ndim': 4, 'factor': 1.5}
@@ -31,9 +35,7 @@ GAIN = {'min_ndim': 4, 'factor': 1.5}
 
 @pytest.fixture
 def torch_fidelity(monkeypatch):
-  torch = pytest.importorskip(
-    'torch', reason='the extra `reference` is missing'
-  )
+  torch = pytest.importorskip('torch', reason=MISSING)
 
   def pil_to_tensor(image):
     return torch.from_numpy(np.array(image).transpose(2, 0, 1))
@@ -53,9 +55,7 @@ def torch_fidelity(monkeypatch):
     parent, _, leaf = name.rpartition('.')
     if parent:
       setattr(sys.modules[parent], leaf, module)
-  return pytest.importorskip(
-    'torch_fidelity', reason='the extra `reference` is missing'
-  )
+  return pytest.importorskip('torch_fidelity', reason=MISSING)
 
 
 @pytest.fixture

@@ -65,8 +65,8 @@ _CLIP_PROTOCOL = flags.DEFINE_enum(
 )
 _CLIP_VOCABULARY = flags.DEFINE_string(
   'clip_vocabulary',
-  'openai/clip-vit-base-patch32',
-  "Folder, Hub id or 'rule'.",
+  'openai',
+  "CLIP's, which is included; else a folder, a Hub id or 'rule'.",
 )
 _NEIGHBOURS = flags.DEFINE_integer('neighbours', 3, 'k of pr and prdc.', 1)
 _KID_SUBSETS = flags.DEFINE_integer('kid_subsets', 100, 'How many.', 1)

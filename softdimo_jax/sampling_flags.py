@@ -83,9 +83,16 @@ def prompt_file() -> str | None:
   return _PROMPTS.value
 
 
-def given_prompts() -> bool:
-  """Whether there are prompts, in whatever way."""
-  return bool(_PROMPT.value or _PROMPTS.value)
+def texts() -> list[str]:
+  """Prompts of the flags, those of the file last.
+
+  Raises:
+    UserError: if the file cannot be read.
+  """
+  found = list(_PROMPT.value or ())
+  if _PROMPTS.value:
+    found += prompt_files.read_prompts(_PROMPTS.value)
+  return found
 
 
 def read(run: pipeline.Run) -> Request:
@@ -121,25 +128,23 @@ def _labels(classes: int) -> list[int]:
 
 
 def _prompts(run: pipeline.Run) -> Request:
-  texts = list(_PROMPT.value or ())
-  if _PROMPTS.value:
-    texts += prompt_files.read_prompts(_PROMPTS.value)
-  if not texts:
+  prompts = texts()
+  if not prompts:
     raise UserError(
       'this run reads text; say what to show, e.g. --prompt="a red circle", or '
       'name a file with --prompts'
     )
-  return of_prompts(run, texts)
+  return of_prompts(run, prompts)
 
 
-def of_prompts(run: pipeline.Run, texts: Sequence[str]) -> Request:
+def of_prompts(run: pipeline.Run, prompts: Sequence[str]) -> Request:
   """Prompts as the run reads them.
 
   Raises:
     UserError: for those that cannot be understood.
   """
-  captions = shapes.tokenize_all(texts)
-  return Request(tuple(texts), run.text_features(captions), captions)
+  captions = shapes.tokenize_all(prompts)
+  return Request(tuple(prompts), run.text_features(captions), captions)
 
 
 @dataclasses.dataclass(frozen=True)

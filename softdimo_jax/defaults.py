@@ -114,7 +114,10 @@ def tokenizer(learning_rate: float, **changes: Any) -> ConfigDict:
       'ema_decay': 0.999,
       'commitment_weight': 0.25,
       'entropy_weight': 0.02,  # bits only
-      'restart_steps': 10_000,  # codebook only
+      # Codebook only: how long unused codes are moved, and whether onto
+      # latents far from their code (2) or onto any (0).
+      'restart_steps': 10_000,
+      'restart_power': 0.0,
       'optimizer': optimizer(
         learning_rate, warmup_steps=5000, decay='cosine', clip_norm=0.0
       ),

@@ -148,7 +148,8 @@ def _references(run: Run, prompts: _Prompts) -> Iterator[_Entry]:
   params = run.params('tokenizer')
   tokens = generate.encode(run.family, params, real)
   decode = jax.jit(functools.partial(generate.decode, run.family))
-  yield _Entry(_row('tokenizer', 1), np.asarray(decode(params, tokens)))
+  images = decode(params, tokens, prompts.text)
+  yield _Entry(_row('tokenizer', 1), np.asarray(images))
 
 
 def _optimized(run: Run, prompts: _Prompts) -> Iterator[_Entry]:

@@ -110,6 +110,7 @@ def _base(family: str) -> ConfigDict:
     # The composite score that test-time optimisation ascends and selects by.
     'tteo': {
       'learning_rate': 0.2,
+      'batch_size': 256,  # starts at once
       'terms': {'clip': 5.0, 'preference': 1.0},
     },
     'evaluation': {

@@ -1,6 +1,7 @@
 """Reading, checking and remembering the configuration of a run."""
 
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -8,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from softdimo_jax import families, pretrained
-from softdimo_jax.data import shapes
+from softdimo_jax import families, pretrained, rewards
+from softdimo_jax.data import shapes, text_tokens
 from softdimo_jax.data.shapes import vocabulary
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.files import write_atomically
@@ -42,7 +43,7 @@ def check_loaded(config: ml_collections.ConfigDict) -> None:
     raise UserError(
       f'--config does not name the configuration of a run: {reason}'
     ) from None
-  if not stages:
+  if not stages and 'tteo' not in config:
     raise UserError('config.stages is empty; name at least one stage')
 
 
@@ -63,15 +64,22 @@ def validate(config: ml_collections.ConfigDict) -> None:
         f'config.stages names {name!r}, but config.{name} does not exist'
       )
     try:
+      before = (*elsewhere, *config.stages[:position])
+      released = 'prompts' in config.data
       _validate_stage(
-        config[name], family, (*elsewhere, *config.stages[:position])
+        config[name],
+        family,
+        before,
+        tuple(rewards.RELEASED) if released else before,
       )
     except ValueError as error:
       raise UserError(f'config.{name}: {error}') from error
   try:
     _validate_sampling(config, family)
-    if family.reads_text:
-      _validate_text(config, family)
+    if 'prompts' in config.data:
+      _validate_prompts(config, family)
+    elif family.reads_text:
+      _validate_scenes(config, family)
   except ValueError as error:
     raise UserError(f'config.{error}') from error
 
@@ -91,6 +99,7 @@ def _validate_stage(
   stage: ml_collections.ConfigDict,
   family: Family,
   earlier: tuple[str, ...],
+  rewarding: tuple[str, ...],
 ) -> None:
   _choice('kind', stage.kind, KINDS)
   for name in ('steps', 'batch_size'):
@@ -107,7 +116,7 @@ def _validate_stage(
   if stage.kind == 'distill':
     _validate_distillation(stage, family, earlier)
     if stage.reward.weight > 0:
-      _validate_reward(stage.reward, earlier)
+      _validate_reward(stage.reward, rewarding)
 
 
 def _validate_distillation(
@@ -147,17 +156,45 @@ def _validate_distillation(
 
 
 def _validate_reward(
-  reward: ml_collections.ConfigDict, earlier: tuple[str, ...]
+  reward: ml_collections.ConfigDict, rewarding: tuple[str, ...]
 ) -> None:
   _choice('reward.relaxation', reward.relaxation, RELAXATIONS)
   if not reward.terms:
     raise ValueError('reward.terms is empty: name the rewards and weights')
   for name in reward.terms:
-    _choice('reward.terms', name, earlier)
+    _choice('reward.terms', name, rewarding)
 
 
-def _validate_text(config: ml_collections.ConfigDict, family: Family) -> None:
-  """What only text to image has: scenes, readers of prompts, rewards."""
+def _validate_prompts(
+  config: ml_collections.ConfigDict, family: Family
+) -> None:
+  """What only text to image from encoded prompts has."""
+  if not family.reads_text:
+    raise ValueError('data.prompts: the generator of config.model reads labels')
+  prompt, rows = config.model.prompt, family.text.vocab_size
+  _choice('model.prompt.clean', prompt.clean, text_tokens.CLEANINGS)
+  _between('model.prompt.pad_id', prompt.pad_id, 0, rows - 1)
+  for name in config.stages:
+    stage = config[name]
+    if stage.kind != 'distill':
+      raise ValueError(
+        f'{name}.kind={stage.kind!r} needs images; prompts alone train '
+        "'distill'"
+      )
+    if stage.gan.weight > 0:
+      raise ValueError(
+        f'{name}.gan.weight={stage.gan.weight}: the GAN needs the tokens of '
+        'real images, which a prompt cache does not hold; set it to 0'
+      )
+  if not config.tteo.terms:
+    raise ValueError('tteo.terms is empty: name the rewards and weights')
+  for name in config.tteo.terms:
+    _choice('tteo.terms', name, tuple(rewards.RELEASED))
+  _between('tteo.batch_size', config.tteo.batch_size, 1, math.inf)
+
+
+def _validate_scenes(config: ml_collections.ConfigDict, family: Family) -> None:
+  """What only text to image from scenes has: readers of prompts, rewards."""
   world, size = shapes.World(**config.data.world), family.image_shape[0]
   if world.size != size:
     raise ValueError(
@@ -172,10 +209,10 @@ def _validate_text(config: ml_collections.ConfigDict, family: Family) -> None:
       raise ValueError(
         f'model.text.{name}={config.model.text[name]} must be at least {least}'
       )
-  rewards = tuple(x for x in config.stages if config[x].kind in _REWARDS)
-  _choice('data.text_stage', config.data.text_stage, rewards)
+  trained = tuple(x for x in config.stages if config[x].kind in _REWARDS)
+  _choice('data.text_stage', config.data.text_stage, trained)
   for name in config.tteo.terms:
-    _choice('tteo.terms', name, rewards)
+    _choice('tteo.terms', name, trained)
   students = tuple(x for x in config.stages if config[x].kind == 'distill')
   for name in config.evaluation.tteo.stages:
     _choice('evaluation.tteo.stages', name, students)

@@ -3,9 +3,13 @@
 A configuration file says what differs; every field is a field of the run.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from ml_collections import ConfigDict
+
+# Any CLIP's is the same.
+CLIP_VOCABULARY = 'openai/clip-vit-base-patch32'
 
 
 def optimizer(learning_rate: float, **changes: Any) -> ConfigDict:
@@ -206,6 +210,49 @@ def preference(start: str, learning_rate: float, **changes: Any) -> ConfigDict:
     },
     changes,
   )
+
+
+def test_time(**changes: Any) -> ConfigDict:
+  """Test-time optimisation on ReNO's sum of the released rewards."""
+  return _section(
+    {
+      'learning_rate': 0.2,
+      'batch_size': 16,  # starts at once
+      'terms': rewards().terms,
+    },
+    changes,
+  )
+
+
+def choose(
+  file: str, variants: str, *kinds: tuple[Collection[str], str]
+) -> tuple[str, ...]:
+  """Which variants of a configuration file are meant, one of each kind.
+
+  Args:
+    file: its name.
+    variants: names joined by commas.
+    *kinds: (names, the one that is meant if none of them is given).
+
+  Raises:
+    ValueError: for a name of no kind, or two of one.
+  """
+  given = variants.split(',')
+  known = [name for names, _ in kinds for name in names]
+  for name in given:
+    if name not in known:
+      raise ValueError(
+        f'variant {name!r} of {file} is unknown; choose from {", ".join(known)}'
+      )
+  chosen = []
+  for names, default in kinds:
+    found = [name for name in given if name in names]
+    if len(found) > 1:
+      raise ValueError(
+        f'variants {found[0]!r} and {found[1]!r} of {file} exclude each other'
+      )
+    chosen += found or [default]
+  return tuple(chosen)
 
 
 def _section(fields: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:

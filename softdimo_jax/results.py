@@ -64,7 +64,7 @@ def generator_stage(run: Run, wanted: str | None) -> str:
   models = [
     name
     for name in dict.fromkeys(names)
-    if run.config[name].kind in ('teacher', 'distill')
+    if run.config.get(name, {}).get('kind') in ('teacher', 'distill')
   ]
   if not models:
     raise UserError('this run has no generator to sample from')
@@ -153,12 +153,13 @@ def test_time_optimizer(
   config = run.config.tteo
   return TestTimeOptimizer(
     family=run.family,
-    rewards={name: run.rewards[name] for name in config.terms},
+    rewards=run.rewards(config.terms),
     terms=config.terms.to_dict(),
     init=run.config[stage].init,
     starts=starts,
     steps=steps,
     temperature=run.config.sampling.temperature,
+    batch_size=config.batch_size,
     learning_rate=(
       config.learning_rate if learning_rate is None else learning_rate
     ),

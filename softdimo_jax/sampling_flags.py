@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Iterable
 
 import jax
 import numpy as np
@@ -9,7 +10,6 @@ from absl import flags
 
 from softdimo_jax import config, generate, pipeline, results
 from softdimo_jax.data import prompts as prompt_files
-from softdimo_jax.data import shapes
 from softdimo_jax.errors import UserError
 from softdimo_jax.networks.generators.condition import Condition
 
@@ -25,7 +25,17 @@ _PROMPT = flags.DEFINE_multi_string(
 _PROMPTS = flags.DEFINE_string(
   'prompts', None, 'File of prompts: one a line, or .jsonl with "prompt".'
 )
+_VOCABULARY = flags.DEFINE_string(
+  'vocabulary',
+  None,
+  "Folder with CLIP's vocab.json and merges.txt, or Hub id, where the "
+  "configuration's is not to be had.",
+)
 flags.mark_flag_as_required('workdir')
+
+
+# Pixels a side of images that files show as they are.
+_SMALL = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +45,13 @@ class Request:
   Attributes:
     names: of every condition: a label or a prompt.
     condition: of as many, arrays of the host.
-    captions: int [N, T], the prompts as rewards read them; None for labels.
+    captions: the prompts as rewards read them, see `pipeline.Run.read`; None
+      for labels.
   """
 
   names: tuple[str, ...]
   condition: Condition
-  captions: np.ndarray | None = None
+  captions: pipeline.Captions | None = None
 
   def __len__(self) -> int:
     return len(self.names)
@@ -60,8 +71,8 @@ def load_run() -> pipeline.Run:
   return pipeline.Run(workdir, config.load(workdir))
 
 
-def read(run: pipeline.Run) -> Request:
-  """Labels or prompts of the flags, as the run reads them.
+def read(run: pipeline.Run, rewarded: Iterable[str] = ()) -> Request:
+  """Labels or prompts of the flags, as the run and these rewards read them.
 
   Raises:
     UserError: for flags of the other kind, labels out of range, no prompt, or
@@ -70,7 +81,7 @@ def read(run: pipeline.Run) -> Request:
   if run.family.reads_text:
     if _LABELS.value:
       raise UserError('this run reads text; give --prompt instead of --labels')
-    return _prompts(run)
+    return _prompts(run, rewarded)
   if _PROMPT.value or _PROMPTS.value:
     raise UserError('this run knows classes; give --labels instead of prompts')
   labels = _labels(run.family.null_label)
@@ -92,7 +103,7 @@ def _labels(classes: int) -> list[int]:
   return labels
 
 
-def _prompts(run: pipeline.Run) -> Request:
+def _prompts(run: pipeline.Run, rewarded: Iterable[str]) -> Request:
   texts = list(_PROMPT.value or ())
   if _PROMPTS.value:
     texts += prompt_files.read_prompts(_PROMPTS.value)
@@ -101,8 +112,15 @@ def _prompts(run: pipeline.Run) -> Request:
       'this run reads text; say what to show, e.g. --prompt="a red circle", or '
       'name a file with --prompts'
     )
-  captions = shapes.tokenize_all(texts)
-  return Request(tuple(texts), run.text_features(captions), captions)
+  if _VOCABULARY.value and run.reads_prompts:
+    run.config.data.vocabulary = _VOCABULARY.value
+  return Request(tuple(texts), *run.read(texts, rewarded))
+
+
+def file_scale(run: pipeline.Run, wanted: int | None, small: int) -> int:
+  """Pixels of a file a pixel: what is wanted, or `small` of small images."""
+  side = max(run.family.image_shape[:2])
+  return wanted or (small if side < _SMALL else 1)
 
 
 @dataclasses.dataclass(frozen=True)

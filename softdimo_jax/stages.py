@@ -97,6 +97,13 @@ def _images(run: Run, name: str) -> grain.DatasetIterator:
 
 def _tokens(run: Run, name: str) -> grain.DatasetIterator:
   """Batches of `tokens` and the generator's condition."""
+  if run.reads_prompts:
+    reward = run.config[name].reward
+    return run.prompted.batches(
+      run.config[name].batch_size,
+      run.seed(name),
+      reward.terms if reward.weight > 0 else (),
+    )
   if run.family.reads_text:
     features = run.text_features(run.captioned.unique_captions)
     return _gathered(
@@ -175,7 +182,10 @@ def _teacher_stage(run: Run, name: str) -> loop.Stage:
 
 def _distill_stage(run: Run, name: str) -> loop.Stage:
   config, start = run.config[name], run.config[name].start
-  distiller = distill.Distiller.create(run.family, config, run.rewards)
+  rewarded = tuple(config.reward.terms) if config.reward.weight > 0 else ()
+  distiller = distill.Distiller.create(
+    run.family, config, run.rewards(rewarded)
+  )
   init_key, step_key = _keys(run, name)
   role = 'auxiliary' if run.config[start].kind == 'distill' else 'model'
   headline = ('student/max_probability',)

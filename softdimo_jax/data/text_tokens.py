@@ -105,6 +105,9 @@ _CLEANINGS = {
 }
 
 
+CLEANINGS = tuple(_CLEANINGS)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIPTokenizer:
   """Byte pairs as CLIP, HPSv2 and PickScore read prompts.
@@ -137,7 +140,7 @@ class CLIPTokenizer:
   def __post_init__(self) -> None:
     if self.clean not in _CLEANINGS:
       raise ValueError(
-        f'clean {self.clean!r} is unknown; choose one of {tuple(_CLEANINGS)}'
+        f'clean {self.clean!r} is unknown; choose one of {CLEANINGS}'
       )
     _ = self._encoder  # Finds what is wrong with the vocabulary.
 

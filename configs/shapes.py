@@ -65,12 +65,15 @@ def _base(family: str) -> ConfigDict:
       'activation': 'quick_gelu',
       'unroll': 2,
     },
+    # A batch must show every object: the code of one that it does not show
+    # counts as unused.
     'tokenizer': defaults.tokenizer(
       3e-3,
-      steps=1000,
-      batch_size=64,
+      steps=800,
+      batch_size=192,
       ema_decay=0.99,
-      restart_steps=600,
+      restart_steps=500,
+      restart_power=2.0,
       optimizer={'warmup_steps': 50, 'final_ratio': 0.05},
     ),
     'clip': defaults.contrastive(2e-3),

@@ -102,6 +102,11 @@ def _validate_stage(
   rewarding: tuple[str, ...],
 ) -> None:
   _choice('kind', stage.kind, KINDS)
+  if stage.kind == 'tokenizer' and family.tokenizer.reads_text:
+    raise ValueError(
+      'a tokenizer whose decoder reads text is not trained here; take it from '
+      'config.pretrained.tokenizer'
+    )
   for name in ('steps', 'batch_size'):
     if stage[name] < 1:
       raise ValueError(f'{name}={stage[name]} must be at least 1')
@@ -116,7 +121,7 @@ def _validate_stage(
   if stage.kind == 'distill':
     _validate_distillation(stage, family, earlier)
     if stage.reward.weight > 0:
-      _validate_reward(stage.reward, rewarding)
+      _validate_reward(stage.reward, stage.batch_size, rewarding)
 
 
 def _validate_distillation(
@@ -128,6 +133,11 @@ def _validate_distillation(
   _choice('mask.schedule', stage.mask.schedule, masking.SCHEDULES)
   _choice(
     'divergence.reduction', stage.divergence.reduction, divergence.REDUCTIONS
+  )
+  _divisor(
+    'divergence.chunk',
+    stage.divergence.chunk,
+    ('positions', family.token_shape[0]),
   )
   for name, value in (
     ('init.mask_ratio', stage.init.mask_ratio),
@@ -156,9 +166,14 @@ def _validate_distillation(
 
 
 def _validate_reward(
-  reward: ml_collections.ConfigDict, rewarding: tuple[str, ...]
+  reward: ml_collections.ConfigDict, batch: int, rewarding: tuple[str, ...]
 ) -> None:
   _choice('reward.relaxation', reward.relaxation, RELAXATIONS)
+  _divisor(
+    'reward.micro_batch', reward.micro_batch, ('samples of a batch', batch)
+  )
+  if reward.micro_batch:
+    sharding.check_batch('reward.micro_batch', reward.micro_batch)
   if not reward.terms:
     raise ValueError('reward.terms is empty: name the rewards and weights')
   for name in reward.terms:
@@ -259,6 +274,14 @@ def _validate_optimizer(name: str, config: ml_collections.ConfigDict) -> None:
 def _choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
   if value not in allowed:
     raise ValueError(f'{name}={value!r} is unknown; choose one of {allowed}')
+
+
+def _divisor(name: str, value: int, whole: tuple[str, int]) -> None:
+  what, count = whole
+  if value < 0 or (value and count % value):
+    raise ValueError(
+      f'{name}={value} must divide the {count} {what}, or be 0 for all at once'
+    )
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:

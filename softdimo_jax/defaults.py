@@ -58,7 +58,13 @@ def distillation(
       'guidance_scale': 2.0,
       'init': {'mask_ratio': 0.6, 'noise_scale': 0.1},
       'mask': {'schedule': 'arccos', 'low': 0.0, 'high': 1.0},
-      'divergence': {'weight': 1.0, 'beta': 0.0, 'reduction': 'sum'},
+      'divergence': {
+        'weight': 1.0,
+        'beta': 0.0,
+        'reduction': 'sum',
+        # Positions whose logits exist at a time, a divisor of L; 0 is all.
+        'chunk': 0,
+      },
       'auxiliary': {
         # Alg. 1 draws a fresh sample for the auxiliary; sharing the student's
         # saves two of ten forward passes.
@@ -98,6 +104,8 @@ def _reward() -> dict[str, Any]:
     'weight': 0.0,
     'relaxation': 'soft',
     'temperature': 1.0,
+    # Images decoded and scored at a time, a divisor of the batch; 0 is all.
+    'micro_batch': 0,
     # Of the sum over `config.rewards` that is maximised; ReNO's by default.
     'terms': {
       'clip': 0.01,
@@ -118,7 +126,10 @@ def tokenizer(learning_rate: float, **changes: Any) -> ConfigDict:
       'ema_decay': 0.999,
       'commitment_weight': 0.25,
       'entropy_weight': 0.02,  # bits only
-      'restart_steps': 10_000,  # codebook only
+      # Codebook only: how long unused codes are moved, and whether onto
+      # latents far from their code (2) or onto any (0).
+      'restart_steps': 10_000,
+      'restart_power': 0.0,
       'optimizer': optimizer(
         learning_rate, warmup_steps=5000, decay='cosine', clip_norm=0.0
       ),

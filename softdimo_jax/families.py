@@ -21,6 +21,7 @@ from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.patch_vq import PatchVQ
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
+from softdimo_jax.networks.tokenizers.tatitok import TATiTok
 
 _GENERATORS = {
   'maskgit': MaskGitTransformer,
@@ -35,6 +36,7 @@ _TOKENIZERS = {
   'maskbit': MaskBitTokenizer,
   'patch_vq': PatchVQ,
   'diffusers_vq': DiffusersVQ,
+  'tatitok': TATiTok,
 }
 # Top-level parameters that distillation leaves as the teacher's (paper
 # Tab. 5b: the official `fix_emb_layer`; MaskBit's head is untied, so it is
@@ -66,11 +68,19 @@ def build(config: ml_collections.ConfigDict) -> Family:
   generator = _module(_GENERATORS, 'generator', config.generator)
   tokenizer = _module(_TOKENIZERS, 'tokenizer', config.tokenizer)
   _check_vocabulary(generator, tokenizer)
+  _check_positions(generator, tokenizer)
   name = config.generator.name
   frozen = _FROZEN[name]
   if name not in _TEXT:
+    if tokenizer.reads_text:
+      raise ValueError(
+        f'tokenizer {config.tokenizer.name!r} reads text, generator {name!r} '
+        'is of classes'
+      )
     return Family(name, generator, tokenizer, frozen)
-  text, micro = _text_tower(config), tuple(config.get('micro', ()))
+  text = CLIPTextTower(**config.text)
+  _check_text(generator, tokenizer, text)
+  micro = tuple(config.get('micro', ()))
   expected = generator.condition_shape().micro
   count = 0 if expected is None else expected.shape[-1]
   if len(micro) != count:
@@ -88,17 +98,6 @@ def build_clip(config: ml_collections.ConfigDict, family: Family) -> CLIP:
   return CLIP(CLIPImageTower(**config), family.text)
 
 
-def _text_tower(config: ml_collections.ConfigDict) -> CLIPTextTower:
-  tower = CLIPTextTower(**config.text)
-  widths = config.generator.get('text_width', tower.width), tower.width
-  if widths[0] != widths[1]:
-    raise ValueError(
-      f'the generator reads text of width {widths[0]}, the tower has '
-      f'{widths[1]}'
-    )
-  return tower
-
-
 def _module(
   known: dict[str, type[nn.Module]],
   role: str,
@@ -114,13 +113,53 @@ def _module(
 
 
 def _check_vocabulary(generator: nn.Module, tokenizer: nn.Module) -> None:
-  table, _ = jax.eval_shape(
-    lambda key: tokenizer.init_with_output(key, method='table'),
-    jax.random.key(0),
-  )
-  ours, theirs = (generator.num_groups, generator.vocab_size), table.shape[:2]
+  groups, rows, _ = _table_shape(generator)  # the mask is the last row
+  ours, theirs = (groups, rows - 1), _table_shape(tokenizer)[:2]
   if ours != theirs:
     raise ValueError(
       f'the generator has {ours[0]} groups of {ours[1]} codes, the tokenizer '
       f'{theirs[0]} of {theirs[1]}'
     )
+
+
+def _table_shape(module: nn.Module) -> tuple[int, ...]:
+  table, _ = jax.eval_shape(
+    lambda key: module.init_with_output(key, method='table'),
+    jax.random.key(0),
+  )
+  return table.shape
+
+
+def _check_positions(generator: nn.Module, tokenizer: nn.Module) -> None:
+  height, width, _ = tokenizer.image_shape(generator.length)
+  rows, columns = getattr(generator, 'grid', (height, width))
+  if rows * width != columns * height:
+    raise ValueError(
+      f'the generator has a grid of {rows} x {columns}, the images of the '
+      f'tokenizer are {height} x {width}'
+    )
+
+
+def _check_text(
+  generator: nn.Module, tokenizer: nn.Module, tower: CLIPTextTower
+) -> None:
+  read = generator.condition_shape()
+  sizes = [
+    ('generator', 'text of width', read.states.shape[-1], tower.width),
+    (
+      'generator',
+      'pooled text of width',
+      read.pooled.shape[-1],
+      tower.projection_width,
+    ),
+  ]
+  if tokenizer.reads_text:
+    sizes += [
+      ('tokenizer', 'text of width', tokenizer.text_width, tower.width),
+      ('tokenizer', 'text of length', tokenizer.text_length, tower.length),
+    ]
+  for reader, what, ours, theirs in sizes:
+    if ours != theirs:
+      raise ValueError(
+        f'the {reader} reads {what} {ours}, the tower has {theirs}'
+      )

@@ -1,7 +1,6 @@
 """A system for everybody who runs it: how its parts are called and combined."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,7 +77,8 @@ class Family:
     micro = None
     if self.micro:
       micro = jnp.tile(jnp.array(self.micro, jnp.float32), (len(ids), 1))
-    return TextCondition(output.penultimate, output.pooled, micro)
+    final = output.final if self.tokenizer.reads_text else None
+    return TextCondition(output.penultimate, output.pooled, micro, final=final)
 
   def condition(self, batch: Mapping[str, Any]) -> Condition:
     """What of a training batch the generator is conditioned on."""
@@ -86,9 +86,8 @@ class Family:
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
-    """(H, W, C) of the images whose tokens fill the generator's grid."""
-    size = math.isqrt(self.generator.length) * self.tokenizer.factor
-    return size, size, self.tokenizer.in_channels
+    """(H, W, C) of the images whose tokens the generator makes."""
+    return self.tokenizer.image_shape(self.generator.length)
 
   def init(self, key: jax.Array) -> Params:
     """Fresh generator parameters."""
@@ -98,7 +97,26 @@ class Family:
   def init_tokenizer(self, key: jax.Array) -> Params:
     """Fresh tokenizer parameters."""
     images = jnp.zeros((1, *self.image_shape))
-    return self.tokenizer.init(key, images)['params']
+    return self.tokenizer.init(key, images, *self._example_text)['params']
+
+  def init_decoder(self, key: jax.Array) -> Params:
+    """Fresh tokenizer parameters but for those that only `encode` reads."""
+    tokens = jnp.zeros((1, *self.token_shape), jnp.int32)
+    return self.tokenizer.init(
+      key, tokens, *self._example_text, method='decode'
+    )['params']
+
+  def decoder_params(self, params: Params) -> Params:
+    """The part of tokenizer parameters that `decode` reads."""
+    read = jax.eval_shape(self.init_decoder, jax.random.key(0))
+    return {name: params[name] for name in read}
+
+  @property
+  def _example_text(self) -> tuple[jax.Array, ...]:
+    """What the decoder reads besides an image's embeddings."""
+    if not self.tokenizer.reads_text:
+      return ()
+    return (jnp.zeros((1, self.text.length, self.text.width)),)
 
   def embed(self, params: Params, tokens: jax.Array) -> jax.Array:
     """Generator embedding of tokens [B, L, G] -> [B, L, D]."""
@@ -130,6 +148,50 @@ class Family:
     """As `backbone`, of what `initial_embeddings` makes."""
     method = 'from_features' if self.late_noise else 'backbone'
     return self._apply(method, params, embeddings, condition, dropout_key)
+
+  def forward(
+    self,
+    params: Params,
+    tokens: jax.Array,
+    condition: Condition,
+    *,
+    dropout_key: jax.Array | None = None,
+  ) -> GeneratorOutput:
+    """Whole generator on int tokens [B, L, G] with masks."""
+    share = (tokens == self.mask_id).mean((1, 2))
+    return self.backbone(
+      params,
+      self.embed(params, tokens),
+      self.timed(condition, share),
+      dropout_key=dropout_key,
+    )
+
+  def timed(
+    self, condition: Condition, mask_ratio: jax.Array | float
+  ) -> Condition:
+    """The condition when so many tokens are masked, a share [B] or of all.
+
+    Only Meissonic's `timestep_mode='ratio'` reads it.
+    """
+    if getattr(self.generator, 'timestep_mode', 'zero') == 'zero':
+      return condition
+    share = jnp.asarray(mask_ratio, jnp.float32)
+    time = jnp.broadcast_to(share, conditions.batch_size(condition))
+    return condition.replace(time=time)
+
+  def logits(
+    self,
+    params: Params,
+    last: jax.Array,
+    positions: jax.Array | None = None,
+  ) -> jax.Array:
+    """Of `GeneratorOutput.last` at these int positions [P], or at all.
+
+    [B, P, D] -> float32 [B, P, G, C].
+    """
+    return self.generator.apply(
+      {'params': params}, last, positions, method='logits'
+    )
 
   def _apply(
     self,
@@ -164,17 +226,46 @@ class Family:
     number 1 needs, and costs, one branch only. `null` is the condition of the
     other branch, by default the null class.
     """
-    embeddings = self.embed(params, tokens)
-    if isinstance(guidance_scale, (int, float)) and guidance_scale == 1:
-      return self.backbone(
-        params, embeddings, condition, dropout_key=dropout_key
-      ).logits
-    logits = self.backbone(
+    last = self.guided_last(
       params,
-      jnp.concatenate([embeddings, embeddings]),
-      conditions.with_null(condition, self._null(null)),
+      tokens,
+      condition,
+      guidance_scale,
+      null=null,
       dropout_key=dropout_key,
-    ).logits
+    )
+    return self.guide(params, last, guidance_scale)
+
+  def guided_last(
+    self,
+    params: Params,
+    tokens: jax.Array,
+    condition: Condition,
+    guidance_scale: jax.Array | float,
+    *,
+    null: Condition | None = None,
+    dropout_key: jax.Array | None = None,
+  ) -> jax.Array:
+    """What `guide` makes the logits of: [B, L, D], or [2 B, L, D] of a pair.
+
+    Arguments are those of `guided_logits`.
+    """
+    if not _is_one(guidance_scale):
+      tokens = jnp.concatenate([tokens, tokens])
+      condition = conditions.with_null(condition, self._null(null))
+    return self.forward(params, tokens, condition, dropout_key=dropout_key).last
+
+  def guide(
+    self,
+    params: Params,
+    last: jax.Array,
+    guidance_scale: jax.Array | float,
+    positions: jax.Array | None = None,
+  ) -> jax.Array:
+    """Logits [B, P, G, C] of `guided_last` at positions, see `logits`."""
+    logits = self.logits(params, last, positions)
+    if _is_one(guidance_scale):
+      return logits
     return divergence.guide(*jnp.split(logits, 2), guidance_scale)
 
   def dropped(
@@ -230,18 +321,53 @@ class Family:
       )
     return masking.perturb(noise_key, embeddings, init.noise_scale)
 
-  def decode_soft(self, params: Params, probabilities: jax.Array) -> jax.Array:
-    """Images of expected embeddings: [B, L, G, V] -> [B, H, W, C].
+  def decode(
+    self,
+    params: Params,
+    tokens: jax.Array,
+    condition: Condition | None = None,
+  ) -> jax.Array:
+    """Images of tokens: [B, L, G] -> [B, H, W, C], not clipped to [0, 1].
 
-    `params` are the tokenizer's; the images are not clipped to [0, 1].
+    Args:
+      params: of the tokenizer; its encoder may be absent.
+      tokens: int [B, L, G].
+      condition: what the tokens were made for, of which some decoders read
+        the text (`TextCondition.final`).
+
+    Raises:
+      ValueError: if the decoder reads text and there is none.
     """
+    return self.tokenizer.apply(
+      {'params': params}, tokens, *self._read(condition), method='decode'
+    )
+
+  def decode_soft(
+    self,
+    params: Params,
+    probabilities: jax.Array,
+    condition: Condition | None = None,
+  ) -> jax.Array:
+    """As `decode`, of expected embeddings: probabilities [B, L, G, V]."""
     variables = {'params': params}
     table = self.tokenizer.apply(variables, method='table')
     return self.tokenizer.apply(
       variables,
       soft_embedding(probabilities, table),
+      *self._read(condition),
       method='decode_embeddings',
     )
+
+  def _read(self, condition: Condition | None) -> tuple[jax.Array, ...]:
+    """What the decoder takes besides embeddings."""
+    if not self.tokenizer.reads_text:
+      return ()
+    final = getattr(condition, 'final', None)
+    if final is None:
+      raise ValueError(
+        'the decoder reads the text of its images: condition.final is missing'
+      )
+    return (final,)
 
   def split(self, params: Params) -> tuple[Params, Params]:
     """(trained in distillation, frozen) parts of generator parameters."""
@@ -251,3 +377,8 @@ class Family:
   def merge(self, trained: Params, teacher: Params) -> Params:
     """Whole generator: trained parameters beside the teacher's frozen ones."""
     return {**self.split(teacher)[1], **trained}
+
+
+def _is_one(scale: jax.Array | float) -> bool:
+  """Whether it is the Python number 1, known before anything runs."""
+  return isinstance(scale, (int, float)) and scale == 1

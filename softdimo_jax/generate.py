@@ -45,6 +45,7 @@ def one_step_tokens(
   embeddings = family.initial_embeddings(
     params, input_key, batch_size(condition), init
   )
+  condition = family.timed(condition, init.mask_ratio)
   logits = family.from_initial(params, embeddings, condition).logits
   return sampling.sample_tokens(
     sample_key, logits[..., : family.vocab_size], temperature=temperature
@@ -161,14 +162,21 @@ class Sampler:
     condition: Condition,
   ) -> tuple[jax.Array, jax.Array]:
     tokens = self.tokens_fn(params, key, condition)
-    images = decode(self.family, tokenizer_params, tokens)
+    images = decode(self.family, tokenizer_params, tokens, condition)
     return tokens, images
 
 
-def decode(family: Family, params: Params, tokens: jax.Array) -> jax.Array:
-  """Tokens [B, L, G] -> float32 images [B, H, W, C], clipped to [0, 1]."""
-  images = family.tokenizer.apply({'params': params}, tokens, method='decode')
-  return jnp.clip(images, 0, 1)
+def decode(
+  family: Family,
+  params: Params,
+  tokens: jax.Array,
+  condition: Condition | None = None,
+) -> jax.Array:
+  """Tokens [B, L, G] -> float32 images [B, H, W, C], clipped to [0, 1].
+
+  `condition` is that of the tokens, see `Family.decode`.
+  """
+  return jnp.clip(family.decode(params, tokens, condition), 0, 1)
 
 
 def encode(

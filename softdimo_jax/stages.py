@@ -214,7 +214,9 @@ def _frozen(run: Run, config: ml_collections.ConfigDict) -> Frozen:
   return Frozen(
     teacher=run.params('teacher'),
     null=run.null_condition,
-    tokenizer=run.params('tokenizer') if rewarded else None,
+    tokenizer=(
+      run.family.decoder_params(run.params('tokenizer')) if rewarded else None
+    ),
     rewards=run.reward_params(config.reward.terms) if rewarded else None,
   )
 

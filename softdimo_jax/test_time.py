@@ -141,6 +141,7 @@ class TestTimeOptimizer:
   ) -> tuple[Optimized, jax.Array, jax.Array]:
     """(result, best images, first images); scores are [B, K + 1] here."""
     start_key, draw_key = jax.random.split(key)
+    text = self.family.timed(text, self.init.mask_ratio)
     score = lambda images: scoring.total(
       scoring.scores(self.rewards, reward_params, images, captions), self.terms
     )
@@ -148,11 +149,11 @@ class TestTimeOptimizer:
     def evaluate(embeddings: jax.Array) -> tuple[jax.Array, Decoded]:
       logits = self.family.from_initial(params, embeddings, text).logits
       logits = logits[..., : self.family.vocab_size]
-      soft = self.family.decode_soft(tokenizer, jax.nn.softmax(logits))
+      soft = self.family.decode_soft(tokenizer, jax.nn.softmax(logits), text)
       tokens = sampling.sample_tokens(
         draw_key, logits, temperature=self.temperature
       )
-      hard = decode(self.family, tokenizer, tokens)
+      hard = decode(self.family, tokenizer, tokens, text)
       return (
         score(scoring.straight_through_clip(soft)),
         Decoded(tokens=tokens, score=score(hard)),
@@ -166,7 +167,7 @@ class TestTimeOptimizer:
       steps=self.steps,
       learning_rate=self.learning_rate,
     )
-    image = lambda tokens: decode(self.family, tokenizer, tokens)
+    image = lambda tokens: decode(self.family, tokenizer, tokens, text)
     return (
       result.replace(scores=result.scores.T),
       image(result.best.tokens),

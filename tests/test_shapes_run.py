@@ -30,14 +30,14 @@ def test_results(workdir):
   by_model = {row['model']: row for row in rows}
   assert list(by_model) == [
     'real scenes', 'wrong scenes', 'tokenizer', 'teacher', 'dimo', 'softdimo',
-    'softdimo + TTEO', 'softdimo, best of 7',
+    'softdimo_tteo', 'softdimo_best_of_7',
   ]  # fmt: skip
   assert by_model['real scenes']['exact'] == 1
   assert by_model['wrong scenes']['overall'] == 0
   for row in rows:
     assert np.isfinite([row['clip'], row['preference']]).all()
   page = (workdir / 'report.html').read_text()
-  assert 'best of 7' in page and 'http://' not in page
+  assert 'best_of_7' in page and 'http://' not in page
 
 
 def test_rewards_and_text_tower_are_not_trained_by_the_distillation(workdir):

@@ -7,8 +7,6 @@ recognition of handwritten digits").
 import dataclasses
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +28,11 @@ def load(held_out: int = 360) -> tuple[ImageSplit, ImageSplit]:
   Args:
     held_out: number of held-out images.
   """
+  # Here, because importing scikit-learn takes as long as importing JAX, and
+  # every command would wait for it.
+  from sklearn.datasets import load_digits
+  from sklearn.model_selection import train_test_split
+
   data = load_digits()
   images = (data.images / 16).astype(np.float32)[..., None]
   labels = data.target.astype(np.int32)

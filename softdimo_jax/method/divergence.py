@@ -129,12 +129,26 @@ def masked_cross_entropy(
   Returns:
     float32 scalar, in nats: a weighted mean.
   """
-  chex.assert_equal_shape([tokens, mask])
+  loss = cross_entropy(logits, tokens, label_smoothing=label_smoothing)
+  return masked_mean(loss, mask, unmasked_weight=unmasked_weight)
+
+
+def cross_entropy(
+  logits: jax.Array, tokens: jax.Array, *, label_smoothing: float = 0.0
+) -> jax.Array:
+  """Of every entry: logits [B, L, G, C], int targets -> float32 [B, L, G]."""
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
   # A product with one-hot targets: the gradient of a gather is a scatter,
   # which costs as much as a forward pass of a small network on CPU.
   target = (log_p * jax.nn.one_hot(tokens, log_p.shape[-1])).sum(-1)
-  loss = -(1 - label_smoothing) * target - label_smoothing * log_p.mean(-1)
+  return -(1 - label_smoothing) * target - label_smoothing * log_p.mean(-1)
+
+
+def masked_mean(
+  loss: jax.Array, mask: jax.Array, *, unmasked_weight: float = 0.0
+) -> jax.Array:
+  """Weighted mean of losses [B, L, G], see `masked_cross_entropy`."""
+  chex.assert_equal_shape([loss, mask])
   weight = jnp.where(mask, 1.0, unmasked_weight)
   # Not a product alone: a loss that does not count may be infinite.
   loss = jnp.where(weight > 0, weight * loss, 0.0)

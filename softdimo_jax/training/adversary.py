@@ -85,9 +85,10 @@ class Adversary:
     Returns:
       (weighted gradient on the logits, updated heads, metrics).
     """
-    config, condition = self.config, self.family.condition(batch)
+    config = self.config
     mask_key, relax_key, sample_key = jax.random.split(key, 3)
     mask, rate = self._draw_mask(mask_key, batch['tokens'].shape)
+    condition = self.family.timed(self.family.condition(batch), rate)
 
     def judge(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
       probabilities = relax(

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from softdimo_jax import rewards as scoring
@@ -18,6 +19,9 @@ from softdimo_jax.training.state import Params
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
+# What the term reads of a batch.
+_READ = ('caption', 'text')
+
 
 @dataclasses.dataclass(frozen=True)
 class Critic:
@@ -26,7 +30,7 @@ class Critic:
   Attributes:
     family: generator and tokenizer.
     config: the stage's `reward`: weight, terms (name -> lambda), relaxation,
-      temperature.
+      temperature, micro_batch.
     rewards: those that `terms` names.
   """
 
@@ -55,16 +59,45 @@ class Critic:
   ) -> tuple[jax.Array, Metrics]:
     """Gradient of the weighted loss.
 
+    With a `micro_batch` so many images are decoded and scored at a time.
+
     Args:
       tokenizer: frozen parameters of the decoder.
       params: frozen parameters of the rewards, by name.
       logits: [B, L, G, C] of the student.
-      batch: with `caption` int [B, T], the prompts of the logits.
+      batch: with `caption` int [B, T], the prompts of the logits, and `text`,
+        which some decoders read.
       key: random key, used by the Gumbel relaxation only.
 
     Returns:
       (gradient on the logits, metrics).
     """
+    read = {name: batch[name] for name in _READ if name in batch}
+    size = self.config.micro_batch or len(logits)
+    count = len(logits) // size
+    if count == 1:
+      return self._gradient(tokenizer, params, logits, read, key)
+
+    # Every count-th sample: a batch stays split over the devices as it was.
+    def split(x: jax.Array) -> jax.Array:
+      return x.reshape(size, count, *x.shape[1:]).swapaxes(0, 1)
+
+    gradient, metrics = jax.lax.map(
+      lambda part: self._gradient(tokenizer, params, *part),
+      (*jax.tree.map(split, (logits, read)), jax.random.split(key, count)),
+    )
+    gradient = gradient.swapaxes(0, 1).reshape(logits.shape) / count
+    return gradient, jax.tree.map(jnp.mean, metrics)
+
+  def _gradient(
+    self,
+    tokenizer: Params,
+    params: Mapping[str, Params],
+    logits: jax.Array,
+    batch: Batch,
+    key: jax.Array,
+  ) -> tuple[jax.Array, Metrics]:
+    """`gradient` of images that are decoded at once."""
 
     def loss(logits: jax.Array) -> tuple[jax.Array, Metrics]:
       probabilities = relax(
@@ -73,7 +106,9 @@ class Critic:
         relaxation=self.config.relaxation,
         temperature=self.config.temperature,
       )
-      images = self.family.decode_soft(tokenizer, probabilities)
+      images = self.family.decode_soft(
+        tokenizer, probabilities, batch.get('text')
+      )
       scores = scoring.scores(
         self.rewards,
         params,

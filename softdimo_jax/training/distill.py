@@ -6,7 +6,7 @@ the student once (Di[M]O Alg. 1; Soft-Di[M]O section 3).
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import flax.struct
@@ -17,6 +17,7 @@ import optax
 
 from softdimo_jax.family import Family
 from softdimo_jax.method import divergence, masking, sampling
+from softdimo_jax.method.chunks import map_positions
 from softdimo_jax.method.soft_embedding import concentration
 from softdimo_jax.networks.generators.condition import Condition, batch_size
 from softdimo_jax.rewards import Reward
@@ -210,7 +211,7 @@ class Distiller:
     return self.family.from_initial(
       params,
       sharding.constrain_batch(embeddings),
-      condition,
+      self.family.timed(condition, self.config.init.mask_ratio),
       dropout_key=dropout_key if self.config.dropout else None,
     ).logits
 
@@ -249,20 +250,35 @@ class Distiller:
   def _auxiliary_loss(
     self, trained: Params, teacher: Params, sample: Sample, key: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """(cross entropy on the student's tokens, logits)."""
-    logits = self.family.backbone(
-      self.family.merge(trained, teacher),
-      self.family.embed(teacher, sample.masked),
+    """(cross entropy on the student's tokens, what the logits are read off)."""
+    params = self.family.merge(trained, teacher)
+    last = self.family.forward(
+      params,
+      sample.masked,
       sample.condition,
       dropout_key=key if self.config.dropout else None,
-    ).logits
-    loss = divergence.masked_cross_entropy(
-      logits,
-      sample.tokens,
-      sample.mask,
-      label_smoothing=self.config.auxiliary.label_smoothing,
+    ).last
+
+    def cross_entropy(
+      last: jax.Array, tokens: jax.Array, positions: jax.Array
+    ) -> jax.Array:
+      return divergence.cross_entropy(
+        self.family.logits(params, last, positions[0]),
+        tokens,
+        label_smoothing=self.config.auxiliary.label_smoothing,
+      )
+
+    losses = self._chunked(cross_entropy, last, sample.tokens)
+    return divergence.masked_mean(losses, sample.mask), last
+
+  def _chunked(
+    self, function: Callable[..., jax.Array], *arrays: jax.Array
+  ) -> jax.Array:
+    """`map_positions`; the function gets the positions [1, P], too."""
+    positions = jnp.arange(self.family.token_shape[0])[None]
+    return map_positions(
+      function, self.config.divergence.chunk, *arrays, positions
     )
-    return loss, logits
 
   def _dimo(
     self,
@@ -277,29 +293,37 @@ class Distiller:
     The auxiliary's forward pass serves both, unless the official order (a
     fresh sample of the updated student) is asked for.
     """
-    config = self.config.divergence
+    config, scale = self.config.divergence, self.config.guidance_scale
     teacher_key, key = jax.random.split(key)
     if self.config.auxiliary.fresh_sample:
       gradient = None
-      loss, auxiliary_logits = self._auxiliary_loss(
+      loss, auxiliary_last = self._auxiliary_loss(
         auxiliary.params, frozen.teacher, sample, key
       )
     else:
-      (loss, auxiliary_logits), gradient = jax.value_and_grad(
+      (loss, auxiliary_last), gradient = jax.value_and_grad(
         self._auxiliary_loss, has_aux=True
       )(auxiliary.params, frozen.teacher, sample, key)
-    target = divergence.logit_gradient(
-      self.family.guided_logits(
-        frozen.teacher,
-        sample.masked,
-        sample.condition,
-        self.config.guidance_scale,
-        null=frozen.null,
-        dropout_key=teacher_key if self.config.teacher_dropout else None,
-      ),
-      auxiliary_logits,
-      beta=config.beta,
+    teacher_last = self.family.guided_last(
+      frozen.teacher,
+      sample.masked,
+      sample.condition,
+      scale,
+      null=frozen.null,
+      dropout_key=teacher_key if self.config.teacher_dropout else None,
     )
+    auxiliary_params = self.family.merge(auxiliary.params, frozen.teacher)
+
+    def logit_gradient(
+      teacher: jax.Array, auxiliary: jax.Array, positions: jax.Array
+    ) -> jax.Array:
+      return divergence.logit_gradient(
+        self.family.guide(frozen.teacher, teacher, scale, positions[0]),
+        self.family.logits(auxiliary_params, auxiliary, positions[0]),
+        beta=config.beta,
+      )
+
+    target = self._chunked(logit_gradient, teacher_last, auxiliary_last)
     surrogate = lambda z: divergence.dimo_loss(
       z, target, sample.mask, reduction=config.reduction
     )

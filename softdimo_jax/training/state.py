@@ -65,7 +65,7 @@ class Frozen:
     teacher: whole generator parameters.
     null: condition of the teacher's other branch, of a batch of 1; None is
       the null class.
-    tokenizer: parameters of the decoder, or None without rewards.
+    tokenizer: parameters that `Family.decode` reads, or None without rewards.
     rewards: parameters by the reward's name, or None.
   """
 

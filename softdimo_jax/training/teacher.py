@@ -47,9 +47,9 @@ def trainer(
     drop = (
       jax.random.uniform(drop_key, tokens.shape[:1]) < config.condition_dropout
     )
-    logits = family.backbone(
+    logits = family.forward(
       params,
-      family.embed(params, masked),
+      masked,
       family.dropped(family.condition(batch), drop, null),
       dropout_key=dropout_key,
     ).logits

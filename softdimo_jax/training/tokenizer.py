@@ -17,6 +17,8 @@ from softdimo_jax.training.supervised import (
   SupervisedTrainer,
 )
 
+_NO_DISTANCE = 1e-12
+
 
 def trainer(
   tokenizer: ImageTokenizer, config: ml_collections.ConfigDict
@@ -26,7 +28,8 @@ def trainer(
   Args:
     tokenizer: Linen module.
     config: the stage: steps, optimizer, ema_decay, commitment_weight,
-      entropy_weight (lookup-free only), restart_steps (codebook only).
+      entropy_weight (lookup-free only), restart_steps and restart_power
+      (codebook only).
 
   Returns:
     The trainer.
@@ -60,7 +63,9 @@ def trainer(
     latents = tokenizer.apply(
       {'params': params}, batch['image'], method='encode_latents'
     )
-    codebook = restart_unused(key, params['codebook'], latents)
+    codebook = restart_unused(
+      key, params['codebook'], latents, power=config.restart_power
+    )
     active = step < config.restart_steps
     codebook = jnp.where(active, codebook, params['codebook'])
     return {**params, 'codebook': codebook}
@@ -69,7 +74,11 @@ def trainer(
 
 
 def restart_unused(
-  key: jax.Array, codebook: jax.Array, latents: jax.Array
+  key: jax.Array,
+  codebook: jax.Array,
+  latents: jax.Array,
+  *,
+  power: float = 0.0,
 ) -> jax.Array:
   """Moves codes that no latent of the batch chose onto random latents of it.
 
@@ -80,6 +89,9 @@ def restart_unused(
     key: random key.
     codebook: [V, D].
     latents: [B, L, D].
+    power: a latent is drawn with probability in proportion to this power of
+      its distance from its code. With 0 all are alike; 2, the rule of
+      k-means++, finds what is rare in pictures that are mostly background.
 
   Returns:
     [V, D].
@@ -87,5 +99,11 @@ def restart_unused(
   latents = latents.reshape(-1, codebook.shape[1])
   nearest = quantization.nearest_code(latents, codebook)
   used = jnp.zeros(codebook.shape[0], bool).at[nearest].set(True)
-  choice = jax.random.randint(key, used.shape, 0, latents.shape[0])
+  if power:
+    squared = jnp.square(latents - codebook[nearest]).sum(-1)
+    # A floor: where every latent has its code there is nothing to choose by.
+    logits = 0.5 * power * jnp.log(jnp.maximum(squared, _NO_DISTANCE))
+    choice = jax.random.categorical(key, logits, shape=used.shape)
+  else:
+    choice = jax.random.randint(key, used.shape, 0, latents.shape[0])
   return jnp.where(used[:, None], codebook, latents[choice])

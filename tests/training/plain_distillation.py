@@ -62,7 +62,7 @@ STAGE = {
   'guidance_scale': 2.0,
   'init': {'mask_ratio': 0.5, 'noise_scale': 0.0},
   'mask': {'schedule': 'arccos', 'low': 0.0, 'high': 1.0},
-  'divergence': {'weight': 0.7, 'beta': 0.3, 'reduction': 'sum'},
+  'divergence': {'weight': 0.7, 'beta': 0.3, 'reduction': 'sum', 'chunk': 0},
   'auxiliary': {
     'fresh_sample': False,
     'label_smoothing': 0.1,
@@ -223,3 +223,22 @@ class Setting:
       slope = jax.grad(lambda x: self.score(heads, x).sum())(real)
       loss += self.config.gan.r1_weight * 0.5 * (slope**2).sum() / BATCH
     return loss
+
+
+def first_gradient(role):
+  """Gradient of the first update, from Adam's average of gradients."""
+  has_moment = lambda state: hasattr(state, 'mu')
+  states = jax.tree.leaves(role.opt_state, is_leaf=has_moment)
+  moment = next(state.mu for state in states if has_moment(state))
+  return jax.tree.map(lambda leaf: leaf / (1 - OPTIMIZER['b1']), moment)
+
+
+def assert_close(tree, expected):
+  """Every leaf to 1e-5 of the greatest entry of the whole tree."""
+  scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+  assert scale > 0
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale),
+    tree,
+    expected,
+  )

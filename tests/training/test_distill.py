@@ -12,8 +12,9 @@ from tests.training.plain_distillation import (
   BATCH,
   LATE,
   MODELS,
-  OPTIMIZER,
   Setting,
+  assert_close,
+  first_gradient,
   quick_jit,
 )
 
@@ -27,25 +28,6 @@ DROPOUT = {'dropout': True, 'teacher_dropout': True}
 @functools.cache
 def setting(name, **changes):
   return Setting(name, **changes)
-
-
-def first_gradient(role):
-  """Gradient of the first update, from Adam's average of gradients."""
-  has_moment = lambda state: hasattr(state, 'mu')
-  states = jax.tree.leaves(role.opt_state, is_leaf=has_moment)
-  moment = next(state.mu for state in states if has_moment(state))
-  return jax.tree.map(lambda leaf: leaf / (1 - OPTIMIZER['b1']), moment)
-
-
-def assert_close(tree, expected):
-  """Every leaf to 1e-5 of the greatest entry of the whole tree."""
-  scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
-  assert scale > 0
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale),
-    tree,
-    expected,
-  )
 
 
 @pytest.mark.parametrize(

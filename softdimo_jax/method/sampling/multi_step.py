@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.method.sampling.loop import LogitsFn, decode, gumbel_noise
+from softdimo_jax.method.sampling.maskgen import maskgen_plan
 from softdimo_jax.method.sampling.meissonic import meissonic_plan
 from softdimo_jax.method.sampling.plans import (
   Plan,
@@ -22,6 +23,7 @@ PLANS = {
   'maskbit': maskbit_plan,
   'google': google_plan,
   'halton': halton_plan,
+  'maskgen': maskgen_plan,
   'meissonic': meissonic_plan,
 }
 
@@ -58,6 +60,12 @@ def make_plan(
   if name == 'google':
     if guidance_scale != 1 or temperature != 1:
       raise ValueError('google has neither guidance nor a temperature')
+  elif name == 'maskgen':
+    if temperature != 1:
+      raise ValueError(
+        f'temperature={temperature}: maskgen anneals its own; leave it at 1'
+      )
+    options |= {'guidance_scale': guidance_scale}
   else:
     options |= {'guidance_scale': guidance_scale, 'temperature': temperature}
   try:
@@ -99,7 +107,10 @@ def multi_step_sample(
   _, length, groups = shape
   priority = 0.0
   if plan == 'halton':
-    priority = halton_priority(math.isqrt(length), groups)
+    side = math.isqrt(length)
+    if side**2 != length:
+      raise ValueError(f'halton orders a square, not {length} positions')
+    priority = halton_priority(side, groups)
   decoding = decode(
     logits_fn,
     make_plan(plan, steps, length * groups, **options),

@@ -17,12 +17,15 @@ class TextCondition:
       score of Meissonic (M = 5); None where the generator knows nothing.
     time: float32 [B], what Meissonic with `timestep_mode='ratio'` reads;
       nothing else does.
+    final: float [B, T, E], the same tower's states behind its last norm, which
+      TA-TiTok's decoder reads; None for other tokenizers. No generator does.
   """
 
   states: jax.Array
   pooled: jax.Array
   micro: jax.Array | None = None
   time: jax.Array | None = None
+  final: jax.Array | None = None
 
 
 # Labels are int [B]; the null label, or the features of the empty or the
@@ -38,9 +41,14 @@ def batch_size(condition: Condition) -> int:
 def dropped(
   condition: Condition, drop: jax.Array, null: Condition
 ) -> Condition:
-  """The text of `null`, or its label, where `drop`, bool [B], is true."""
+  """The text of `null`, or its label, where `drop`, bool [B], is true.
+
+  Only what the generator reads of the text; the image is still to show it.
+  """
   if isinstance(condition, TextCondition):
-    null = null.replace(micro=condition.micro, time=condition.time)
+    null = null.replace(
+      micro=condition.micro, time=condition.time, final=condition.final
+    )
   where = lambda of_null, own: jnp.where(
     drop.reshape(-1, *[1] * (own.ndim - 1)), of_null, own
   )

@@ -117,8 +117,19 @@ class GoogleMaskGitTransformer(nn.Module):
       dtype=self.dtype,
       name='layers',
     )(x, None)
-    logits = self.word_logits(x[:, 1:], self.vocab_size)
-    return GeneratorOutput(logits[:, :, None], hidden[:, :, 1:])
+    last = x[:, 1:]
+    return GeneratorOutput(self.logits(last), last, hidden[:, :, 1:])
+
+  def logits(
+    self, last: jax.Array, positions: jax.Array | None = None
+  ) -> jax.Array:
+    """Of `GeneratorOutput.last` [B, P, D], whatever their positions.
+
+    Returns:
+      float32 [B, P, 1, V].
+    """
+    del positions
+    return self.word_logits(last, self.vocab_size)[:, :, None]
 
   def word_logits(self, x: jax.Array, rows: int) -> jax.Array:
     """Logits of the table's first `rows`: [B, P, D] -> float32 [B, P, rows]."""

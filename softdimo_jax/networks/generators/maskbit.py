@@ -141,8 +141,9 @@ class MaskBitTransformer(nn.Module):
       dtype=self.dtype,
       name='layers',
     )(x, None)
-    logits = self._logits(self.last_layer(x[:, : self.length]))
-    return GeneratorOutput(logits, hidden[:, :, : self.length])
+    last = self.last_layer(x[:, : self.length])
+    hidden = hidden[:, :, : self.length]
+    return GeneratorOutput(self.logits(last), last, hidden)
 
   def last_layer(self, x: jax.Array) -> jax.Array:
     """Between the blocks and the logits: [B, P, D] -> [B, P, D]."""
@@ -150,10 +151,24 @@ class MaskBitTransformer(nn.Module):
       x = self.final_norm(x)
     return self.last_norm(nn.gelu(self.last_dense(x), approximate=False))
 
-  def _logits(self, x: jax.Array) -> jax.Array:
-    logits = self.prediction(x).astype(jnp.float32)
-    shape = (self.length, self.num_groups, self.vocab_size)
-    return logits.reshape(-1, *shape)  # [B, L, G, V]
+  def logits(
+    self, last: jax.Array, positions: jax.Array | None = None
+  ) -> jax.Array:
+    """Of `GeneratorOutput.last` [B, P, D] at int positions [P], or at all.
+
+    Returns:
+      float32 [B, P, G, V].
+    """
+    logits = self._all_groups(last).astype(jnp.float32)
+    shape = (*last.shape[:2], self.num_groups, self.vocab_size)
+    return logits.reshape(shape) + self._bias(positions)
+
+  def _all_groups(self, last: jax.Array) -> jax.Array:
+    return self.prediction(last)  # [B, P, G V]
+
+  def _bias(self, positions: jax.Array | None) -> jax.Array | float:
+    del positions
+    return 0.0
 
   def __call__(
     self, tokens: jax.Array, labels: jax.Array, *, deterministic: bool = True
@@ -182,8 +197,10 @@ class MaskBitTableTransformer(MaskBitTransformer):
     """Embedding of every code and, last, of the mask: [G, V + 1, D]."""
     return self.tok_emb
 
-  def _logits(self, x: jax.Array) -> jax.Array:
+  def _all_groups(self, last: jax.Array) -> jax.Array:
     tied = self.tok_emb[:, :-1].reshape(-1, self.width).T  # [D, G V]
-    logits = layers.matmul_2d(x, tied, self.dtype).astype(jnp.float32)
-    logits = logits.reshape(*x.shape[:2], self.num_groups, self.vocab_size)
-    return logits + self.logit_bias.swapaxes(0, 1)  # [B, L, G, V]
+    return layers.matmul_2d(last, tied, self.dtype)
+
+  def _bias(self, positions: jax.Array | None) -> jax.Array:
+    positions = jnp.arange(self.length) if positions is None else positions
+    return self.logit_bias[:, positions].swapaxes(0, 1)  # [P, G, V]

@@ -148,8 +148,8 @@ class MaskGenTransformer(nn.Module):
     modulator = self.modulator(condition)
     streams = self.sequence(embeddings), self.text_in(condition.states)
     x, hidden = self._blocks(streams, nn.silu(modulator))
-    logits = self._logits(self.last_layer(x, modulator))
-    return GeneratorOutput(logits, hidden)
+    last = self.last_layer(x, modulator)
+    return GeneratorOutput(self.logits(last), last, hidden)
 
   def _blocks(
     self, streams: tuple[jax.Array, jax.Array], condition: jax.Array
@@ -170,13 +170,21 @@ class MaskGenTransformer(nn.Module):
     _, x = last(streams, condition)
     return x, jnp.concatenate([*outputs, x[None]])
 
-  def _logits(self, x: jax.Array) -> jax.Array:
+  def logits(
+    self, last: jax.Array, positions: jax.Array | None = None
+  ) -> jax.Array:
+    """Of `GeneratorOutput.last` [B, P, D], whatever their positions.
+
+    Returns:
+      float32 [B, P, 1, V].
+    """
+    del positions
     if self.tied:
       tied = self.tok_emb[: self.vocab_size].T
-      logits = layers.matmul_2d(x, tied, self.dtype)
+      logits = layers.matmul_2d(last, tied, self.dtype)
     else:
-      logits = self.head(x)
-    return logits.astype(jnp.float32)[:, :, None]  # [B, L, 1, V]
+      logits = self.head(last)
+    return logits.astype(jnp.float32)[:, :, None]
 
   def __call__(
     self,

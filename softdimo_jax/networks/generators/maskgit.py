@@ -116,8 +116,9 @@ class MaskGitTransformer(nn.Module):
     )(x, None)
     x = self.drop(self.last_norm_0(x), deterministic=deterministic)
     x = nn.gelu(self.last_dense(x), approximate=False)
-    logits = self._logits(self.last_norm_1(x)[:, : self.length])
-    return GeneratorOutput(logits, hidden[:, :, : self.length])
+    last = self.last_norm_1(x)[:, : self.length]
+    hidden = hidden[:, :, : self.length]
+    return GeneratorOutput(self.logits(last), last, hidden)
 
   def _first(self, x: jax.Array, deterministic: bool) -> jax.Array:
     drop = lambda y: self.drop(y, deterministic=deterministic)
@@ -125,12 +126,19 @@ class MaskGitTransformer(nn.Module):
     x = nn.gelu(x, approximate=False)
     return self.first_dense_1(drop(self.first_norm_1(x)))
 
-  def _logits(self, x: jax.Array) -> jax.Array:
+  def logits(
+    self, last: jax.Array, positions: jax.Array | None = None
+  ) -> jax.Array:
+    """Of `GeneratorOutput.last` [B, P, D] at int positions [P], or at all.
+
+    Returns:
+      float32 [B, P, 1, V + 1].
+    """
     codes = self.vocab_size + 1
+    positions = jnp.arange(self.length) if positions is None else positions
     tied = self.tok_emb[:codes].T
-    logits = layers.matmul_2d(x, tied, self.dtype).astype(jnp.float32)
-    logits = logits + self.logit_bias[: self.length, :codes]
-    return logits[:, :, None]  # [B, L, 1, V + 1]
+    logits = layers.matmul_2d(last, tied, self.dtype).astype(jnp.float32)
+    return (logits + self.logit_bias[positions, :codes])[:, :, None]
 
   def __call__(
     self, tokens: jax.Array, labels: jax.Array, *, deterministic: bool = True

@@ -252,8 +252,19 @@ class MeissonicTransformer(nn.Module):
     modulator = nn.silu(self.modulator(condition))
     streams = self.sequence(features), text
     x, hidden = self._blocks(streams, modulator)
-    logits = self.head(self.last_layer(x)).astype(jnp.float32)
-    return GeneratorOutput(logits[:, :, None], hidden)  # [B, L, 1, V]
+    last = self.last_layer(x)
+    return GeneratorOutput(self.logits(last), last, hidden)
+
+  def logits(
+    self, last: jax.Array, positions: jax.Array | None = None
+  ) -> jax.Array:
+    """Of `GeneratorOutput.last` [B, P, D], whatever their positions.
+
+    Returns:
+      float32 [B, P, 1, V].
+    """
+    del positions
+    return self.head(last).astype(jnp.float32)[:, :, None]
 
   def _blocks(
     self, streams: Streams, condition: jax.Array

@@ -40,14 +40,28 @@ class TokenizerOutput:
 class ImageTokenizer(nn.Module):
   """Base of the image tokenizers; methods run as `apply(..., method='NAME')`.
 
-  Subclasses define `factor`, `encode_latents`, `quantize`, `table` and
-  `decode_embeddings`.
+  Subclasses define `in_channels`, `factor`, `encode_latents`, `quantize`,
+  `table` and `decode_embeddings`. Those whose decoder takes the text's features
+  say so by `reads_text`, and those whose positions are no grid define
+  `image_shape` instead of `factor`.
   """
+
+  reads_text = False
+  grid = None
 
   @property
   def factor(self) -> int:
     """Pixels in a row that one position stands for."""
     raise NotImplementedError
+
+  def image_shape(self, length: int) -> tuple[int, int, int]:
+    """(H, W, C) of the images that L positions stand for.
+
+    Raises:
+      ValueError: if the positions are of no image.
+    """
+    rows, columns = _grid(length, self.grid)
+    return rows * self.factor, columns * self.factor, self.in_channels
 
   def encode_latents(self, images: jax.Array) -> jax.Array:
     """float32 [B, H, W, C] in [0, 1] -> float32 [B, L, D]."""
@@ -109,14 +123,18 @@ def to_grid(
     ValueError: if L is no square, or not h w.
   """
   batch, length, width = embeddings.shape
+  return embeddings.reshape(batch, *_grid(length, grid), width)
+
+
+def _grid(length: int, grid: tuple[int, int] | None) -> tuple[int, int]:
   if grid is not None:
     if math.prod(grid) != length:
       raise ValueError(f'{length} positions do not form a grid of {grid}')
-    return embeddings.reshape(batch, *grid, width)
+    return grid
   side = math.isqrt(length)
   if side * side != length:
     raise ValueError(f'{length} positions do not form a square grid')
-  return embeddings.reshape(batch, side, side, width)
+  return side, side
 
 
 def to_sequence(grid: jax.Array) -> jax.Array:

@@ -194,6 +194,13 @@ class TATiTok(ImageTokenizer):
   remat: str = 'none'
   unroll: int = 1
 
+  reads_text = True
+
+  def image_shape(self, length: int) -> tuple[int, int, int]:
+    if length != self.length:
+      raise ValueError(f'{length} positions, but TA-TiTok has {self.length}')
+    return self.resolution, self.resolution, self.in_channels
+
   def setup(self) -> None:
     for patch in (self.encoder_patch, self.decoder_patch):
       if self.resolution % patch:

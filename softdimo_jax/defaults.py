@@ -116,6 +116,39 @@ def _reward() -> dict[str, Any]:
   }
 
 
+def rewards(**changes: Any) -> ConfigDict:
+  """Released rewards; `terms` are ReNO's, of the sum that is maximised."""
+  return _section(
+    {
+      'terms': {
+        'clip': 0.01,
+        'imagereward': 1.0,
+        'hpsv2': 5.0,
+        'pickscore': 0.05,
+      },
+      # Hub ids; a converted folder loads faster and needs no network.
+      'weights': {
+        'clip': 'laion/CLIP-ViT-H-14-laion2B-s32B-b79K/pytorch_model.bin',
+        'hpsv2': 'xswu/HPSv2/HPS_v2.1_compressed.pt',
+        'pickscore': 'yuvalkirstain/PickScore_v1/model.safetensors',
+        'imagereward': 'THUDM/ImageReward/ImageReward.pt',
+        # sac+logos+ava1-l14-linearMSE.pth, which no official repository of
+        # the Hub has.
+        'aesthetic': '',
+        'aesthetic_clip': 'openai/clip-vit-large-patch14/model.safetensors',
+      },
+      'clip_vocabulary': 'openai/clip-vit-base-patch32',
+      'bert_vocabulary': 'google-bert/bert-base-uncased',
+      # torchvision's before 0.17 did not when it resized tensors, as HPSv2
+      # does: scores differ.
+      'antialias': True,
+      'dtype': 'float32',
+      'remat': 'none',
+    },
+    changes,
+  )
+
+
 def tokenizer(learning_rate: float, **changes: Any) -> ConfigDict:
   """Reconstruction with the quantiser's losses, for codebooks and bits."""
   return _section(

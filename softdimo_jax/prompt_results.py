@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from softdimo_jax import generate
-from softdimo_jax import rewards as scoring
+from softdimo_jax import reward as scoring
 from softdimo_jax.data import shapes
 from softdimo_jax.data.prompts import Record
 from softdimo_jax.evaluation.files import write_atomically

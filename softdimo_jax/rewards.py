@@ -1,161 +1,292 @@
-"""Rewards: differentiable scores of images, higher is better.
+"""The released rewards from their weights, and their weighted sum.
 
-Every reward keeps its native scale and gives one score an image; how they are
-weighted is another matter. With the weights of ReNO (HPSv2.1 5, ImageReward 1,
-CLIP .01, PickScore .05) the total is ReNO's up to a constant.
+With the weights of ReNO (HPSv2.1 5, ImageReward 1, CLIP .01, PickScore .05) the
+sum is ReNO's up to a constant.
+
+  combined = rewards.build(config)
+  params = combined.load_params()
+  captions = combined.captions(['a red cube'])
+  combined.score(params, images, captions)
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Protocol
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_collections
+import numpy as np
 
+from softdimo_jax import defaults
+from softdimo_jax.convert import weights as official
+from softdimo_jax.data.text_tokens import CLIPTokenizer, WordPieceTokenizer
+from softdimo_jax.errors import UserError
 from softdimo_jax.family import Params
 from softdimo_jax.method.preprocess import ImageTransform
-from softdimo_jax.method.quantization import l2_normalize
+from softdimo_jax.networks import layers
 from softdimo_jax.networks.rewards.blip import BLIPScorer
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.networks.rewards.head import LinearHead
+from softdimo_jax.networks.text.clip import CLIPTextTower
+from softdimo_jax.reward import (
+  AestheticReward,
+  CLIPReward,
+  ImageReward,
+  Reward,
+  scores,
+  total,
+)
 
+DTYPES = ('float32', 'bfloat16', 'float16')
+REMATS = tuple(layers.REMAT_POLICIES)
 
-class Reward(Protocol):
-  """What training, test-time optimisation and evaluation ask of a reward."""
-
-  def score(
-    self, params: Params, images: jax.Array, captions: jax.Array
-  ) -> jax.Array:
-    """Scores of images for their prompts.
-
-    Args:
-      params: of the reward's network, frozen.
-      images: float [B, H, W, 3] in [0, 1]; the gradient reaches them.
-      captions: int [B, T], token ids of the prompts as the reward reads them.
-
-    Returns:
-      float32 [B], higher is better.
-    """
+# Prompts -> token ids, as one of the networks reads them.
+Captioner = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CLIPReward:
-  """Similarity of image and prompt in a CLIP model: CLIP score, HPS, PickScore.
+class Rewards:
+  """Released rewards and their weighted sum; holds no parameters.
 
   Attributes:
-    module: the model.
-    transform: from images to what its image tower sees.
-    scaled: whether the cosine is multiplied by the model's exp(logit_scale),
-      as CLIP score and PickScore are and HPS is not.
+    rewards: by name.
+    terms: weights of the sum, by the reward's name.
+    captioners: by name.
+    sources: where the parameters of each are from.
+    loaders: read the parameters of each.
   """
 
-  module: CLIP
-  transform: ImageTransform
-  scaled: bool = False
+  rewards: Mapping[str, Reward]
+  terms: Mapping[str, float]
+  captioners: Mapping[str, Captioner]
+  sources: Mapping[str, str]
+  loaders: Mapping[str, Callable[[], Params]]
+
+  def load_params(self) -> dict[str, Params]:
+    """Parameters of all rewards, by name, read anew at every call."""
+    return {name: load() for name, load in self.loaders.items()}
+
+  def captions(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Token ids int32 [B, T] of prompts for every reward, by name."""
+    return {
+      name: captioner(prompts) for name, captioner in self.captioners.items()
+    }
 
   def score(
-    self, params: Params, images: jax.Array, captions: jax.Array
+    self,
+    params: Mapping[str, Params],
+    images: jax.Array,
+    captions: Mapping[str, jax.Array],
   ) -> jax.Array:
-    """See `Reward`; of each pair, never the mean of the batch's matrix."""
-    output = self.module.apply(
-      {'params': params}, self.transform(images), captions
-    )
-    cosines = output.cosines
-    return output.scale * cosines if self.scaled else cosines
+    """Weighted sum float32 [B]; arguments as of `scores`."""
+    return total(scores(self.rewards, params, images, captions), self.terms)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageReward:
-  """What people prefer for a prompt (Xu et al. 2023), standardised.
-
-  Captions are BERT's word pieces, [CLS] first: `WordPieceTokenizer`.
-
-  Attributes:
-    module: the network.
-    transform: from images to what its image tower sees.
-    pad_id: id that fills captions up, which nothing attends to.
-  """
-
-  module: BLIPScorer
-  transform: ImageTransform
-  pad_id: int = 0
-
-  def score(
-    self, params: Params, images: jax.Array, captions: jax.Array
-  ) -> jax.Array:
-    """See `Reward`."""
-    return self.module.apply(
-      {'params': params},
-      self.transform(images),
-      captions,
-      captions != self.pad_id,
-    ).score
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AestheticReward:
-  """How people rate an image, about 1 to 10, whatever its prompt says.
-
-  Parameters are {'image': of the tower, 'head': of the head}, as they come from
-  two checkpoints: OpenAI's CLIP ViT-L/14 and the predictor's.
-
-  Attributes:
-    image: the tower.
-    head: reads its features as unit vectors.
-    transform: from images to what the tower sees.
-  """
-
-  image: CLIPImageTower
-  head: LinearHead
-  transform: ImageTransform
-
-  def score(
-    self, params: Params, images: jax.Array, captions: jax.Array
-  ) -> jax.Array:
-    """See `Reward`; captions are not read."""
-    del captions
-    output = self.image.apply(
-      {'params': params['image']}, self.transform(images)
-    )
-    features = l2_normalize(output.pooled)
-    return self.head.apply({'params': params['head']}, features)
-
-
-def scores(
-  rewards: Mapping[str, Reward],
-  params: Mapping[str, Params],
-  images: jax.Array,
-  captions: jax.Array | Mapping[str, jax.Array],
-) -> dict[str, jax.Array]:
-  """Scores [B] of every reward, by its name.
+def build(config: ml_collections.ConfigDict | Mapping[str, Any]) -> Rewards:
+  """The weighted sum of the released rewards that a configuration names.
 
   Args:
-    rewards: by name.
-    params: of each, by name.
-    images: float [B, H, W, 3] in [0, 1].
-    captions: int [B, T]; where not all rewards read the same ids, by name.
+    config: `terms`, from names in `RELEASED` to weights, and whatever else is
+      not as in `defaults.rewards`: `weights`, from names to converted folders,
+      official files, Hub ids or 'rule'; `antialias` of the resize, which
+      changes every score: say it with an HPS; `dtype` of the matrix products;
+      `remat` of the blocks; `clip_vocabulary`, `bert_vocabulary`.
+
+  Raises:
+    UserError: naming what is unknown, or the weights or the vocabulary that
+      are not there.
   """
-  chex.assert_rank(images, 4)
-  by_name = isinstance(captions, Mapping)
-  return {
-    name: reward.score(
-      params[name], images, captions[name] if by_name else captions
+  options = _options(config)
+  parts = {name: RELEASED[name](options) for name in options.terms}
+  return Rewards(
+    rewards={name: part.reward for name, part in parts.items()},
+    terms=options.terms.to_dict(),
+    captioners={name: part.captioner for name, part in parts.items()},
+    sources={name: part.source for name, part in parts.items()},
+    loaders={name: part.load for name, part in parts.items()},
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Part:
+  """One released reward; see `Rewards`."""
+
+  reward: Reward
+  captioner: Captioner
+  source: str
+  load: Callable[[], Params]
+
+
+def _options(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """The configuration over the defaults; terms are its own."""
+  options = defaults.rewards()
+  given = ml_collections.ConfigDict(config)
+  if not given.get('terms'):
+    raise UserError('rewards.terms is empty: name the rewards and weights')
+  _check_names('', given, tuple(options))
+  _check_names('terms.', given.terms, tuple(RELEASED))
+  _check_names('weights.', given.get('weights', {}), tuple(options.weights))
+  options.terms = ml_collections.ConfigDict()
+  options.update(given)
+  for name, known in (('dtype', DTYPES), ('remat', REMATS)):
+    if options[name] not in known:
+      raise UserError(
+        f'rewards.{name}={options[name]!r} is unknown; choose one of {known}'
+      )
+  return options
+
+
+def _check_names(
+  section: str, given: Iterable[str], known: tuple[str, ...]
+) -> None:
+  for name in given:
+    if name not in known:
+      raise UserError(
+        f'rewards.{section}{name} is unknown; choose one of {known}'
+      )
+
+
+def _find(
+  name: str,
+  family: str,
+  default: Callable[[], nn.Module],
+  options: ml_collections.ConfigDict,
+  **kwargs: Any,
+) -> official.Weights:
+  where = options.weights[name]
+  if not where:
+    raise UserError(
+      f'rewards.weights.{name} names no weights; give a converted folder, an '
+      'official file or a Hub id'
     )
-    for name, reward in rewards.items()
-  }
+  try:
+    return official.find(where, family, default=default, **kwargs)
+  except UserError as error:
+    raise UserError(f'rewards.weights.{name}: {error}') from error
 
 
-def total(
-  scores: Mapping[str, jax.Array], weights: Mapping[str, float]
-) -> jax.Array:
-  """Weighted sum [B] of the scores that `weights` names."""
-  return sum(weight * scores[name] for name, weight in weights.items())
+def _tokenizer(
+  options: ml_collections.ConfigDict, field: str, kind: type, **kwargs: Any
+) -> Any:
+  """Tokenizer of a kind, with the vocabulary that a field names."""
+  try:
+    return kind.load(options[field], **kwargs)
+  except UserError as error:
+    raise UserError(f'rewards.{field}: {error}') from error
 
 
-def straight_through_clip(images: jax.Array) -> jax.Array:
-  """Images clipped to [0, 1] whose gradient is that of the unclipped ones.
+def _clip_captioner(
+  options: ml_collections.ConfigDict, vocab_size: int, length: int
+) -> Captioner:
+  tokenizer = _tokenizer(
+    options, 'clip_vocabulary', CLIPTokenizer, length=length
+  )
+  largest = max(tokenizer.vocabulary.ids.values())
+  if largest >= vocab_size:
+    raise UserError(
+      f'rewards.clip_vocabulary={options.clip_vocabulary} has ids up to '
+      f'{largest}, the network reads {vocab_size}'
+    )
+  return lambda prompts: tokenizer(prompts).ids
 
-  A hard clip would leave saturated pixels without a gradient.
-  """
-  return images + jax.lax.stop_gradient(jnp.clip(images, 0, 1) - images)
+
+def _transform(
+  options: ml_collections.ConfigDict, resolution: int
+) -> ImageTransform:
+  return ImageTransform(size=resolution, antialias=options.antialias)
+
+
+def _tower(module: nn.Module, options: ml_collections.ConfigDict) -> nn.Module:
+  dtype = jnp.dtype(options.dtype)
+  return module.clone(dtype=dtype, remat=options.remat)
+
+
+def _towers(module: nn.Module, options: ml_collections.ConfigDict) -> nn.Module:
+  """A model of two towers, computed as the options say."""
+  return module.clone(
+    image=_tower(module.image, options), text=_tower(module.text, options)
+  )
+
+
+def _clip(name: str, scaled: bool, options: ml_collections.ConfigDict) -> _Part:
+  found = _find(name, 'clip', CLIP, options)
+  module = _towers(found.module, options)
+  return _Part(
+    reward=CLIPReward(
+      module=module,
+      transform=_transform(options, module.image.resolution),
+      scaled=scaled,
+    ),
+    captioner=_clip_captioner(
+      options, module.text.vocab_size, module.text.length
+    ),
+    source=found.source,
+    load=found.load,
+  )
+
+
+def _imagereward(options: ml_collections.ConfigDict) -> _Part:
+  found = _find('imagereward', 'image_reward', BLIPScorer, options)
+  module = _towers(found.module, options)
+  tokenizer = _tokenizer(options, 'bert_vocabulary', WordPieceTokenizer)
+  if len(tokenizer.vocabulary) > module.text.vocab_size:
+    raise UserError(
+      f'rewards.bert_vocabulary={options.bert_vocabulary} has '
+      f'{len(tokenizer.vocabulary)} pieces, the network reads '
+      f'{module.text.vocab_size}'
+    )
+  return _Part(
+    reward=ImageReward(
+      module=module,
+      transform=_transform(options, module.image.resolution),
+      pad_id=tokenizer.vocabulary['[PAD]'],
+    ),
+    captioner=lambda prompts: tokenizer(prompts).ids,
+    source=found.source,
+    load=found.load,
+  )
+
+
+def _aesthetic(options: ml_collections.ConfigDict) -> _Part:
+  clip = _find('aesthetic_clip', 'clip', _openai_vit_l, options)
+  image = _tower(clip.module.image, options)
+  head = _find(
+    'aesthetic',
+    'aesthetic_head',
+    LinearHead,
+    options,
+    inputs=[jax.ShapeDtypeStruct((1, image.projection_width), jnp.float32)],
+  )
+  return _Part(
+    reward=AestheticReward(
+      image=image,
+      head=head.module,
+      transform=_transform(options, image.resolution),
+    ),
+    captioner=lambda prompts: np.zeros((len(prompts), 1), np.int32),
+    source=f'{head.source} on {clip.source}',
+    load=lambda: {'image': clip.load()['image'], 'head': head.load()},
+  )
+
+
+def _openai_vit_l() -> CLIP:
+  """OpenAI's ViT-L/14, which the aesthetic predictor reads."""
+  sizes = {'projection_width': 768, 'activation': 'quick_gelu'}
+  return CLIP(
+    CLIPImageTower(width=1024, depth=24, mlp_width=4096, **sizes),
+    CLIPTextTower(width=768, depth=12, num_heads=12, mlp_width=3072, **sizes),
+  )
+
+
+# Names of `terms` -> what builds the reward: the weights decide between HPSv2
+# and PickScore, which are CLIP's ViT-H/14, and the scale of their cosines.
+RELEASED: Mapping[str, Callable[[ml_collections.ConfigDict], _Part]] = {
+  'clip': functools.partial(_clip, 'clip', True),
+  'hpsv2': functools.partial(_clip, 'hpsv2', False),
+  'pickscore': functools.partial(_clip, 'pickscore', True),
+  'imagereward': _imagereward,
+  'aesthetic': _aesthetic,
+}

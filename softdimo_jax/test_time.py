@@ -8,7 +8,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from softdimo_jax import rewards as scoring
+from softdimo_jax import reward as scoring
 from softdimo_jax.family import Family
 from softdimo_jax.generate import decode
 from softdimo_jax.method import sampling

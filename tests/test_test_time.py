@@ -8,7 +8,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from softdimo_jax import families, rewards
+from softdimo_jax import families
+from softdimo_jax import reward as scoring
 from softdimo_jax.method.preprocess import ImageTransform
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.test_time import TestTimeOptimizer
@@ -42,7 +43,7 @@ class System:
     image = CLIPImageTower(resolution=8, patch=4, dtype=dtype, **TOWER)
     clip = CLIP(image, self.family.text)
     self.rewards = {
-      'clip': rewards.CLIPReward(module=clip, transform=ImageTransform(size=8))
+      'clip': scoring.CLIPReward(module=clip, transform=ImageTransform(size=8))
     }
     draw = self._draw
     self.params = draw(0, self.family.init)

@@ -93,6 +93,12 @@ def load_converted(
     UserError: if there is no such folder, it holds another family, or a file
       in it is broken.
   """
+  module = load_module(folder, family)
+  return module, checkpoint.load_params(folder.absolute() / _PARAMS)
+
+
+def load_module(folder: pathlib.Path, family: str | None = None) -> nn.Module:
+  """Module of a converted checkpoint; arguments as of `load_converted`."""
   folder = folder.absolute()
   model = _read_model(folder)
   try:
@@ -105,7 +111,7 @@ def load_converted(
     ) from error
   if family not in (None, found):
     raise UserError(f'{folder} holds a {found} where a {family} is wanted')
-  return module, checkpoint.load_params(folder / _PARAMS)
+  return module
 
 
 def _read_model(folder: pathlib.Path) -> Any:

@@ -14,6 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
+# Stands where a place of weights or of a vocabulary may: made up by rule.
+RULE = 'rule'
+
 # Endings of the names of vectors that multiply: they lie around one.
 _GAINS = ('weight', 'scale', 'gamma', 'logit_scale')
 

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.method.precision import at_least_float32
 from softdimo_jax.method.resize import resize_bicubic
 
 # Of OpenAI's CLIP, taken over by open_clip, HPSv2, PickScore and ImageReward.
@@ -102,5 +103,5 @@ def normalize(
     raise ValueError(
       f'{images.shape[-1]} channels, but {len(mean)} means and {len(std)} stds'
     )
-  images = jnp.asarray(images, jnp.float32)
+  images = at_least_float32(images)
   return (images - jnp.asarray(mean)) / jnp.asarray(std)

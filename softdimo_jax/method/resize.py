@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from softdimo_jax.method.precision import at_least_float32
+
 # The cubic's free parameter (Keys, 1981), with and without antialiasing.
 _CUBIC, _TORCH_CUBIC = -0.5, -0.75
 
@@ -84,7 +86,7 @@ def _lerp(images: jax.Array, new_size: int, axis: int) -> jax.Array:
 
 def _resize(images, height, width, weights) -> jax.Array:
   """Products with `weights(old size, new size)` along height and width."""
-  images = jnp.asarray(images, jnp.float32)
+  images = at_least_float32(images)
   multiply = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
   if images.shape[-2] != width:
     matrix = weights(images.shape[-2], width).astype(np.float32)

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from softdimo_jax.method.precision import at_least_float32
+
 Initializer = Callable[..., jax.Array]
 
 normal_02 = nn.initializers.normal(0.02)
@@ -97,7 +99,7 @@ def standardize(x: jax.Array, epsilon: float) -> jax.Array:
   The two-pass variance is the faithful one: with epsilon 1e-12 the one-pass
   form loses precision on rows of low variance.
   """
-  x = x.astype(jnp.float32)
+  x = at_least_float32(x)
   centred = x - x.mean(-1, keepdims=True)
   variance = jnp.square(centred).mean(-1, keepdims=True)
   return centred * jax.lax.rsqrt(variance + epsilon)
@@ -171,7 +173,7 @@ class SelfAttention(nn.Module):
       scores = jnp.where(past, scores, -jnp.inf)
     if mask is not None:
       scores = jnp.where(mask[:, None, None], scores, -jnp.inf)
-    weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(self.dtype)
+    weights = jax.nn.softmax(at_least_float32(scores)).astype(self.dtype)
     weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
     mixed = jnp.einsum('bhlm,bmhd->blhd', weights, value)
     return Dense(width, self.dtype, self.out_init, name='out')(

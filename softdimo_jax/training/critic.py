@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from softdimo_jax import rewards as scoring
+from softdimo_jax import reward as scoring
 from softdimo_jax.family import Family
 from softdimo_jax.method.soft_embedding import relax
 from softdimo_jax.training import optim

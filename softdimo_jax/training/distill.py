@@ -20,7 +20,7 @@ from softdimo_jax.method import divergence, masking, sampling
 from softdimo_jax.method.chunks import map_positions
 from softdimo_jax.method.soft_embedding import concentration
 from softdimo_jax.networks.generators.condition import Condition, batch_size
-from softdimo_jax.rewards import Reward
+from softdimo_jax.reward import Reward
 from softdimo_jax.training import optim, sharding
 from softdimo_jax.training.adversary import Adversary
 from softdimo_jax.training.critic import Critic

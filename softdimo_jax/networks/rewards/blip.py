@@ -10,6 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.method.precision import at_least_float32
 from softdimo_jax.networks import layers
 from softdimo_jax.networks.rewards.clip import flat_patches
 from softdimo_jax.networks.rewards.head import LinearHead
@@ -141,7 +142,7 @@ class CrossAttention(nn.Module):
     query = project(x, 'query') * head_width**-0.5
     key, value = project(image, 'key'), project(image, 'value')
     scores = jnp.einsum('blhd,bmhd->bhlm', query, key)
-    weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(self.dtype)
+    weights = jax.nn.softmax(at_least_float32(scores)).astype(self.dtype)
     mixed = jnp.einsum('bhlm,bmhd->blhd', weights, value)
     return layers.Dense(width, self.dtype, name='out')(mixed.reshape(x.shape))
 

@@ -12,6 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.method.precision import at_least_float32
 from softdimo_jax.method.quantization import l2_normalize
 from softdimo_jax.networks import layers
 from softdimo_jax.networks.text.clip import CLIPTextTower
@@ -147,7 +148,7 @@ class CLIPImageTower(nn.Module):
     return ImageOutput(
       hidden=jnp.concatenate([x[None], outputs]),
       final=final,
-      pooled=pooled.astype(jnp.float32),
+      pooled=at_least_float32(pooled),
     )
 
   def embed(self, images: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.method.precision import at_least_float32
 from softdimo_jax.networks import layers
 
 
@@ -38,4 +39,4 @@ class LinearHead(nn.Module):
     x = features
     for i, width in enumerate(self.widths):
       x = layers.Dense(width, self.dtype, name=f'dense_{i}')(x)
-    return x[:, 0].astype(jnp.float32)
+    return at_least_float32(x[:, 0])

@@ -31,6 +31,7 @@ setuptools.setup(
     'tpu': ['jax[tpu]'],
     'tensorboard': ['tensorboard'],
     'tfds': ['tensorflow-datasets>=4.9.9'],
+    'parquet': ['pyarrow>=15'],
     'test': ['hypothesis>=6', 'pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.12'],
   },
 )

@@ -45,6 +45,7 @@ def get_config(variants: str = 'all') -> ConfigDict:
   config = _base(SIZES[size])
   config.name = f'maskgen-{size}'
   config.stages = STAGES[stages]
+  del config.rewards.terms  # every stage has its own
   if stages == 'tteo':
     config.pretrained.softdimo = ''
   return config

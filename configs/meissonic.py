@@ -49,6 +49,7 @@ def get_config(variants: str = 'all') -> ConfigDict:
   config = _base(*SIZES[size])
   config.name = size
   config.stages = STAGES[stages]
+  del config.rewards.terms  # every stage has its own
   if stages == 'tteo':
     config.pretrained.softdimo = ''
   return config

@@ -189,14 +189,15 @@ class Run:
 
   def rewards(self, names: Iterable[str]) -> dict[str, Reward]:
     """Rewards by name: released ones, or those that the run trains."""
-    if self.reads_prompts:
-      return dict(self.prompted.rewards(tuple(names)).rewards)
+    names = tuple(names)
+    if self.reads_prompts and names:
+      return dict(self.prompted.rewards(names).rewards)
     return {name: self.trained_rewards[name] for name in names}
 
   def reward_params(self, names: Iterable[str]) -> dict[str, Params]:
     """Parameters of rewards, by name."""
     if self.reads_prompts:
-      return self.prompted.rewards(tuple(names)).load_params()
+      return self.prompted.rewards(names).load_params()
     return {name: self.params(name) for name in names}
 
   def text_features(self, captions: np.ndarray) -> TextCondition:

@@ -20,7 +20,7 @@ WEIGHTS = ('converted', 'rule')
 # Fields of a module that do not change what its parameters mean.
 _FREE = (
   *('parent', 'name', 'dropout', 'table_scale', 'timestep_mode'),
-  *('dtype', 'attention', 'remat', 'unroll'),
+  *('grid', 'dtype', 'attention', 'remat', 'unroll'),
 )
 
 

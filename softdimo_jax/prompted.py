@@ -20,7 +20,8 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from softdimo_jax import pretrained, rewards
+from softdimo_jax import pretrained
+from softdimo_jax import rewards as released
 from softdimo_jax.convert.rule_weights import RULE
 from softdimo_jax.data.batches import Batch, gathered_batches
 from softdimo_jax.data.prompt_cache import EncodedPrompts, PromptCache
@@ -106,19 +107,28 @@ class Prompted:
     self, texts: Sequence[str], names: Iterable[str]
   ) -> dict[str, np.ndarray]:
     """Token ids int32 [B, T] of prompts, by the reward that reads them."""
-    return self.rewards(tuple(names)).captions(texts)
+    return self.rewards(names).captions(texts)
 
-  def rewards(self, names: tuple[str, ...]) -> rewards.Rewards:
-    """Released rewards by name; holds no parameters.
+  def rewards(self, names: Iterable[str]) -> released.Rewards:
+    """Released rewards of these names; holds no parameters.
 
     Raises:
       UserError: if weights or vocabularies are not to be had.
     """
-    options = self.config.rewards.to_dict()
-    if self._rule:
-      options['weights'] = dict.fromkeys(options['weights'], RULE)
-      options |= {'clip_vocabulary': RULE, 'bert_vocabulary': RULE}
-    return rewards.build(options | {'terms': dict.fromkeys(names, 1.0)})
+    names = tuple(sorted(names))
+    if names not in self._rewards:
+      options = self.config.rewards.to_dict()
+      if self._rule:
+        options['weights'] = dict.fromkeys(options['weights'], RULE)
+        options |= {'clip_vocabulary': RULE, 'bert_vocabulary': RULE}
+      options['terms'] = dict.fromkeys(names, 1.0)
+      self._rewards[names] = released.build(options)
+    return self._rewards[names]
+
+  @functools.cached_property
+  def _rewards(self) -> dict[tuple[str, ...], released.Rewards]:
+    """Those that were built already: official files take a while to read."""
+    return {}
 
   # Prompts of the training.
 

@@ -121,6 +121,7 @@ def _validate_distillation(
   earlier: tuple[str, ...],
 ) -> None:
   _choice('start', stage.start, earlier)
+  _choice('frozen_dtype', stage.frozen_dtype, optim.DTYPES)
   _choice('mask.schedule', stage.mask.schedule, masking.SCHEDULES)
   _choice(
     'divergence.reduction', stage.divergence.reduction, divergence.REDUCTIONS
@@ -228,6 +229,7 @@ def _validate_sampling(
 
 def _validate_optimizer(name: str, config: ml_collections.ConfigDict) -> None:
   _choice(f'{name}.decay', config.decay, optim.DECAYS)
+  _choice(f'{name}.moment_dtype', config.moment_dtype, optim.DTYPES)
   if config.learning_rate <= 0:
     raise ValueError(
       f'{name}.learning_rate={config.learning_rate} must be positive'

@@ -139,8 +139,8 @@ class SelfAttention(nn.Module):
   `dropout` acts on the attention probabilities only, as torch's does. With
   `causal` a position attends to itself and to what lies before it. `mask`, bool
   [B, L], hides positions from all; each has to see one that it leaves. With
-  `attention='cudnn'`, on GPUs in half precision, no scores of pairs are kept; it
-  knows no dropout.
+  `attention='cudnn'`, on GPUs in half precision, scores are not kept; it knows
+  no dropout.
   """
 
   num_heads: int

@@ -17,6 +17,7 @@ from softdimo_jax.family import Family
 from softdimo_jax.method import adversarial, divergence, masking, sampling
 from softdimo_jax.method.soft_embedding import RELAXATIONS
 from softdimo_jax.training import optim, sharding
+from softdimo_jax.training.critic import used_terms
 
 CONFIG_FILE = 'config.json'
 KINDS = (
@@ -166,8 +167,8 @@ def _validate_reward(
   )
   if reward.micro_batch:
     sharding.check_batch('reward.micro_batch', reward.micro_batch)
-  if not reward.terms:
-    raise ValueError('reward.terms is empty: name the rewards and weights')
+  if not used_terms(reward):
+    raise ValueError('reward.terms gives no reward a weight: name some')
   for name in reward.terms:
     _choice('reward.terms', name, earlier)
 

@@ -108,6 +108,7 @@ def _reward() -> dict[str, Any]:
     # Images decoded and scored at a time, a divisor of the batch; 0 is all.
     'micro_batch': 0,
     # Of the sum over `config.rewards` that is maximised; ReNO's by default.
+    # Zero leaves a reward out.
     'terms': {
       'clip': 0.01,
       'image_reward': 1.0,

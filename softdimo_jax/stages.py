@@ -26,6 +26,7 @@ from softdimo_jax.training import (
   teacher,
   tokenizer,
 )
+from softdimo_jax.training.critic import used_terms
 from softdimo_jax.training.preemption import PreemptionNotice
 from softdimo_jax.training.state import Frozen, with_dtype
 
@@ -202,12 +203,13 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
 def _frozen(run: Run, config: ml_collections.ConfigDict) -> Frozen:
   read = lambda params: with_dtype(params, config.frozen_dtype)
   frozen = Frozen(read(run.params('teacher')), run.null_condition)
-  if config.reward.weight == 0:
+  rewarded = used_terms(config.reward)
+  if not rewarded:
     return frozen
   tokenizer = run.family.decoder_params(run.params('tokenizer'))
   return frozen.replace(
     tokenizer=read(tokenizer),
-    rewards=read(run.reward_params(config.reward.terms)),
+    rewards=read(run.reward_params(rewarded)),
   )
 
 

@@ -18,6 +18,7 @@ from softdimo_jax.family import Family
 from softdimo_jax.method import adversarial, divergence, masking, sampling
 from softdimo_jax.method.soft_embedding import RELAXATIONS
 from softdimo_jax.training import optim, sharding
+from softdimo_jax.training.critic import used_terms
 
 CONFIG_FILE = 'config.json'
 KINDS = (
@@ -130,6 +131,7 @@ def _validate_distillation(
   earlier: tuple[str, ...],
 ) -> None:
   _choice('start', stage.start, earlier)
+  _choice('frozen_dtype', stage.frozen_dtype, optim.DTYPES)
   _choice('mask.schedule', stage.mask.schedule, masking.SCHEDULES)
   _choice(
     'divergence.reduction', stage.divergence.reduction, divergence.REDUCTIONS
@@ -174,8 +176,8 @@ def _validate_reward(
   )
   if reward.micro_batch:
     sharding.check_batch('reward.micro_batch', reward.micro_batch)
-  if not reward.terms:
-    raise ValueError('reward.terms is empty: name the rewards and weights')
+  if not used_terms(reward):
+    raise ValueError('reward.terms gives no reward a weight: name some')
   for name in reward.terms:
     _choice('reward.terms', name, rewarding)
 
@@ -265,6 +267,7 @@ def _validate_sampling(
 
 def _validate_optimizer(name: str, config: ml_collections.ConfigDict) -> None:
   _choice(f'{name}.decay', config.decay, optim.DECAYS)
+  _choice(f'{name}.moment_dtype', config.moment_dtype, optim.DTYPES)
   if config.learning_rate <= 0:
     raise ValueError(
       f'{name}.learning_rate={config.learning_rate} must be positive'

@@ -10,7 +10,7 @@ import pytest
 
 from softdimo_jax import families, generate
 from softdimo_jax.training.distill import Distiller
-from softdimo_jax.training.state import Frozen
+from softdimo_jax.training.state import Frozen, with_dtype
 from tests.training.plain_distillation import (
   STAGE,
   assert_close,
@@ -221,6 +221,18 @@ def test_chunks_and_micro_batches_change_memory_only(name, changes):
     assert_close(
       *(first_gradient(getattr(s, role)) for s in (other_state, state))
     )
+
+
+def test_frozen_matrices_may_take_half_the_memory():
+  n = networks('maskgen')
+  half = with_dtype({'r': n.tokenizer, 'scale': jnp.float32(3)}, 'bfloat16')
+  assert half['scale'].dtype == half['r']['decoder']['norm_in']['scale'].dtype
+  assert half['r']['codebook'].dtype == jnp.bfloat16
+  images = n.family.decode(half['r'], n.tokens(), n.text)
+  expected = n.family.decode(n.tokenizer, n.tokens(), n.text)
+  assert images.dtype == jnp.float32
+  scale = np.abs(expected).max()
+  np.testing.assert_allclose(images, expected, rtol=0, atol=0.05 * scale)
 
 
 def test_time_is_zero_or_the_share_of_masked_tokens():

@@ -143,7 +143,7 @@ def rewards(**changes: Any) -> ConfigDict:
         'aesthetic': '',
         'aesthetic_clip': 'openai/clip-vit-large-patch14/model.safetensors',
       },
-      'clip_vocabulary': 'openai/clip-vit-base-patch32',
+      'clip_vocabulary': CLIP_VOCABULARY,
       'bert_vocabulary': 'google-bert/bert-base-uncased',
       # torchvision's before 0.17 did not when it resized tensors, as HPSv2
       # does: scores differ.

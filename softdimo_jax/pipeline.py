@@ -31,6 +31,7 @@ from softdimo_jax.prompted import Prompted
 from softdimo_jax.reward import CLIPReward, Reward
 from softdimo_jax.text_features import TextEncoder
 from softdimo_jax.training import checkpoint
+from softdimo_jax.training.critic import used_terms
 from softdimo_jax.training.state import Params, TrainState
 
 # Token ids int [N, T] of prompts, or by the name of the reward that reads them.
@@ -280,8 +281,7 @@ class Run:
     rewarded = {
       name
       for stage in self.left
-      if self.config[stage].reward.weight > 0
-      for name in self.config[stage].reward.terms
+      for name in used_terms(self.config[stage].reward)
     }
     if rewarded:
       _ = self.rewards(rewarded)

@@ -99,11 +99,9 @@ def _images(run: Run, name: str) -> grain.DatasetIterator:
 def _tokens(run: Run, name: str) -> grain.DatasetIterator:
   """Batches of `tokens` and the generator's condition."""
   if run.reads_prompts:
-    reward = run.config[name].reward
+    config = run.config[name]
     return run.prompted.batches(
-      run.config[name].batch_size,
-      run.seed(name),
-      reward.terms if reward.weight > 0 else (),
+      config.batch_size, run.seed(name), used_terms(config.reward)
     )
   if run.family.reads_text:
     features = run.text_features(run.captioned.unique_captions)
@@ -183,9 +181,8 @@ def _teacher_stage(run: Run, name: str) -> loop.Stage:
 
 def _distill_stage(run: Run, name: str) -> loop.Stage:
   config, start = run.config[name], run.config[name].start
-  rewarded = tuple(config.reward.terms) if config.reward.weight > 0 else ()
   distiller = distill.Distiller.create(
-    run.family, config, run.rewards(rewarded)
+    run.family, config, run.rewards(used_terms(config.reward))
   )
   init_key, step_key = _keys(run, name)
   role = 'auxiliary' if run.config[start].kind == 'distill' else 'model'

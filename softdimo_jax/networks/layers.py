@@ -203,7 +203,7 @@ class SelfAttention(nn.Module):
       scores = jnp.where(past, scores, -jnp.inf)
     if mask is not None:
       scores = jnp.where(mask, scores, -jnp.inf)
-    weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(self.dtype)
+    weights = jax.nn.softmax(at_least_float32(scores)).astype(self.dtype)
     weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
     return jnp.einsum('bhlm,bmhd->blhd', weights, value)
 

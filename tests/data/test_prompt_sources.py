@@ -104,7 +104,9 @@ class TestParquet:
     found = prompt_sources.read(path)
     assert found.texts == ('a cat',) and found.num_empty == 1
     assert prompt_sources.read(path, field='url').texts == ('x', 'y')
-    with pytest.raises(UserError, match="'prompt' is no column.* url, caption"):
+    with pytest.raises(
+      UserError, match=r"'prompt' is no column.* url, caption"
+    ):
       prompt_sources.read(path, field='prompt')
 
   def test_folder(self, save, tmp_path):
@@ -114,7 +116,7 @@ class TestParquet:
 
   def test_no_usual_column(self, save):
     path = save('a.parquet', TITLE=['a cat'])
-    with pytest.raises(UserError, match='name one with --field: TITLE'):
+    with pytest.raises(UserError, match=r'name one with --field: TITLE'):
       prompt_sources.read(path)
 
   def test_broken(self, tmp_path):
@@ -157,5 +159,5 @@ class TestTfds:
     assert sorted(found.texts) == ['cat 0', 'cat 1', 'dog 0', 'dog 1']
     part = prompt_sources.read('told', split='train[:1]', data_dir=data_dir)
     assert len(part) == 2
-    with pytest.raises(UserError, match='no text feature.* captions/text'):
+    with pytest.raises(UserError, match=r'no text feature.* captions/text'):
       prompt_sources.read('told', field='captions', data_dir=data_dir)

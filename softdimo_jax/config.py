@@ -203,8 +203,8 @@ def _validate_prompts(
         f'{name}.gan.weight={stage.gan.weight}: the GAN needs the tokens of '
         'real images, which a prompt cache does not hold; set it to 0'
       )
-  if not config.tteo.terms:
-    raise ValueError('tteo.terms is empty: name the rewards and weights')
+  if not any(config.tteo.terms.values()):
+    raise ValueError('tteo.terms gives no reward a weight: name some')
   for name in config.tteo.terms:
     _choice('tteo.terms', name, tuple(rewards.RELEASED))
   _between('tteo.batch_size', config.tteo.batch_size, 1, math.inf)

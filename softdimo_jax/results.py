@@ -133,6 +133,13 @@ def sampler(
   return generate.Sampler(tokens_fn, run.family, batch_size)
 
 
+def test_time_terms(run: Run) -> dict[str, float]:
+  """Rewards that test-time optimisation ascends, with their weights."""
+  return {
+    name: weight for name, weight in run.config.tteo.terms.items() if weight
+  }
+
+
 def test_time_optimizer(
   run: Run,
   stage: str,
@@ -150,11 +157,11 @@ def test_time_optimizer(
     steps: K.
     learning_rate: of the ascent; None follows the configuration.
   """
-  config = run.config.tteo
+  config, terms = run.config.tteo, test_time_terms(run)
   return TestTimeOptimizer(
     family=run.family,
-    rewards=run.rewards(config.terms),
-    terms=config.terms.to_dict(),
+    rewards=run.rewards(terms),
+    terms=terms,
     init=run.config[stage].init,
     starts=starts,
     steps=steps,

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
   stage = results.generator_stage(run, sampling_flags.MODEL.value)
   if run.config[stage].kind != 'distill':
     raise UserError(f'--model={stage} is no one-step model of this run')
-  request = sampling_flags.read(run, run.config.tteo.terms)
+  request = sampling_flags.read(run, results.test_time_terms(run))
   _check_memory(run, len(request))
   optimizer = results.test_time_optimizer(
     run,

@@ -187,7 +187,6 @@ def test_sizes_are_the_official_ones():
     ({'tteo.batch_size': 0}, 'tteo.batch_size=0'),
     ({'model.prompt.clean': 'none'}, "model.prompt.clean='none'"),
     ({'model.prompt.pad_id': 49408}, 'model.prompt.pad_id=49408'),
-    ({'dimo.kind': 'teacher'}, 'dimo'),
     ({'model.micro': ()}, 'reads 1 numbers about the image'),
   ],
 )
@@ -305,7 +304,7 @@ def command(folder: pathlib.Path, *arguments: str) -> list[str]:
 def test_commands(system, tmp_path):
   """As a user runs them; encoding is killed and goes on."""
   (system / 'prompts.txt').write_text(
-    '\n'.join(f'a cat {i}' for i in range(99))
+    '\n'.join(f'a cat {i}' for i in range(399))
   )
   arguments = command(system, '--prompts_per_shard=2')
   start = lambda: subprocess.Popen(
@@ -326,7 +325,7 @@ def test_commands(system, tmp_path):
     assert process.returncode == wanted
   result = call('encode_prompts', *arguments)
   assert result.returncode == 0, result.stderr[-2000:]
-  assert '99 prompts in' in result.stdout and 'encode' in result.stderr
+  assert '399 prompts in' in result.stdout and 'encode' in result.stderr
 
   at = f'--workdir={tmp_path / "run"}'
   data = f'--config.data.prompts={system / "encoded"}'

@@ -172,7 +172,7 @@ class Prompted:
       )
     cache = PromptCache(folder)
     cache.check(self.facts)
-    del self.tower  # large, and read for the comparison only
+    self.__dict__.pop('tower')  # large, and read for the comparison only
     return cache
 
   @functools.cached_property

@@ -122,5 +122,5 @@ def test_features_that_do_not_fit(tmp_path, dtype, value, message):
 
 
 def test_folders_that_are_no_cache(tmp_path):
-  with pytest.raises(UserError, match='is no prompt cache.*encode_prompts'):
+  with pytest.raises(UserError, match=r'is no prompt cache.*encode_prompts'):
     PromptCache(tmp_path)

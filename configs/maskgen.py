@@ -87,6 +87,7 @@ def _base(size: dict[str, int]) -> ConfigDict:
         'activation': 'quick_gelu',
       },
     },
+    'teacher': {'kind': 'teacher'},  # taken from elsewhere
     'dimo': _distillation('teacher'),
     'softdimo': _post_training(),
     'sampling': {

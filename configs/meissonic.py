@@ -105,6 +105,7 @@ def _base(side: int, downsample: bool, pixels: int) -> ConfigDict:
         'activation': 'gelu',
       },
     },
+    'teacher': {'kind': 'teacher'},  # taken from elsewhere
     'dimo': _distillation('teacher'),
     'softdimo': _post_training(),
     'sampling': {

@@ -59,6 +59,12 @@ def validate(config: ml_collections.ConfigDict) -> None:
   except (ValueError, TypeError) as error:
     raise UserError(f'config.model: {error}') from error
   elsewhere = _validate_pretrained(config)
+  prompted = 'prompts' in config.data
+  if prompted:
+    try:
+      _validate_prompts(config, family)
+    except ValueError as error:
+      raise UserError(f'config.{error}') from error
   for position, name in enumerate(config.stages):
     if name not in config:
       raise UserError(
@@ -66,20 +72,17 @@ def validate(config: ml_collections.ConfigDict) -> None:
       )
     try:
       before = (*elsewhere, *config.stages[:position])
-      released = 'prompts' in config.data
       _validate_stage(
         config[name],
         family,
         before,
-        tuple(rewards.RELEASED) if released else before,
+        tuple(rewards.RELEASED) if prompted else before,
       )
     except ValueError as error:
       raise UserError(f'config.{name}: {error}') from error
   try:
     _validate_sampling(config, family)
-    if 'prompts' in config.data:
-      _validate_prompts(config, family)
-    elif family.reads_text:
+    if family.reads_text and not prompted:
       _validate_scenes(config, family)
   except ValueError as error:
     raise UserError(f'config.{error}') from error
@@ -191,7 +194,7 @@ def _validate_prompts(
   prompt, rows = config.model.prompt, family.text.vocab_size
   _choice('model.prompt.clean', prompt.clean, text_tokens.CLEANINGS)
   _between('model.prompt.pad_id', prompt.pad_id, 0, rows - 1)
-  for name in config.stages:
+  for name in set(config.stages) & set(config):
     stage = config[name]
     if stage.kind != 'distill':
       raise ValueError(

@@ -37,16 +37,24 @@ def load(path: pathlib.Path, variants: str = 'all'):
   return module.get_config(variants)
 
 
-@pytest.fixture(scope='module', params=SYSTEMS)
-def system(request, tmp_path_factory) -> pathlib.Path:
+def make(name: str, folder: pathlib.Path) -> pathlib.Path:
   """Converted checkpoints, tiny rewards, prompts, and small.py."""
-  folder = tmp_path_factory.mktemp(request.param)
-  official_text.save(request.param, folder)
+  official_text.save(name, folder)
   for family in ('clip', 'image_reward'):
     released.save(folder / family, family)
   (folder / 'prompts.txt').write_text('\n'.join(TEXTS))
-  official_text.small_config(request.param, folder)
+  official_text.small_config(name, folder)
   return folder
+
+
+@pytest.fixture(scope='module')
+def maskgen(tmp_path_factory) -> pathlib.Path:
+  return make('maskgen', tmp_path_factory.mktemp('maskgen'))
+
+
+@pytest.fixture(scope='module')
+def meissonic(tmp_path_factory) -> pathlib.Path:
+  return make('meissonic', tmp_path_factory.mktemp('meissonic'))
 
 
 def encode(folder: pathlib.Path, notice=None, **options) -> PromptCache:
@@ -62,7 +70,9 @@ def encode(folder: pathlib.Path, notice=None, **options) -> PromptCache:
   )
 
 
-def test_prompts_to_distilled_images(system, tmp_path, caplog):
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_prompts_to_distilled_images(name, request, tmp_path, caplog):
+  system = request.getfixturevalue(name)
   cache = encode(system)
   assert len(cache) == 4 and cache.num_cut == 1
   told = [text for text in caplog.messages if 'longer than the 12' in text]
@@ -114,7 +124,7 @@ def check_features(run: pipeline.Run, cache: PromptCache) -> None:
   assert batch['caption']['clip'].shape == (3, 12)
 
 
-def test_encoding_goes_on_with_identical_bytes(system):
+def test_encoding_goes_on_with_identical_bytes(maskgen):
   class StopsAtCheck(PreemptionNotice):
     def check(self) -> None:
       self.left = getattr(self, 'left', 2) - 1
@@ -122,17 +132,17 @@ def test_encoding_goes_on_with_identical_bytes(system):
         raise Preempted('stopped')
 
   contents = lambda: {
-    path.name: path.read_bytes() for path in (system / 'prompts').iterdir()
+    path.name: path.read_bytes() for path in (maskgen / 'prompts').iterdir()
   }
-  encode(system)
+  encode(maskgen)
   whole = contents()
-  for path in (system / 'prompts').iterdir():
+  for path in (maskgen / 'prompts').iterdir():
     path.unlink()
   with pytest.raises(Preempted):
-    encode(system, StopsAtCheck())
-  shards = json.loads((system / 'prompts' / MANIFEST).read_text())['shards']
+    encode(maskgen, StopsAtCheck())
+  shards = json.loads((maskgen / 'prompts' / MANIFEST).read_text())['shards']
   assert list(shards) == ['0']
-  encode(system)
+  encode(maskgen)
   assert contents() == whole
 
 
@@ -187,6 +197,7 @@ def test_sizes_are_the_official_ones():
     ({'tteo.batch_size': 0}, 'tteo.batch_size=0'),
     ({'model.prompt.clean': 'none'}, "model.prompt.clean='none'"),
     ({'model.prompt.pad_id': 49408}, 'model.prompt.pad_id=49408'),
+    ({'dimo.kind': 'teacher'}, "dimo.kind='teacher' needs images"),
     ({'model.micro': ()}, 'reads 1 numbers about the image'),
   ],
 )
@@ -202,21 +213,21 @@ def test_bad_configurations(override, message):
     config_lib.validate(config)
 
 
-def test_what_is_missing_is_named_before_training(system, tmp_path):
-  encode(system)
+def test_what_is_missing_is_named_before_training(maskgen, tmp_path):
+  encode(maskgen)
   check = lambda config: pipeline.Run(tmp_path, config).check_inputs()
   for field, value, message in (
     ('pretrained.text', '', r'config\.pretrained\.text names no weights'),
-    ('pretrained.text', str(system / 'tokenizer'), 'must be a CLIPTextTower'),
+    ('pretrained.text', str(maskgen / 'tokenizer'), 'must be a CLIPTextTower'),
     ('data.prompts', '', 'names no prompt cache: write one'),
-    ('data.prompts', str(system), 'is no prompt cache'),
-    ('data.prompts', str(system / 'prompts.txt'), 'is a file; encode it'),
-    ('data.vocabulary', str(system), r'no vocab\.json.*config\.data\.vocab'),
+    ('data.prompts', str(maskgen), 'is no prompt cache'),
+    ('data.prompts', str(maskgen / 'prompts.txt'), 'is a file; encode it'),
+    ('data.vocabulary', str(maskgen), r'no vocab\.json.*config\.data\.vocab'),
     ('model.prompt.null', 'ugly', 'with another unconditional prompt'),
     ('model.prompt.pad_id', 3, 'with other token ids: pad_id is 0, not 3'),
-    ('rewards.weights.clip', str(system / 'none'), 'none'),
+    ('rewards.weights.clip', str(maskgen / 'none'), 'none'),
   ):
-    config = load(system / 'small.py')
+    config = load(maskgen / 'small.py')
     *parents, name = field.split('.')
     section = config
     for parent in parents:
@@ -227,9 +238,9 @@ def test_what_is_missing_is_named_before_training(system, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_another_tower_is_refused(system, tmp_path):
-  encode(system)
-  config = load(system / 'small.py')
+def test_another_tower_is_refused(maskgen, tmp_path):
+  encode(maskgen)
+  config = load(maskgen / 'small.py')
   run = pipeline.Run(tmp_path, config)
   tower = jax.tree.map(np.array, run.prompted.tower)
   tower['projection'] = tower['projection'] + 1e-3
@@ -301,8 +312,10 @@ def command(folder: pathlib.Path, *arguments: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_commands(system, tmp_path):
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_commands(name, request, tmp_path):
   """As a user runs them; encoding is killed and goes on."""
+  system = request.getfixturevalue(name)
   (system / 'prompts.txt').write_text(
     '\n'.join(f'a cat {i}' for i in range(399))
   )

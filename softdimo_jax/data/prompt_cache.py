@@ -179,7 +179,7 @@ class PromptCache(RecordCache[PromptCacheSpec]):
 
   def _read(self, indices: np.ndarray) -> EncodedPrompts:
     layout = self.spec.record
-    data = [self.records[int(index)] for index in indices]
+    data = [self.read(index) for index in indices]
     fixed = b''.join(record[: layout.itemsize] for record in data)
     records = np.frombuffer(fixed, layout)
     return EncodedPrompts(

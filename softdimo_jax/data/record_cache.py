@@ -6,12 +6,13 @@ writing can stop anywhere and goes on at the first missing shard.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import flax.linen as nn
@@ -38,9 +39,9 @@ class CacheKind:
     stem: of the shards' files.
     command: module that writes them.
     verb: what it does, e.g. 'tokenize'.
-    checksums: whether every opening compares them; where the files are too
-      large for that, their sizes are compared, and array_record finds damage
-      when a record is read.
+    checksums: whether readers compare them; where the files are too large for
+      that they compare sizes, and array_record finds damage when a record is
+      read. Writers always do.
   """
 
   name: str
@@ -128,7 +129,7 @@ class RecordCacheWriter:
     if (folder / MANIFEST).exists():
       found, shards = _read_manifest(folder, type(spec))
       _check_same(folder, found, spec)
-      broken = _broken_shards(folder, spec, shards)
+      broken = _broken_shards(folder, spec, shards, checksums=True)
       self._shards = {k: v for k, v in shards.items() if k not in broken}
       for partial in folder.glob('.*.partial'):  # of a killed process
         partial.unlink()
@@ -191,7 +192,7 @@ class RecordCache(Generic[Spec]):
     folder: of the cache.
     spec: what it holds.
     notes: of the shards, in order.
-    records: bytes of each record, by index, from any thread.
+    num_records: in all shards.
   """
 
   def __init__(self, folder: str | os.PathLike[str], spec_type: type[Spec]):
@@ -213,13 +214,34 @@ class RecordCache(Generic[Spec]):
         f'{kind.name} {folder} lacks {count - len(shards)} of {count} shards; '
         f'{kind.again}'
       )
-    for shard, reason in _broken_shards(folder, self.spec, shards).items():
+    broken = _broken_shards(folder, self.spec, shards, checksums=kind.checksums)
+    for shard, reason in broken.items():
       path = folder / shard_file(self.spec, shard)
       raise UserError(f'{kind.name} shard {path} is {reason}; {kind.again}')
     self.notes = tuple(shards[k].notes for k in range(count))
-    self.records = grain.sources.ArrayRecordDataSource(
-      [str(folder / shard_file(self.spec, k)) for k in range(count)]
-    )
+    self.num_records = sum(shard.records for shard in shards.values())
+    files = [str(folder / shard_file(self.spec, k)) for k in range(count)]
+    with self._damage_reported():
+      self._source = grain.sources.ArrayRecordDataSource(files)
+
+  def read(self, index: int) -> bytes:
+    """One record, from any thread.
+
+    Raises:
+      UserError: if it is damaged.
+    """
+    with self._damage_reported():
+      return self._source[int(index)]
+
+  @contextlib.contextmanager
+  def _damage_reported(self) -> Iterator[None]:
+    try:
+      yield
+    except RuntimeError as error:  # array_record's, of any damage
+      kind = self.spec.kind
+      raise UserError(
+        f'{kind.name} {self.folder} is damaged ({error!s:.160}); {kind.again}'
+      ) from error
 
 
 def _read_manifest(
@@ -266,7 +288,11 @@ def _check_same(
 
 
 def _broken_shards(
-  folder: pathlib.Path, spec: CacheSpec, shards: dict[int, Shard]
+  folder: pathlib.Path,
+  spec: CacheSpec,
+  shards: dict[int, Shard],
+  *,
+  checksums: bool,
 ) -> dict[int, str]:
   """Shards of the manifest that are 'missing' or 'corrupt', in order."""
 
@@ -276,7 +302,7 @@ def _broken_shards(
       return 'missing'
     if path.stat().st_size != known.size:
       return 'corrupt'
-    if spec.kind.checksums and _sha256(path) != known.sha256:
+    if checksums and _sha256(path) != known.sha256:
       return 'corrupt'
     return None
 

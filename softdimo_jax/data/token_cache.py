@@ -129,10 +129,12 @@ class TokenCache(RecordCache[TokenCacheSpec]):
     )
 
   def __len__(self) -> int:
-    return len(self.records)
+    return self.num_records
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    record = np.frombuffer(self.records[index], self.spec.record)[0]
+    if not 0 <= index < len(self):
+      raise IndexError(f'record {index} of {len(self)}')
+    record = np.frombuffer(self.read(index), self.spec.record)[0]
     return {
       'tokens': record['tokens'].astype(np.int32),
       'label': np.int32(record['label']),
@@ -149,7 +151,7 @@ class TokenCache(RecordCache[TokenCacheSpec]):
 
   def gather(self, indices: np.ndarray) -> Batch:
     """Indices int [B] -> {'tokens' int32 [B, L, G], 'label' int32 [B]}."""
-    data = b''.join(self.records[index] for index in indices)
+    data = b''.join(self.read(index) for index in indices)
     records = np.frombuffer(data, self.spec.record)
     return {
       'tokens': records['tokens'].astype(np.int32),

@@ -81,6 +81,16 @@ def test_a_truncated_shard_is_found_and_written_again(tmp_path):
   assert PromptCacheWriter(tmp_path, SPEC).missing() == [1]
 
 
+def test_damage_is_found_when_it_is_read(tmp_path):
+  path = write(tmp_path) / shard_file(SPEC, 1)
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+  with pytest.raises(UserError, match=r'is damaged \(Corrupted .*; run python'):
+    PromptCache(tmp_path).gather(np.arange(4))
+  assert PromptCacheWriter(tmp_path, SPEC).missing() == [1]
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [

@@ -91,6 +91,7 @@ def _base(size: dict[str, int]) -> ConfigDict:
     'dimo': _distillation('teacher'),
     'softdimo': _post_training(),
     'sampling': {
+      'batch_size': 16,  # images at once
       # One step: to be swept; 1 is the untouched student.
       'temperature': 1.0,
       # The teacher's published sampler; its scale of 12 is one less.

@@ -109,6 +109,7 @@ def _base(side: int, downsample: bool, pixels: int) -> ConfigDict:
     'dimo': _distillation('teacher'),
     'softdimo': _post_training(),
     'sampling': {
+      'batch_size': 4,  # images at once
       # One step: Di[M]O's evaluation.
       'temperature': 1.2,
       # The teacher's published sampler.

@@ -202,25 +202,27 @@ class Run:
     return {name: self.params(name) for name in names}
 
   def text_features(self, captions: np.ndarray) -> TextCondition:
-    """Condition of captions of scenes, int [N, T], as arrays of the host."""
+    """Condition of token ids of prompts, int [N, T]; arrays of the host."""
+    if self.reads_prompts:
+      return self.prompted.encode(captions)
     params = self.params(self.config.data.text_stage)['text']
     return TextEncoder(self.family, params, _ENCODED)(captions)
 
   def read(
     self, texts: Sequence[str], rewarded: Iterable[str] = ()
-  ) -> tuple[TextCondition, Captions | None]:
-    """Prompts as the generator reads them, and as these rewards do.
+  ) -> tuple[np.ndarray, Captions | None]:
+    """Prompts as the text tower reads them, and as these rewards do.
 
     Raises:
-      UserError: for prompts of scenes that cannot be understood, and for a
-        vocabulary or a text tower that is not there.
+      UserError: for prompts that cannot be understood, and for a vocabulary
+        that is not there.
     """
     if not self.reads_prompts:
       captions = shapes.tokenize_all(texts)
-      return self.text_features(captions), captions
+      return captions, captions
     names = tuple(rewarded)
     captions = self.prompted.captions(texts, names) if names else None
-    return self.prompted.encode(texts), captions
+    return self.prompted.ids(texts), captions
 
   @functools.cached_property
   def null_condition(self) -> TextCondition | None:

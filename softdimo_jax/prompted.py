@@ -60,6 +60,11 @@ class Prompted:
     """Whether training reads prompts that nobody wrote."""
     return self._rule and not self.config.data.prompts
 
+  def _place(self, vocabulary: str) -> str:
+    """Where a vocabulary is from; nothing is downloaded for made-up weights."""
+    download = not pathlib.Path(vocabulary).expanduser().exists()
+    return RULE if self._rule and download else vocabulary
+
   # Prompts to features.
 
   @functools.cached_property
@@ -69,9 +74,10 @@ class Prompted:
     Raises:
       UserError: if the vocabulary is not to be had, or is not the tower's.
     """
-    how, where = self.config.model.prompt, self.config.data.vocabulary
+    how = self.config.model.prompt
+    where = self._place(self.config.data.vocabulary)
     try:
-      vocabulary = load_byte_pairs(RULE if self._rule else where)
+      vocabulary = load_byte_pairs(where)
     except UserError as error:
       raise UserError(
         f'{error}; config.data.vocabulary names a folder with the vocab.json '
@@ -97,11 +103,27 @@ class Prompted:
       self.family, 'text', self.config.weights, self.config.pretrained.text
     )
 
-  def encode(self, texts: Sequence[str]) -> TextCondition:
-    """Condition of prompts; warns of those that are too long."""
+  def ids(self, texts: Sequence[str]) -> np.ndarray:
+    """Token ids int32 [N, T] of prompts; warns of those that are too long.
+
+    Raises:
+      UserError: for what is no prompt.
+    """
+    for text in texts:
+      if not text.strip():
+        raise UserError('a prompt is empty; say e.g. "a red cube on a table"')
+      try:
+        text.encode('utf-8')
+      except UnicodeEncodeError as error:
+        raise UserError(f'the prompt {text!r:.60} is not UTF-8 text') from error
     tokens = self.tokenizer(texts)
     warn_of_cut(int(tokens.cut.sum()), len(texts), self.family.text.length)
-    return TextEncoder(self.family, self.tower)(tokens.ids)
+    return tokens.ids
+
+  @functools.cached_property
+  def encode(self) -> TextEncoder:
+    """Token ids -> condition; keeps the tower on the devices."""
+    return TextEncoder(self.family, self.tower)
 
   def captions(
     self, texts: Sequence[str], names: Iterable[str]
@@ -120,7 +142,8 @@ class Prompted:
       options = self.config.rewards.to_dict()
       if self._rule:
         options['weights'] = dict.fromkeys(options['weights'], RULE)
-        options |= {'clip_vocabulary': RULE, 'bert_vocabulary': RULE}
+      for name in ('clip_vocabulary', 'bert_vocabulary'):
+        options[name] = self._place(options[name])
       options['terms'] = dict.fromkeys(names, 1.0)
       self._rewards[names] = released.build(options)
     return self._rewards[names]
@@ -156,15 +179,15 @@ class Prompted:
     Raises:
       UserError: if there are none, or they are another tower's.
     """
-    folder = self.config.data.prompts
-    if not folder:
+    folder = pathlib.Path(self.config.data.prompts).expanduser()
+    if not self.config.data.prompts:
       raise UserError(
         'config.data.prompts names no prompt cache: write one (python -m '
         'softdimo_jax.encode_prompts --config=CONFIG --prompts=FILE '
         '--out=CACHE) and give --config.data.prompts=CACHE, or try the run '
         'with --config.weights=rule'
       )
-    if pathlib.Path(folder).is_file():
+    if folder.is_file():
       raise UserError(
         f'config.data.prompts={folder} is a file; encode it (python -m '
         f'softdimo_jax.encode_prompts --config=CONFIG --prompts={folder} '
@@ -178,12 +201,12 @@ class Prompted:
   @functools.cached_property
   def null(self) -> TextCondition:
     """Condition of the unconditional branch, a batch of 1."""
-    folder = self.config.data.prompts
+    folder = pathlib.Path(self.config.data.prompts).expanduser()
     if self.made_up:
       return self._condition(_drawn_features(self._shapes, 1, seed=1))
-    if folder and (pathlib.Path(folder) / MANIFEST).exists():
+    if self.config.data.prompts and (folder / MANIFEST).exists():
       return self._condition(PromptCache(folder).null.features)
-    return self.encode([self.config.model.prompt.null])
+    return self.encode(self.tokenizer([self.config.model.prompt.null]).ids)
 
   def batches(
     self, batch_size: int, seed: int, rewarded: Iterable[str]

@@ -31,7 +31,8 @@ def main(argv: list[str]) -> None:
   stage = results.generator_stage(run, sampling_flags.MODEL.value)
   request = sampling_flags.read(run)
   try:
-    sampler = _SAMPLER.sampler(run, stage, min(_BATCH, _NUM.value))
+    most = run.config.sampling.get('batch_size', _BATCH)
+    sampler = _SAMPLER.sampler(run, stage, min(most, _NUM.value))
     _, pictures = sampler(
       run.params(stage),
       run.params('tokenizer'),

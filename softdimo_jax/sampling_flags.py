@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -44,13 +44,16 @@ class Request:
 
   Attributes:
     names: of every condition: a label or a prompt.
-    condition: of as many, arrays of the host.
+    inputs: int [N] labels, or [N, T] token ids of prompts.
+    encode: inputs -> condition, arrays of the host; text features are large,
+      and made when they are asked for.
     captions: the prompts as rewards read them, see `pipeline.Run.read`; None
       for labels.
   """
 
   names: tuple[str, ...]
-  condition: Condition
+  inputs: np.ndarray
+  encode: Callable[[np.ndarray], Condition]
   captions: pipeline.Captions | None = None
 
   def __len__(self) -> int:
@@ -58,7 +61,19 @@ class Request:
 
   def take(self, index: np.ndarray) -> Condition:
     """Condition of these, any number of times each."""
-    return jax.tree.map(lambda array: array[index], self.condition)
+    rows, places = np.unique(index, return_inverse=True)
+    found = self.encode(self.inputs[rows])
+    return jax.tree.map(lambda array: array[places], found)
+
+  def part(self, rows: slice) -> 'Request':
+    """Of these names only."""
+    cut = lambda array: array[rows]
+    return Request(
+      self.names[rows],
+      cut(self.inputs),
+      self.encode,
+      jax.tree.map(cut, self.captions),
+    )
 
 
 def load_run() -> pipeline.Run:
@@ -85,7 +100,8 @@ def read(run: pipeline.Run, rewarded: Iterable[str] = ()) -> Request:
   if _PROMPT.value or _PROMPTS.value:
     raise UserError('this run knows classes; give --labels instead of prompts')
   labels = _labels(run.family.null_label)
-  return Request(tuple(map(str, labels)), np.array(labels, np.int32))
+  names, labels = tuple(map(str, labels)), np.array(labels, np.int32)
+  return Request(names, labels, lambda labels: labels)
 
 
 def _labels(classes: int) -> list[int]:
@@ -114,7 +130,8 @@ def _prompts(run: pipeline.Run, rewarded: Iterable[str]) -> Request:
     )
   if _VOCABULARY.value and run.reads_prompts:
     run.config.data.vocabulary = _VOCABULARY.value
-  return Request(tuple(texts), *run.read(texts, rewarded))
+  ids, captions = run.read(texts, rewarded)
+  return Request(tuple(texts), ids, run.text_features, captions)
 
 
 def file_scale(run: pipeline.Run, wanted: int | None, small: int) -> int:

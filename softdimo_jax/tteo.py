@@ -100,7 +100,7 @@ def _optimize(
     run.params('tokenizer'),
     run.reward_params(optimizer.terms),
     jax.random.key(sampling_flags.SEED.value),
-    request.condition,
+    request.take(np.arange(len(request))),
     request.captions,
   )
 
@@ -169,17 +169,12 @@ def _print_latency(
   request: sampling_flags.Request,
 ) -> None:
   """Wall time of the first prompt alone, after compilation."""
-  first = sampling_flags.Request(
-    request.names[:1],
-    request.take(np.arange(1)),
-    jax.tree.map(lambda ids: ids[:1], request.captions),
-  )
+  first = request.part(slice(1))
   sampler = results.sampler(run, stage, 1)
   params = sampler.place(run.params(stage))
   tokenizer = sampler.place(run.params('tokenizer'))
-  plain = _seconds(
-    lambda: sampler(params, tokenizer, jax.random.key(0), first.condition)
-  )
+  text = first.take(np.arange(1))
+  plain = _seconds(lambda: sampler(params, tokenizer, jax.random.key(0), text))
   optimized = _seconds(lambda: _optimize(run, stage, optimizer, first))
   print(
     f'latency of a prompt: one step {1e3 * plain:.1f} ms, {_STARTS.value} '

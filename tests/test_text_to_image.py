@@ -97,12 +97,15 @@ def test_prompts_to_distilled_images(name, request, tmp_path, caplog):
   )
   assert moved['tok_emb'] == 0 and max(jax.tree.leaves(moved)) > 0
 
-  text, captions = run.read(['a cat', 'a dog'], config.softdimo.reward.terms)
+  ids, captions = run.read(['a cat', 'a dog'], config.softdimo.reward.terms)
   assert set(captions) == set(config.softdimo.reward.terms)
   for stage in ('softdimo', 'teacher'):
     sampler = results.sampler(run, stage, 2)
     _, images = sampler(
-      run.params(stage), run.params('tokenizer'), jax.random.key(0), text
+      run.params(stage),
+      run.params('tokenizer'),
+      jax.random.key(0),
+      run.text_features(ids),
     )
     assert images.shape == (2, 32, 32, 3) and np.isfinite(images).all()
 
@@ -115,7 +118,7 @@ def check_features(run: pipeline.Run, cache: PromptCache) -> None:
     (list(TEXTS[:2]), cache.gather(np.arange(2))),
   ):
     assert list(found.texts) == texts
-    expected, _ = run.read(texts)
+    expected = run.text_features(run.prompted.tokenizer(texts).ids)
     for name, values in found.features.items():
       wanted = getattr(expected, name)
       np.testing.assert_allclose(values, wanted, rtol=0, atol=1e-5)
@@ -258,10 +261,14 @@ def test_made_up_weights_need_no_files(name, tmp_path):
   run = pipeline.Run(tmp_path, config)
   run.check_inputs()
   stages.train(run, sharding.make_mesh(), PreemptionNotice())
-  text, captions = run.read(['a cat'], ['clip'])
+  ids, captions = run.read(['a cat'], ['clip'])
+  text = run.text_features(ids)
   assert text.states.shape == (1, 12, 32)
   assert captions['clip'].shape == (1, 77)
   assert np.isfinite(text.pooled).all()
+  for prompt, message in (('', 'is empty'), ('\udcff', 'is not UTF-8')):
+    with pytest.raises(UserError, match=message):
+      run.read(['a cat', prompt])
 
 
 def shrink(config) -> None:

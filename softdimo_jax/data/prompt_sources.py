@@ -14,6 +14,10 @@ from softdimo_jax.errors import UserError
 _FIELDS = ('prompt', 'caption', 'text', 'captions')
 
 
+# Tables and archives whose lines are no prompts.
+_UNREAD = ('.csv', '.tsv', '.json', '.gz', '.zip')
+
+
 @dataclasses.dataclass(frozen=True)
 class PromptList:
   """Prompts in their order, repetitions included.
@@ -65,7 +69,7 @@ def read(
 
 
 def _looks_like_path(where: str) -> bool:
-  suffixes = ('.txt', '.jsonl', '.parquet', '.csv', '.tsv', '.json')
+  suffixes = ('.txt', '.jsonl', '.parquet', *_UNREAD)
   return where.startswith(('/', '.', '~')) or where.endswith(suffixes)
 
 
@@ -77,6 +81,11 @@ def _of_file(path: pathlib.Path, field: str | None) -> Iterable[Any]:
     return _of_parquet(files, field)
   if path.suffix == '.parquet':
     return _of_parquet([path], field)
+  if path.suffix in _UNREAD:
+    raise UserError(
+      f'{path} is no list of prompts; give text with one a line, .jsonl or '
+      '.parquet'
+    )
   if path.suffix == '.jsonl':
     return prompts.read_field(path, _FIELDS if field is None else (field,))
   if field is not None:

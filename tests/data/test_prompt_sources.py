@@ -69,6 +69,10 @@ def test_files_that_cannot_be_read(tmp_path):
     prompt_sources.read('nowhere.txt')
   with pytest.raises(UserError, match='a folder without parquet files'):
     prompt_sources.read(str(tmp_path))
+  table = tmp_path / 'table.csv'
+  table.write_text('id,caption\n0,a cat')
+  with pytest.raises(UserError, match='no list of prompts; give text with'):
+    prompt_sources.read(str(table))
   text = tmp_path / 'text.txt'
   text.write_text('a cat')
   with pytest.raises(UserError, match="plain text, which has no field 'a'"):

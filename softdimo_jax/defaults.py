@@ -111,14 +111,8 @@ def _reward() -> dict[str, Any]:
     'temperature': 1.0,
     # Images decoded and scored at a time, a divisor of the batch; 0 is all.
     'micro_batch': 0,
-    # Of the sum over `config.rewards` that is maximised; ReNO's by default.
-    # Zero leaves a reward out.
-    'terms': {
-      'clip': 0.01,
-      'image_reward': 1.0,
-      'hps': 5.0,
-      'pick_score': 0.05,
-    },
+    # Of the sum that is maximised; zero leaves a reward out.
+    'terms': rewards().terms.to_dict(),
   }
 
 

@@ -131,7 +131,9 @@ def _prompts(run: pipeline.Run, rewarded: Iterable[str]) -> Request:
   if _VOCABULARY.value and run.reads_prompts:
     run.config.data.vocabulary = _VOCABULARY.value
   ids, captions = run.read(texts, rewarded)
-  return Request(tuple(texts), ids, run.text_features, captions)
+  # Finds a missing text tower before anything is written.
+  encode = run.prompted.encode if run.reads_prompts else run.text_features
+  return Request(tuple(texts), ids, encode, captions)
 
 
 def file_scale(run: pipeline.Run, wanted: int | None, small: int) -> int:

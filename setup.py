@@ -29,6 +29,8 @@ setuptools.setup(
   extras_require={
     'gpu': ['jax[cuda12]'],
     'tpu': ['jax[tpu]'],
+    # Originals beside which slow tests run ours.
+    'reference': ['torch>=2.6', 'torch-fidelity>=0.4,<0.5'],
     'tensorboard': ['tensorboard'],
     'tfds': ['tensorflow-datasets>=4.9.9'],
     'parquet': ['pyarrow>=15'],

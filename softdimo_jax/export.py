@@ -8,13 +8,13 @@ command continues an interrupted one. Exit codes: 0 finished, 2 a mistake in
 the input, 75 stopped by a signal.
 """
 
-import jax
 import numpy as np
 from absl import flags
 
-from softdimo_jax import cli, pipeline, results, sampling_flags
+from softdimo_jax import cli, generated, pipeline, results, sampling_flags
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.export import ImageExport, NpzExport, PngExport
+from softdimo_jax.generated import RunImages
 from softdimo_jax.training.metrics import Progress
 from softdimo_jax.training.preemption import PreemptionNotice
 
@@ -68,23 +68,15 @@ def _fill(
   request: sampling_flags.Request,
   notice: PreemptionNotice,
 ) -> None:
-  sampler = _SAMPLER.sampler(
-    run, stage, min(_BATCH_SIZE.value, export.images_per_range, _NUM.value)
-  )
-  params = sampler.place(run.params(stage))
-  tokenizer_params = sampler.place(run.params('tokenizer'))
+  size = min(_BATCH_SIZE.value, export.images_per_range, _NUM.value)
+  method = generated.sampled(run, stage, size, _SAMPLER.values)
+  wanted = request.wanted(np.arange(_NUM.value) % len(request))
+  images = RunImages(run, stage, method, wanted, sampling_flags.SEED.value)
   missing = list(export.missing())
-  key = jax.random.key(sampling_flags.SEED.value)
   progress = Progress('export', 0, len(missing), unit='parts')
   for done, (start, stop) in enumerate(missing, 1):
     notice.check()
-    _, images = sampler(
-      params,
-      tokenizer_params,
-      jax.random.fold_in(key, start),
-      request.take(np.arange(start, stop) % len(request)),
-    )
-    export.write(start, images)
+    export.write(start, images.floats(start, stop))
     progress.update(done, {})
 
 

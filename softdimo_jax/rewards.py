@@ -28,9 +28,8 @@ from softdimo_jax.family import Params
 from softdimo_jax.method.preprocess import ImageTransform
 from softdimo_jax.networks import layers
 from softdimo_jax.networks.rewards.blip import BLIPScorer
-from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
+from softdimo_jax.networks.rewards.clip import CLIP, openai_vit_l
 from softdimo_jax.networks.rewards.head import LinearHead
-from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.reward import (
   AestheticReward,
   CLIPReward,
@@ -251,7 +250,7 @@ def _imagereward(options: ml_collections.ConfigDict) -> _Part:
 
 
 def _aesthetic(options: ml_collections.ConfigDict) -> _Part:
-  clip = _find('aesthetic_clip', 'clip', _openai_vit_l, options)
+  clip = _find('aesthetic_clip', 'clip', openai_vit_l, options)
   image = _tower(clip.module.image, options)
   head = _find(
     'aesthetic',
@@ -269,15 +268,6 @@ def _aesthetic(options: ml_collections.ConfigDict) -> _Part:
     captioner=lambda prompts: np.zeros((len(prompts), 1), np.int32),
     source=f'{head.source} on {clip.source}',
     load=lambda: {'image': clip.load()['image'], 'head': head.load()},
-  )
-
-
-def _openai_vit_l() -> CLIP:
-  """OpenAI's ViT-L/14, which the aesthetic predictor reads."""
-  sizes = {'projection_width': 768, 'activation': 'quick_gelu'}
-  return CLIP(
-    CLIPImageTower(width=1024, depth=24, mlp_width=4096, **sizes),
-    CLIPTextTower(width=768, depth=12, num_heads=12, mlp_width=3072, **sizes),
   )
 
 

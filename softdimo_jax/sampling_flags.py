@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -11,6 +11,13 @@ from absl import flags
 from softdimo_jax import config, generate, pipeline, results
 from softdimo_jax.data import prompts as prompt_files
 from softdimo_jax.errors import UserError
+from softdimo_jax.generated import (
+  Method,
+  RunImages,
+  Wanted,
+  chosen_by_rewards,
+  sampled,
+)
 from softdimo_jax.networks.generators.condition import Condition
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Workdir of a run.')
@@ -31,7 +38,6 @@ _VOCABULARY = flags.DEFINE_string(
   "Folder with CLIP's vocab.json and merges.txt, or Hub id, where the "
   "configuration's is not to be had.",
 )
-flags.mark_flag_as_required('workdir')
 
 
 # Pixels a side of images that files show as they are.
@@ -75,6 +81,15 @@ class Request:
       jax.tree.map(cut, self.captions),
     )
 
+  def wanted(self, order: np.ndarray) -> Wanted:
+    """A set of images that shows these in this order, int [N]."""
+    return Wanted(
+      names=self.names,
+      take=self.take,
+      captions=self.captions,
+      order=order,
+    )
+
 
 def load_run() -> pipeline.Run:
   """The run of --workdir.
@@ -82,8 +97,20 @@ def load_run() -> pipeline.Run:
   Raises:
     UserError: if there is none.
   """
+  if not WORKDIR.value:
+    raise UserError('say which run: --workdir=DIR')
   workdir = pathlib.Path(WORKDIR.value).absolute()
   return pipeline.Run(workdir, config.load(workdir))
+
+
+def prompt_file() -> str | None:
+  """The file of --prompts."""
+  return _PROMPTS.value
+
+
+def given_prompts() -> bool:
+  """Whether there are prompts, in whatever way."""
+  return bool(_PROMPT.value or _PROMPTS.value)
 
 
 def read(run: pipeline.Run, rewarded: Iterable[str] = ()) -> Request:
@@ -128,6 +155,17 @@ def _prompts(run: pipeline.Run, rewarded: Iterable[str]) -> Request:
       'this run reads text; say what to show, e.g. --prompt="a red circle", or '
       'name a file with --prompts'
     )
+  return of_prompts(run, texts, rewarded)
+
+
+def of_prompts(
+  run: pipeline.Run, texts: Sequence[str], rewarded: Iterable[str] = ()
+) -> Request:
+  """Prompts as the run and these rewards read them.
+
+  Raises:
+    UserError: for those that cannot be understood.
+  """
   if _VOCABULARY.value and run.reads_prompts:
     run.config.data.vocabulary = _VOCABULARY.value
   ids, captions = run.read(texts, rewarded)
@@ -140,6 +178,76 @@ def file_scale(run: pipeline.Run, wanted: int | None, small: int) -> int:
   """Pixels of a file a pixel: what is wanted, or `small` of small images."""
   side = max(run.family.image_shape[:2])
   return wanted or (small if side < _SMALL else 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodFlags:
+  """Flags of the ways to make images, samplers and best of N."""
+
+  sampler: 'SamplerFlags'
+  best_of: flags.FlagHolder[int]
+  tteo_steps: flags.FlagHolder[int]
+  batch_size: flags.FlagHolder[int]
+
+  @classmethod
+  def define(cls) -> 'MethodFlags':
+    """Once, when a command is imported."""
+    return cls(
+      SamplerFlags.define(),
+      flags.DEFINE_integer(
+        'best_of', 1, "Starts an image; the run's rewards choose one.", 1
+      ),
+      flags.DEFINE_integer(
+        'tteo_steps', 0, 'Steps of test-time optimisation of every start.', 0
+      ),
+      flags.DEFINE_integer(
+        'batch_size', 64, 'Images of a call, over all devices.', 1
+      ),
+    )
+
+  def rewarded(self, run: pipeline.Run) -> tuple[str, ...]:
+    """Names of the rewards that choose, which need the prompts, too."""
+    if self.best_of.value == 1 and self.tteo_steps.value == 0:
+      return ()
+    return tuple(results.test_time_terms(run))
+
+  def method(
+    self,
+    run: pipeline.Run,
+    stage: str,
+    num_images: int,
+    temperature: float | None = None,
+  ) -> Method:
+    """What the flags ask for; a given temperature overrides theirs.
+
+    Raises:
+      UserError: for what the stage does not have.
+    """
+    options = dict(self.sampler.values)
+    if temperature is not None:
+      options['temperature'] = temperature
+    starts, steps = self.best_of.value, self.tteo_steps.value
+    if starts == 1 and steps == 0:
+      size = min(self.batch_size.value, num_images)
+      return sampled(run, stage, size, options)
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+      raise UserError(
+        f'--{given[0]} does not go with --best_of or --tteo_steps, whose '
+        'temperature is that of the configuration'
+      )
+    return chosen_by_rewards(run, stage, starts=starts, steps=steps)
+
+  def images(
+    self,
+    run: pipeline.Run,
+    stage: str,
+    wanted: Wanted,
+    temperature: float | None = None,
+  ) -> tuple[str, RunImages]:
+    """(title of the method, the images)."""
+    method = self.method(run, stage, len(wanted.order), temperature)
+    return method.title, RunImages(run, stage, method, wanted, SEED.value)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,10 @@ from softdimo_jax.errors import UserError
 _FIELDS = ('prompt', 'caption', 'text', 'captions')
 
 
+# Forms that `prompts.read_prompts` knows, without a choice of fields.
+_LISTS = ('.json', '.csv')
 # Tables and archives whose lines are no prompts.
-_UNREAD = ('.csv', '.tsv', '.json', '.gz', '.zip')
+_UNREAD = ('.tsv', '.gz', '.zip')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,8 @@ def read(
 
   Args:
     where: a text file with one prompt a line; a .jsonl file of objects; a
-      .parquet file, or a folder of them; else the name of a TFDS data set.
+      .json file with a list; a .csv file with a column `text`; a .parquet file,
+      or a folder of them; else the name of a TFDS data set.
     field: of the objects, the column, or the TFDS feature ('captions/text');
       by default the first of `prompt`, `caption`, `text`, `captions`. A field
       may hold several prompts.
@@ -69,7 +72,7 @@ def read(
 
 
 def _looks_like_path(where: str) -> bool:
-  suffixes = ('.txt', '.jsonl', '.parquet', *_UNREAD)
+  suffixes = ('.txt', '.jsonl', '.parquet', *_LISTS, *_UNREAD)
   return where.startswith(('/', '.', '~')) or where.endswith(suffixes)
 
 
@@ -88,6 +91,8 @@ def _of_file(path: pathlib.Path, field: str | None) -> Iterable[Any]:
     )
   if path.suffix == '.jsonl':
     return prompts.read_field(path, _FIELDS if field is None else (field,))
+  if path.suffix in _LISTS and field is None:
+    return prompts.read_prompts(path)
   if field is not None:
     raise UserError(f'{path} is plain text, which has no field {field!r}')
   return prompts.read_lines(path)

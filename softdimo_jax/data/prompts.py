@@ -1,10 +1,11 @@
-"""Files of prompts: one a line, or GenEval's `evaluation_metadata.jsonl`.
+"""Files of prompts: one a line, lists, tables, or GenEval's records.
 
 A record of the latter is {tag, include: [{class, count, color?, position?}],
 exclude?: [{class, count}], prompt}; `position` is [relation, index], relative
 to an earlier entry of `include`.
 """
 
+import csv
 import json
 import os
 import pathlib
@@ -15,18 +16,28 @@ from softdimo_jax.errors import UserError
 
 Record = Mapping[str, Any]
 
+# Columns of a .csv of captions.
+_CAPTION, _IMAGE_ID = 'text', 'image_id'
+
 
 def read_prompts(path: str | os.PathLike[str]) -> list[str]:
   """Prompts of a text file, one a line; empty lines are skipped.
 
-  Of a file whose name ends in .jsonl, the field `prompt` of every line.
+  Of a file whose name ends in .jsonl, the field `prompt` of every line; in
+  .json, a list of strings, as HPSv2's; in .csv, the column `text`, as COCO's
+  captions of text2image-benchmark.
 
   Raises:
-    UserError: if the file is missing, empty, not UTF-8, or a line of JSON
-      has no prompt.
+    UserError: if the file is missing, empty, not UTF-8, or has no prompts of
+      this form.
   """
-  if pathlib.Path(path).suffix == '.jsonl':
+  suffix = pathlib.Path(path).suffix
+  if suffix == '.jsonl':
     return [record['prompt'] for record in _read_json_lines(path)]
+  if suffix == '.json':
+    return _read_json_list(path)
+  if suffix == '.csv':
+    return [row[_CAPTION] for row in _read_csv(path)]
   return [line for line in read_lines(path) if line]
 
 
@@ -47,6 +58,21 @@ def read_field(
     record[next(field for field in fields if field in record)]
     for record in _read_json_lines(path, fields, text=False)
   ]
+
+
+def captions_of(path: str | os.PathLike[str]) -> dict[str, str] | None:
+  """Captions of a .csv by its column `image_id`, without leading zeros.
+
+  None where the file has no such column. Raises as `read_prompts`.
+  """
+  if pathlib.Path(path).suffix != '.csv':
+    return None
+  rows = _read_csv(path)
+  if _IMAGE_ID not in rows[0]:
+    return None
+  return {
+    row[_IMAGE_ID].strip().lstrip('0') or '0': row[_CAPTION] for row in rows
+  }
 
 
 def read_records(path: str | os.PathLike[str]) -> list[Record]:
@@ -127,6 +153,31 @@ def _read_json_lines(
       raise UserError(f'line {number} of {path} has no text {names}')
     records.append(record)
   return records
+
+
+def _read_json_list(path: str | os.PathLike[str]) -> list[str]:
+  text = '\n'.join(line for _, line in _lines(path))
+  try:
+    prompts = json.loads(text)
+  except json.JSONDecodeError as error:
+    raise UserError(f'{path} is not JSON: {error}') from error
+  if (
+    not isinstance(prompts, list)
+    or not prompts
+    or not all(isinstance(prompt, str) for prompt in prompts)
+  ):
+    raise UserError(f'{path} must be a JSON list of texts')
+  return prompts
+
+
+def _read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+  rows = list(csv.DictReader(line for _, line in _lines(path)))
+  if not rows or any(not row.get(_CAPTION) for row in rows):
+    raise UserError(
+      f'{path} must have a header with the column {_CAPTION!r}, and a caption '
+      'in every row'
+    )
+  return rows
 
 
 def _lines(

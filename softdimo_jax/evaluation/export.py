@@ -12,6 +12,7 @@ made. Pixels are those of `images.to_uint8`.
 
 import abc
 import concurrent.futures
+import io
 import json
 import os
 import pathlib
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.files import write_atomically
@@ -155,20 +157,37 @@ class PngExport(ImageExport):
   def _file(self, index: int) -> pathlib.Path:
     return self._path / f'{index:06d}.png'
 
+  def _encode(self, pixels: np.ndarray) -> bytes:
+    return encode_png(pixels)
+
   def _written(self, start: int, stop: int) -> bool:
     return all(self._file(index).exists() for index in range(start, stop))
 
   def _write(self, start: int, pixels: np.ndarray) -> None:
     def save(offset: int) -> None:
-      write_atomically(self._file(start + offset), encode_png(pixels[offset]))
+      path = self._file(start + offset)
+      write_atomically(path, self._encode(pixels[offset]))
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
       list(pool.map(save, range(len(pixels))))
 
   def finish(self) -> None:
     super().finish()
-    for partial in self._path.glob('.*.partial'):  # of a killed process
+    for partial in self._path.rglob('.*.partial'):  # of a killed process
       partial.unlink()
+
+
+class JpegExport(PngExport):
+  """A folder of `00000.jpg`, ..., in Pillow's default quality, as HPSv2's."""
+
+  def _file(self, index: int) -> pathlib.Path:
+    return self._path / f'{index:05d}.jpg'
+
+  def _encode(self, pixels: np.ndarray) -> bytes:
+    rgb = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(rgb).save(buffer, 'JPEG')
+    return buffer.getvalue()
 
 
 class NpzExport(ImageExport):

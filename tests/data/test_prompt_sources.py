@@ -27,6 +27,16 @@ def test_lines(tmp_path):
   assert prompt_sources.read(str(path)).facts != found.facts
 
 
+def test_lists_and_tables(tmp_path):
+  path = tmp_path / 'some.json'
+  path.write_text('["a cat", ""]')
+  found = prompt_sources.read(str(path))
+  assert found.texts == ('a cat',) and found.num_empty == 1
+  path = tmp_path / 'some.csv'
+  path.write_text('image_id,text\n0,"a cat, a dog"\n')
+  assert prompt_sources.read(str(path)).texts == ('a cat, a dog',)
+
+
 def test_json_lines(tmp_path):
   path = save_json_lines(
     tmp_path / 'some.jsonl',
@@ -69,8 +79,8 @@ def test_files_that_cannot_be_read(tmp_path):
     prompt_sources.read('nowhere.txt')
   with pytest.raises(UserError, match='a folder without parquet files'):
     prompt_sources.read(str(tmp_path))
-  table = tmp_path / 'table.csv'
-  table.write_text('id,caption\n0,a cat')
+  table = tmp_path / 'table.tsv'
+  table.write_text('id\tcaption\n0\ta cat')
   with pytest.raises(UserError, match='no list of prompts; give text with'):
     prompt_sources.read(str(table))
   text = tmp_path / 'text.txt'

@@ -287,7 +287,8 @@ class BLIPScorer(nn.Module):
   std: float = 1.0333394966054072
 
   def setup(self) -> None:
-    self.head = LinearHead(self.head_widths)
+    dtype = jnp.promote_types(self.text.dtype, jnp.float32)
+    self.head = LinearHead(self.head_widths, dtype)
 
   def __call__(
     self, images: jax.Array, ids: jax.Array, mask: jax.Array | None = None

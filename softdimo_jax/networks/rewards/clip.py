@@ -243,3 +243,21 @@ class CLIP(nn.Module):
       text=l2_normalize(self.text_features(ids)),
       scale=jnp.exp(self.logit_scale),
     )
+
+
+def openai_vit_l() -> CLIP:
+  """OpenAI's ViT-L/14: the aesthetic predictor's, and GenEval's for colours."""
+  sizes = {'projection_width': 768, 'activation': 'quick_gelu'}
+  return CLIP(
+    CLIPImageTower(width=1024, depth=24, mlp_width=4096, **sizes),
+    CLIPTextTower(width=768, depth=12, num_heads=12, mlp_width=3072, **sizes),
+  )
+
+
+def openai_vit_b() -> CLIP:
+  """OpenAI's ViT-B/32, the smallest that is released."""
+  sizes = {'projection_width': 512, 'depth': 12, 'activation': 'quick_gelu'}
+  return CLIP(
+    CLIPImageTower(patch=32, width=768, num_heads=12, mlp_width=3072, **sizes),
+    CLIPTextTower(width=512, num_heads=8, mlp_width=2048, **sizes),
+  )

@@ -1,0 +1,202 @@
+"""FID and other metrics of a run's images, or of anybody's.
+
+  python -m softdimo_jax.evaluate --workdir=DIR --metrics=fid,is,pr \
+    --reference=FILE --inception=WEIGHTS --num=50000
+  python -m softdimo_jax.evaluate --images=FOLDER --metrics=fid --inception=W \
+    --reference=FILE
+
+Prints a table and writes results.json with the protocol of every number into
+--out. Features are kept there, too: an interrupted command goes on when it is
+repeated, and a metric that is added later needs no network. Exit codes: 0
+finished, 2 a mistake in the input, 75 stopped by a signal. docs/evaluation.md
+has the protocols of the field.
+"""
+
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from softdimo_jax import cli, results, sampling_flags
+from softdimo_jax.data.prompts import captions_of, read_prompts
+from softdimo_jax.errors import UserError
+from softdimo_jax.evaluation import measure, probes, table
+from softdimo_jax.evaluation.evaluator import (
+  CLIP_PROTOCOLS,
+  Evaluator,
+  Request,
+)
+from softdimo_jax.evaluation.files import write_atomically
+from softdimo_jax.evaluation.image_sets import ImageSet, open_images
+from softdimo_jax.evaluation.measure import Options, Row
+from softdimo_jax.training.preemption import PreemptionNotice
+
+_METRICS = flags.DEFINE_list(
+  'metrics', ['fid'], f'Any of {", ".join(measure.METRICS)}.'
+)
+_IMAGES = flags.DEFINE_string(
+  'images', None, 'Folder or .npz of images, instead of --workdir.'
+)
+_REFERENCE = flags.DEFINE_string(
+  'reference', None, 'An .npz of statistics or images, or a folder of images.'
+)
+_NUM = flags.DEFINE_integer(
+  'num', None, 'Images; of a run 50000, of files all by default.', 1
+)
+_TEMPERATURES = flags.DEFINE_list(
+  'temperatures', None, 'Sampling temperatures, a row each, e.g. 1,2,4,7.'
+)
+_OUT = flags.DEFINE_string(
+  'out', None, 'Folder to write; WORKDIR/evaluation or evaluation by default.'
+)
+_RESIZE = flags.DEFINE_enum(
+  'resize', 'tensorflow', probes.RESIZES, 'How images come to Inception.'
+)
+_INCEPTION = flags.DEFINE_string(
+  'inception', '', "Weights: converted folder, official file or 'rule'."
+)
+_CLIP = flags.DEFINE_string('clip', '', 'Weights of the CLIP score, likewise.')
+_CMMD_CLIP = flags.DEFINE_string('cmmd_clip', '', 'Weights of CMMD, likewise.')
+_CLIP_PROTOCOL = flags.DEFINE_enum(
+  'clip_protocol', 'dimo', tuple(CLIP_PROTOCOLS), 'Of the CLIP score.'
+)
+_CLIP_VOCABULARY = flags.DEFINE_string(
+  'clip_vocabulary',
+  'openai/clip-vit-base-patch32',
+  "Folder, Hub id or 'rule'.",
+)
+_NEIGHBOURS = flags.DEFINE_integer('neighbours', 3, 'k of pr and prdc.', 1)
+_KID_SUBSETS = flags.DEFINE_integer('kid_subsets', 100, 'How many.', 1)
+_KID_SUBSET_SIZE = flags.DEFINE_integer(
+  'kid_subset_size', 1000, 'Images of each, at most all of them.', 2
+)
+_SAVE_REFERENCE = flags.DEFINE_string(
+  'save_reference', None, 'An .npz to write: moments of these images.'
+)
+_METHOD = sampling_flags.MethodFlags.define()
+
+_RESULTS = 'results.json'
+_DEFAULT_NUM = 50_000
+_COLUMNS = ('steps', 'guidance_scale', 'temperature')
+
+
+def main(argv: list[str]) -> None:
+  """Evaluates, writes results.json and prints the table."""
+  cli.no_arguments(argv)
+  notice = PreemptionNotice()
+  notice.install()
+  if bool(_IMAGES.value) == bool(sampling_flags.WORKDIR.value):
+    raise UserError('give --workdir=DIR of a run, or --images=FOLDER')
+  request = _request()
+  request.check(has_prompts=sampling_flags.given_prompts())
+  rows = []
+  for row, images, prompts, evaluator in _sets(request, notice):
+    title = f'T={row["temperature"]:g}' if 'temperature' in row else 'features'
+    rows.append(row | evaluator.evaluate(images, prompts, title))
+    _write(request.out, rows)
+    if _SAVE_REFERENCE.value:
+      evaluator.save_reference(images, pathlib.Path(_SAVE_REFERENCE.value))
+  print(table.format_table([_shown(row) for row in rows]))
+  print(f'protocol and numbers in {request.out / _RESULTS}')
+
+
+def _request() -> Request:
+  workdir = sampling_flags.WORKDIR.value
+  default = pathlib.Path(workdir or '.') / 'evaluation'
+  return Request(
+    metrics=tuple(_METRICS.value),
+    out=pathlib.Path(_OUT.value or default),
+    reference=_REFERENCE.value,
+    resize=_RESIZE.value,
+    inception=_INCEPTION.value,
+    clip=_CLIP.value,
+    cmmd_clip=_CMMD_CLIP.value,
+    clip_vocabulary=_CLIP_VOCABULARY.value,
+    clip_protocol=_CLIP_PROTOCOL.value,
+    batch_size=_METHOD.batch_size.value,
+    options=Options(
+      neighbours=_NEIGHBOURS.value,
+      kid_subsets=_KID_SUBSETS.value,
+      kid_subset_size=_KID_SUBSET_SIZE.value,
+    ),
+  )
+
+
+def _sets(
+  request: Request, notice: PreemptionNotice
+) -> Iterator[tuple[Row, ImageSet, Sequence[str] | None, Evaluator]]:
+  """(columns that name a row, its images, their prompts, who evaluates)."""
+  if _IMAGES.value:
+    if _TEMPERATURES.value:
+      raise UserError('--temperatures are of a run: give --workdir')
+    images = open_images(_IMAGES.value, _NUM.value)
+    prompts = _prompts_of(images)
+    yield {'model': _IMAGES.value}, images, prompts, Evaluator(request, notice)
+    return
+  run = sampling_flags.load_run()
+  stage = results.generator_stage(run, sampling_flags.MODEL.value)
+  request_of_run = sampling_flags.read(run, _METHOD.rewarded(run))
+  order = np.arange(_NUM.value or _DEFAULT_NUM) % len(request_of_run)
+  temperatures = _temperatures()
+  evaluator = Evaluator(request, notice)
+  for temperature in temperatures:
+    title, images = _METHOD.images(
+      run, stage, request_of_run.wanted(order), temperature
+    )
+    row = {'model': title} | _named(images.facts['sampler'])
+    prompts = images.prompts() if run.family.reads_text else None
+    yield row, images, prompts, evaluator
+
+
+def _named(options: dict[str, Any]) -> Row:
+  """Columns of a sampler's options."""
+  return {name: options[name] for name in _COLUMNS if name in options}
+
+
+def _temperatures() -> list[float | None]:
+  if not _TEMPERATURES.value:
+    return [None]
+  try:
+    values = [float(text) for text in _TEMPERATURES.value]
+  except ValueError as error:
+    raise UserError(
+      f'--temperatures={",".join(_TEMPERATURES.value)} must be numbers, e.g. '
+      '1,2,4'
+    ) from error
+  if min(values) < 0:
+    raise UserError(f'--temperatures: {min(values)} is below 0')
+  return values
+
+
+def _prompts_of(images: ImageSet) -> list[str] | None:
+  """Prompts of files, by name where the prompt file has names."""
+  path = sampling_flags.prompt_file()
+  if path is None:
+    return None
+  named = captions_of(path)
+  if named is None:
+    return read_prompts(path)
+  prompts = []
+  for index in range(len(images)):
+    stem = pathlib.Path(images.name(index)).stem
+    key = stem.lstrip('0') or '0'
+    if key not in named:
+      raise UserError(f'{path} has no caption of {images.name(index)}')
+    prompts.append(named[key])
+  return prompts
+
+
+def _shown(row: Row) -> Row:
+  return {name: value for name, value in row.items() if name != 'protocol'}
+
+
+def _write(out: pathlib.Path, rows: Sequence[Row]) -> None:
+  text = json.dumps({'rows': list(rows)}, indent=2) + '\n'
+  write_atomically(out / _RESULTS, text)
+
+
+if __name__ == '__main__':
+  cli.run(main)

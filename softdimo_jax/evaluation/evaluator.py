@@ -1,0 +1,276 @@
+"""An evaluation: which networks look at which images, and what is reported."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from softdimo_jax.convert import weights as official
+from softdimo_jax.data.text_tokens import DIMO_PREFIX, CLIPTokenizer
+from softdimo_jax.errors import UserError
+from softdimo_jax.evaluation import embeddings, measure, probes
+from softdimo_jax.evaluation.feature_store import FeatureStore
+from softdimo_jax.evaluation.image_sets import ImageSet
+from softdimo_jax.evaluation.measure import Options, Row, Seen
+from softdimo_jax.evaluation.probes import Probe
+from softdimo_jax.evaluation.reference import save_reference
+from softdimo_jax.evaluation.reference_set import ReferenceSet
+from softdimo_jax.networks.inception import Inception
+from softdimo_jax.networks.rewards.clip import openai_vit_b
+from softdimo_jax.training.preemption import PreemptionNotice
+
+# Of the CLIP score: how images are prepared, and what stands before prompts.
+CLIP_PROTOCOLS: Mapping[str, tuple[str, str]] = {
+  'dimo': ('dimo', DIMO_PREFIX),
+  'plain': ('open_clip', ''),
+}
+_CMMD_PREPARATION = 'crop'
+_FEATURES = 'features'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+  """What is to be measured, and with which networks.
+
+  Attributes:
+    metrics: names in `measure.METRICS`.
+    out: folder of features and results.
+    reference: .npz or folder of images; None if no metric compares.
+    resize: a name in `probes.RESIZES`.
+    inception: place of weights, see `convert.weights`.
+    clip: likewise, of the CLIP score.
+    cmmd_clip: likewise, of CMMD.
+    clip_vocabulary: place of CLIP's vocabulary.
+    clip_protocol: a name in `CLIP_PROTOCOLS`.
+    batch_size: images of a pass.
+    options: numbers that metrics depend on.
+  """
+
+  metrics: tuple[str, ...]
+  out: pathlib.Path
+  reference: str | None = None
+  resize: str = 'tensorflow'
+  inception: str = ''
+  clip: str = ''
+  cmmd_clip: str = ''
+  clip_vocabulary: str = ''
+  clip_protocol: str = 'dimo'
+  batch_size: int = 64
+  options: Options = dataclasses.field(default_factory=Options)
+
+  def check(self, has_prompts: bool) -> None:
+    """Finds what is missing before anything is loaded.
+
+    Raises:
+      UserError: naming the flag.
+    """
+    for name in self.metrics:
+      if name not in measure.METRICS:
+        raise UserError(
+          f'--metrics names {name!r}; choose of {", ".join(measure.METRICS)}'
+        )
+    if not self.metrics:
+      raise UserError(
+        f'--metrics is empty; choose of {", ".join(measure.METRICS)}'
+      )
+    compared = [x for x in self.metrics if x in measure.OF_REFERENCE]
+    if compared and not self.reference:
+      raise UserError(
+        f'{compared[0]} compares with a reference: give --reference, an .npz '
+        'or a folder of images'
+      )
+    if 'clip_score' in self.metrics and not has_prompts:
+      raise UserError('clip_score needs the prompts: give --prompts')
+    for flag, needed, family in (
+      ('inception', set(self.metrics) & measure.OF_INCEPTION, 'inception'),
+      ('clip', 'clip_score' in self.metrics, 'clip'),
+      ('cmmd_clip', 'cmmd' in self.metrics, 'clip'),
+    ):
+      if needed and not getattr(self, flag):
+        raise UserError(
+          f'--{flag} names no weights: give a folder that python -m '
+          f'softdimo_jax.convert --family={family} wrote, an official file or '
+          "a Hub id, or 'rule' to try it"
+        )
+
+
+class Evaluator:
+  """Looks at sets of images with networks that are loaded once."""
+
+  def __init__(self, request: Request, notice: PreemptionNotice):
+    """Loads the networks and opens the reference.
+
+    Raises:
+      UserError: if weights, vocabulary or reference are missing or do not fit.
+    """
+    self._request, self._notice = request, notice
+    self._root = request.out / _FEATURES
+    self._probes = dict(self._make_probes())
+
+  def _make_probes(self) -> Iterator[tuple[str, Probe]]:
+    request = self._request
+    size = request.batch_size
+    if set(request.metrics) & measure.OF_INCEPTION:
+      found = _weights('inception', request.inception, Inception)
+      yield 'inception', probes.inception_probe(found, request.resize, size)
+    if 'clip_score' in request.metrics:
+      preparation, _ = CLIP_PROTOCOLS[request.clip_protocol]
+      found = _weights('clip', request.clip, openai_vit_b)
+      yield 'clip', probes.clip_probe(found, preparation, size)
+    if 'cmmd' in request.metrics:
+      found = _weights(
+        'cmmd_clip', request.cmmd_clip, openai_vit_b, family='clip'
+      )
+      yield 'cmmd', probes.clip_probe(found, _CMMD_PREPARATION, size)
+
+  def evaluate(
+    self,
+    images: ImageSet,
+    prompts: Sequence[str] | None = None,
+    title: str = 'features',
+  ) -> Row:
+    """Metrics of one set.
+
+    Args:
+      images: the set.
+      prompts: of every image [N], for the CLIP score.
+      title: of the progress.
+
+    Returns:
+      Values by name, `num_images`, and `protocol`: how they were computed.
+
+    Raises:
+      Preempted: if a signal came; repeated, it goes on.
+      UserError: for images, a reference or prompts that do not fit.
+    """
+    size = images.size()
+    reference = self._reference(size)
+    views = {
+      name: (probe, probe.store(self._root, images))
+      for name, probe in self._probes.items()
+    }
+    probes.look(images, list(views.values()), self._notice, title)
+    stores = {name: store for name, (_, store) in views.items()}
+    seen = Seen(
+      **stores,
+      captions=self._captions(prompts, len(images)),
+      reference=reference,
+      **self._look_at(reference),
+    )
+    row = measure.measure(self._request.metrics, seen, self._request.options)
+    return row | {
+      'num_images': len(images),
+      'protocol': self._protocol(images, size, reference),
+    }
+
+  def save_reference(self, images: ImageSet, path: pathlib.Path) -> None:
+    """Moments of a set that was evaluated, as a reference for others."""
+    probe = self._probes['inception']
+    store = probe.store(self._root, images)
+    save_reference(
+      path,
+      pool=store.moments('vectors'),
+      spatial=store.moments('spatial'),
+      protocol={
+        'network': dict(probe.facts),
+        'images': images.facts,
+        'image_size': list(images.size()),
+      },
+    )
+
+  def _reference(self, size: tuple[int, int]) -> ReferenceSet | None:
+    """The reference, once it is known to fit images of this size."""
+    request = self._request
+    if not set(request.metrics) & measure.OF_REFERENCE:
+      return None
+    probe = self._probes.get('inception')
+    widths = {} if probe is None else probe.widths(size)
+    reference = ReferenceSet.open(request.reference, widths=widths)
+    facts = {} if probe is None else probe.facts
+    # CLIP's preparations and the crop bring any image to one size.
+    any_size = probe is None or request.resize == 'crop'
+    reference.check(size, facts, any_size=any_size)
+    for name in self._compared:
+      reference.needs_look(name)
+    return reference
+
+  @property
+  def _compared(self) -> list[str]:
+    return [x for x in self._request.metrics if x in measure.OF_REFERENCE]
+
+  def _look_at(self, reference: ReferenceSet | None) -> dict[str, FeatureStore]:
+    """Stores of the reference's images, where a metric needs them."""
+    if reference is None:
+      return {}
+    looked = {x for x in self._compared if reference.needs_look(x)}
+    wanted = {
+      'inception': bool(looked & measure.OF_INCEPTION),
+      'cmmd': 'cmmd' in looked,
+    }
+    views = {
+      f'their_{name}': (probe, probe.store(self._root, reference.images))
+      for name, probe in self._probes.items()
+      if wanted.get(name)
+    }
+    if views:
+      probes.look(
+        reference.images, list(views.values()), self._notice, 'reference'
+      )
+    return {name: store for name, (_, store) in views.items()}
+
+  def _captions(
+    self, prompts: Sequence[str] | None, count: int
+  ) -> np.ndarray | None:
+    """Features of the prompts, each read once."""
+    if 'clip' not in self._probes:
+      return None
+    if len(prompts) != count:
+      raise UserError(
+        f'{count} images need as many prompts, --prompts has {len(prompts)}'
+      )
+    network = self._probes['clip'].network
+    _, prefix = CLIP_PROTOCOLS[self._request.clip_protocol]
+    tokenizer = CLIPTokenizer.load(
+      self._request.clip_vocabulary,
+      clean='openai',
+      prefix=prefix,
+      length=network.module.text.length,
+    )
+    unique, inverse = np.unique(np.array(prompts), return_inverse=True)
+    features = embeddings.embed_prompts(
+      network.module, network.params, tokenizer(unique.tolist()).ids
+    )
+    return features[inverse]
+
+  def _protocol(
+    self,
+    images: ImageSet,
+    size: tuple[int, int],
+    reference: ReferenceSet | None,
+  ) -> dict[str, Any]:
+    request = self._request
+    return {
+      'num_images': len(images),
+      'image_size': list(size),
+      'images': images.facts,
+      'networks': {name: probe.facts for name, probe in self._probes.items()},
+      'reference': None if reference is None else reference.facts,
+      'clip_prefix': (
+        CLIP_PROTOCOLS[request.clip_protocol][1]
+        if 'clip' in self._probes
+        else None
+      ),
+      **dataclasses.asdict(request.options),
+    }
+
+
+def _weights(
+  flag: str, where: str, default: Callable[[], Any]
+) -> official.Weights:
+  family = 'inception' if flag == 'inception' else 'clip'
+  try:
+    return official.find(where, family, default=default)
+  except UserError as error:
+    raise UserError(f'--{flag}: {error}') from error

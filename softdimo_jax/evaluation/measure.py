@@ -1,0 +1,208 @@
+"""Metrics of a set of images from what the probes kept of it."""
+
+import dataclasses
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from softdimo_jax.errors import UserError
+from softdimo_jax.evaluation import metrics, reference_set
+from softdimo_jax.evaluation.feature_store import FeatureStore
+from softdimo_jax.evaluation.reference_set import ReferenceSet
+
+Row = dict[str, Any]
+
+# Splits of torch-fidelity's Inception score, samples of a split of ADM's.
+_SPLITS, _ADM_SPLIT = 10, 5000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+  """Numbers that metrics depend on; defaults are the published ones.
+
+  Attributes:
+    neighbours: k of precision, recall, density and coverage.
+    kid_subsets: how many.
+    kid_subset_size: of each; no more than there are images.
+  """
+
+  neighbours: int = 3
+  kid_subsets: int = 100
+  kid_subset_size: int = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seen:
+  """What the networks saw of a set and of its reference; None: not looked.
+
+  Attributes:
+    inception: of ours.
+    clip: of ours, in the CLIP of the CLIP score.
+    cmmd: of ours, in the CLIP of CMMD.
+    captions: features float32 [N, E] of our prompts.
+    reference: what ours are compared with.
+    their_inception: of the reference's images.
+    their_cmmd: likewise.
+  """
+
+  inception: FeatureStore | None = None
+  clip: FeatureStore | None = None
+  cmmd: FeatureStore | None = None
+  captions: np.ndarray | None = None
+  reference: ReferenceSet | None = None
+  their_inception: FeatureStore | None = None
+  their_cmmd: FeatureStore | None = None
+
+
+def _fid(seen: Seen, options: Options) -> Row:
+  del options
+  return {'fid': _distance(seen, 'fid', 'vectors')}
+
+
+def _sfid(seen: Seen, options: Options) -> Row:
+  del options
+  return {'sfid': _distance(seen, 'sfid', 'spatial')}
+
+
+def _distance(seen: Seen, metric: str, name: str) -> float:
+  reference = reference_set.moments(
+    seen.reference, metric, seen.their_inception, name
+  )
+  return metrics.frechet_distance(seen.inception.moments(name), reference)
+
+
+def _inception_score(seen: Seen, options: Options) -> Row:
+  del options
+  split = metrics.shuffled_splits(seen.inception.num_images, _SPLITS)
+  scores = _split_scores(seen.inception, split)
+  return {'is': float(np.mean(scores)), 'is_std': float(np.std(scores))}
+
+
+def _adm_inception_score(seen: Seen, options: Options) -> Row:
+  del options
+  split = metrics.consecutive_splits(seen.inception.num_images, _ADM_SPLIT)
+  return {'is_adm': float(np.mean(_split_scores(seen.inception, split)))}
+
+
+def _split_scores(store: FeatureStore, split: np.ndarray) -> list[float]:
+  """Score of every split, in memory that the number of images leaves alone."""
+  statistics, start = {}, 0
+  for logits in store.parts('logits'):
+    places = split[start : start + len(logits)]
+    for number in np.unique(places):
+      chosen = logits[places == number]
+      empty = metrics.ClassStatistics.empty(logits.shape[1])
+      statistics[number] = statistics.get(number, empty).update(chosen)
+    start += len(logits)
+  return [statistics[number].score for number in sorted(statistics)]
+
+
+def _kid(seen: Seen, options: Options) -> Row:
+  found = metrics.kid(
+    reference_set.vectors(seen.reference, 'kid', seen.their_inception),
+    seen.inception.stack('vectors'),
+    subsets=options.kid_subsets,
+    subset_size=options.kid_subset_size,
+  )
+  return {'kid': found.mean, 'kid_std': found.std}
+
+
+def _precision_recall(
+  name: str, adm_float16: bool, seen: Seen, options: Options
+) -> Row:
+  found = metrics.precision_recall(
+    seen.their_inception.stack('vectors'),
+    seen.inception.stack('vectors'),
+    options.neighbours,
+    adm_float16=adm_float16,
+  )
+  return {
+    f'precision{name}': found.precision,
+    f'recall{name}': found.recall,
+  }
+
+
+def _pr(seen: Seen, options: Options) -> Row:
+  return _precision_recall('', False, seen, options)
+
+
+def _pr_float16(seen: Seen, options: Options) -> Row:
+  return _precision_recall('_float16', True, seen, options)
+
+
+def _prdc(seen: Seen, options: Options) -> Row:
+  found = metrics.precision_recall_density_coverage(
+    seen.their_inception.stack('vectors'),
+    seen.inception.stack('vectors'),
+    options.neighbours,
+  )
+  return {
+    'prdc_precision': found.precision,
+    'prdc_recall': found.recall,
+    'density': found.density,
+    'coverage': found.coverage,
+  }
+
+
+def _cmmd(seen: Seen, options: Options) -> Row:
+  del options
+  ours, others = (
+    _unit(store.stack('embeddings')) for store in (seen.cmmd, seen.their_cmmd)
+  )
+  return {'cmmd': metrics.cmmd(others, ours)}
+
+
+def _clip_score(seen: Seen, options: Options) -> Row:
+  del options
+  images = seen.clip.stack('embeddings')
+  return {'clip_score': metrics.clip_score(images, seen.captions)}
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+  x = x.astype(np.float64)
+  return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+# Every metric by its name, in the order of a row.
+METRICS: Mapping[str, Callable[[Seen, Options], Row]] = types.MappingProxyType(
+  {
+    'fid': _fid,
+    'sfid': _sfid,
+    'is': _inception_score,
+    'is_adm': _adm_inception_score,
+    'kid': _kid,
+    'pr': _pr,
+    'pr_float16': _pr_float16,
+    'prdc': _prdc,
+    'cmmd': _cmmd,
+    'clip_score': _clip_score,
+  }
+)
+# What they read.
+OF_INCEPTION = frozenset(METRICS) - {'cmmd', 'clip_score'}
+OF_REFERENCE = frozenset(METRICS) - {'is', 'is_adm', 'clip_score'}
+
+
+def measure(
+  names: tuple[str, ...], seen: Seen, options: Options = Options()
+) -> Row:
+  """Values of the metrics.
+
+  Args:
+    names: in `METRICS`.
+    seen: all that they read.
+    options: numbers that they depend on.
+
+  Raises:
+    UserError: for too few images, other widths and features that are not
+      finite, naming the metric.
+  """
+  row = {}
+  for name in names:
+    try:
+      row |= METRICS[name](seen, options)
+    except ValueError as error:
+      raise UserError(f'{name} cannot be computed: {error}') from error
+  return row

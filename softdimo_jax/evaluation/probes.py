@@ -1,0 +1,165 @@
+"""Networks that look at a set of images once; what they see is kept on disk."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from softdimo_jax.convert.weights import Weights
+from softdimo_jax.data.record_cache import network_facts
+from softdimo_jax.evaluation.batched import BatchedNetwork
+from softdimo_jax.evaluation.embeddings import (
+  PREPARATIONS,
+  ImageEmbedder,
+  crop_first,
+)
+from softdimo_jax.evaluation.feature_store import FeatureStore
+from softdimo_jax.evaluation.features import FeatureExtractor
+from softdimo_jax.evaluation.image_sets import ImageSet, same_size
+from softdimo_jax.training.metrics import Progress
+from softdimo_jax.training.preemption import PreemptionNotice
+
+# How images come to the Inception network: by it, from one size, or ...
+RESIZES = ('tensorflow', 'clean', 'pytorch', 'crop')
+# ... cropped and resized as files before, from any: text2image-benchmark's.
+_CROP, _CROP_SCALE = 'crop', 'pytorch'
+# Most bytes and images of a range, which lies in memory as a whole.
+_RANGE_BYTES, _RANGE = 2**27, 500
+
+# (images of a range, their names) -> uint8 [N, H, W, 3].
+Prepare = Callable[[Sequence[np.ndarray], Sequence[str]], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Probe:
+  """A network and how it gets its images.
+
+  Attributes:
+    network: over images of one size.
+    outputs: names of what it returns.
+    prepare: makes the images of a range one array.
+    facts: JSON values that tell its features from others'.
+  """
+
+  network: BatchedNetwork
+  outputs: tuple[str, ...]
+  prepare: Prepare
+  facts: Mapping[str, Any]
+
+  def store(self, root: pathlib.Path, images: ImageSet) -> FeatureStore:
+    """Where the features of a set are."""
+    facts = {'network': dict(self.facts), 'images': images.facts}
+    return FeatureStore(root, facts, len(images), range_of(images.size()))
+
+  def widths(self, size: tuple[int, int]) -> dict[str, int]:
+    """Width of every output, for images of this size."""
+    pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
+    shapes = jax.eval_shape(self.network.forward, self.network.params, pixels)
+    return {
+      name: shape.shape[1]
+      for name, shape in zip(self.outputs, shapes, strict=True)
+    }
+
+
+def range_of(size: tuple[int, int]) -> int:
+  """Images of a range, for images of this size."""
+  return max(1, min(_RANGE, _RANGE_BYTES // (3 * size[0] * size[1])))
+
+
+def inception_probe(weights: Weights, resize: str, batch_size: int) -> Probe:
+  """Inception, of which FID, sFID, IS, KID, precision and recall are.
+
+  Args:
+    weights: of the family 'inception'.
+    resize: a name in `RESIZES`.
+    batch_size: images of a pass.
+  """
+  params, module = weights.load(), weights.module
+
+  def prepare(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+    if resize == _CROP:
+      return np.stack([crop_first(x, module.resolution) for x in images])
+    same_size(images, names)
+    return np.stack(images)
+
+  return Probe(
+    network=FeatureExtractor(
+      module=module,
+      params=params,
+      batch_size=batch_size,
+      protocol=_CROP_SCALE if resize == _CROP else resize,
+    ),
+    outputs=('vectors', 'spatial', 'logits'),
+    prepare=prepare,
+    facts=network_facts(weights, params) | {'resize': resize},
+  )
+
+
+def clip_probe(weights: Weights, preparation: str, batch_size: int) -> Probe:
+  """The image tower of a CLIP.
+
+  Args:
+    weights: of the family 'clip'.
+    preparation: a name in `PREPARATIONS`.
+    batch_size: images of a pass.
+  """
+  params, module = weights.load(), weights.module
+  prepare, side = PREPARATIONS[preparation], module.image.resolution
+  return Probe(
+    network=ImageEmbedder(module=module, params=params, batch_size=batch_size),
+    outputs=('embeddings',),
+    prepare=lambda images, _: np.stack([prepare(x, side) for x in images]),
+    facts=network_facts(weights, params) | {'preparation': preparation},
+  )
+
+
+def network_facts(weights: Weights, params: Any) -> dict[str, str]:
+  """JSON values that tell a network from another."""
+  return {'weights': weights.source} | network_facts(weights.module, params)
+
+
+def look(
+  images: ImageSet,
+  views: Sequence[tuple[Probe, FeatureStore]],
+  notice: PreemptionNotice,
+  title: str = 'features',
+) -> None:
+  """Fills the stores of a set; every image is read or made once.
+
+  Args:
+    images: the set.
+    views: probes and the stores of what they see.
+    notice: checked between ranges.
+    title: of the progress.
+
+  Raises:
+    Preempted: if a signal came; what is written stays.
+    UserError: for images that cannot be read or do not fit.
+  """
+  missing = [set(store.missing()) for _, store in views]
+  ranges = sorted(set().union(*missing))
+  total = sum(stop - start for start, stop in ranges)
+  progress = Progress(title, 0, total, unit='images')
+  done = 0
+  for start, stop in ranges:
+    notice.check()
+    read = images.read(start, stop)
+    names = [images.name(index) for index in range(start, stop)]
+    for (probe, store), lacking in zip(views, missing, strict=True):
+      if (start, stop) in lacking:
+        pixels = probe.prepare(read, names)
+        store.write(start, dict(_arrays(probe, pixels)))
+    done += stop - start
+    progress.update(done, {})
+
+
+def _arrays(
+  probe: Probe, pixels: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+  parts = list(probe.network.outputs(pixels))
+  for name, arrays in zip(probe.outputs, zip(*parts, strict=True), strict=True):
+    yield name, np.concatenate(arrays)

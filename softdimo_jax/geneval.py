@@ -1,0 +1,191 @@
+"""GenEval: pictures of a run for it, and scores from a detector's findings.
+
+  python -m softdimo_jax.geneval --workdir=DIR --out=PICTURES \
+    --prompts=evaluation_metadata.jsonl
+  python -m softdimo_jax.geneval --images=PICTURES --detections=FILE.json \
+    --clip=WEIGHTS
+
+The first makes a folder in GenEval's format, which any detector's script reads;
+interrupted, it goes on when it is repeated. The second applies GenEval's rules,
+prints the accuracy of every task and writes geneval.json into the folder.
+docs/evaluation.md says what a file of detections holds. Exit codes: 0 finished,
+2 a mistake in the input, 75 stopped by a signal.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from softdimo_jax import cli, results, sampling_flags
+from softdimo_jax.convert import weights as official
+from softdimo_jax.data.prompts import read_records
+from softdimo_jax.data.text_tokens import CLIPTokenizer
+from softdimo_jax.errors import UserError
+from softdimo_jax.evaluation import geneval, geneval_folder, probes, table
+from softdimo_jax.evaluation.colors import ColorClassifier
+from softdimo_jax.evaluation.detections import read_detections
+from softdimo_jax.evaluation.embeddings import ImageEmbedder
+from softdimo_jax.evaluation.files import write_atomically
+from softdimo_jax.evaluation.geneval_folder import GenEvalExport, Sample
+from softdimo_jax.networks.rewards.clip import openai_vit_l
+from softdimo_jax.training.metrics import Progress
+from softdimo_jax.training.preemption import PreemptionNotice
+
+_OUT = flags.DEFINE_string('out', None, 'Folder of pictures to write.')
+_PER_PROMPT = flags.DEFINE_integer('num', 4, 'Pictures a prompt.', 1)
+_IMAGES = flags.DEFINE_string('images', None, 'Folder of pictures to score.')
+_DETECTIONS = flags.DEFINE_string(
+  'detections', None, 'JSON of what a detector found in them.'
+)
+_CLIP = flags.DEFINE_string(
+  'clip',
+  '',
+  'Weights of the CLIP that names colours, where the detections do not: '
+  "OpenAI's ViT-L/14. Converted folder, official file, Hub id or 'rule'.",
+)
+_CLIP_VOCABULARY = flags.DEFINE_string(
+  'clip_vocabulary',
+  'openai/clip-vit-base-patch32',
+  "Folder, Hub id or 'rule'.",
+)
+_METHOD = sampling_flags.MethodFlags.define()
+
+_RESULTS = 'geneval.json'
+
+
+def main(argv: list[str]) -> None:
+  """Makes pictures, or scores them."""
+  cli.no_arguments(argv)
+  if bool(_IMAGES.value) == bool(sampling_flags.WORKDIR.value):
+    raise UserError(
+      'give --workdir=DIR to make pictures, or --images=FOLDER to score them'
+    )
+  if _IMAGES.value:
+    _score(pathlib.Path(_IMAGES.value))
+  else:
+    _generate()
+
+
+def _generate() -> None:
+  if not _OUT.value:
+    raise UserError('say where the pictures go: --out=FOLDER')
+  if sampling_flags.prompt_file() is None:
+    raise UserError(
+      "give GenEval's prompts: --prompts=evaluation_metadata.jsonl"
+    )
+  notice = PreemptionNotice()
+  notice.install()
+  records = read_records(sampling_flags.prompt_file())
+  run = sampling_flags.load_run()
+  if not run.family.reads_text:
+    raise UserError('GenEval asks in words, but this run knows classes')
+  stage = results.generator_stage(run, sampling_flags.MODEL.value)
+  prompts = [record['prompt'] for record in records]
+  request = sampling_flags.of_prompts(run, prompts, _METHOD.rewarded(run))
+  order = np.repeat(np.arange(len(records)), _PER_PROMPT.value)
+  title, images = _METHOD.images(run, stage, request.wanted(order))
+  export = GenEvalExport(
+    _OUT.value,
+    records=records,
+    per_prompt=_PER_PROMPT.value,
+    made_by=images.facts,
+    images_per_range=probes.range_of(images.size()),
+  )
+  missing = list(export.missing())
+  progress = Progress('geneval', 0, len(missing), unit='parts')
+  for done, (start, stop) in enumerate(missing, 1):
+    notice.check()
+    export.write(start, images.floats(start, stop))
+    progress.update(done, {})
+  export.finish()
+  print(f'{len(order)} pictures of {title} in {_OUT.value}')
+
+
+def _score(root: pathlib.Path) -> None:
+  if not _DETECTIONS.value:
+    raise UserError('give what a detector found: --detections=FILE.json')
+  samples = geneval_folder.read_samples(root)
+  pictures = read_detections(_DETECTIONS.value)
+  classifier, network = _classifier() if _CLIP.value else (None, None)
+  verdicts = geneval_folder.judge(root, samples, pictures, classifier)
+  rows = _rows(root, samples, verdicts)
+  found = {
+    'rows': rows,
+    'protocol': {
+      'rules': dataclasses.asdict(geneval.OFFICIAL),
+      'detections': _DETECTIONS.value,
+      'colors': network or 'of the detections',
+      'pictures': _made_by(root),
+    },
+    'pictures': [
+      {
+        'filename': sample.name,
+        'tag': sample.record['tag'],
+        'prompt': sample.record['prompt'],
+        'correct': verdict.correct,
+        'reasons': list(verdict.reasons),
+      }
+      for sample, verdict in zip(samples, verdicts, strict=True)
+    ],
+  }
+  write_atomically(root / _RESULTS, json.dumps(found, indent=2) + '\n')
+  print(table.format_table(rows))
+  print(f'every picture in {root / _RESULTS}')
+
+
+def _rows(
+  root: pathlib.Path,
+  samples: Sequence[Sample],
+  verdicts: Sequence[geneval.Verdict],
+) -> list[dict[str, Any]]:
+  """The score, and apart from it what an oracle would make of the pictures."""
+  tags = [sample.record['tag'] for sample in samples]
+  row = _row(str(root), tags, [verdict.correct for verdict in verdicts])
+  best_tags, right, most = geneval_folder.oracle(samples, verdicts)
+  if most == 1:
+    return [row]
+  return [row, _row(f'oracle, best of {most}', best_tags, right)]
+
+
+def _row(
+  name: str, tags: Sequence[str], correct: Sequence[bool]
+) -> dict[str, Any]:
+  scores = geneval.summarise(tags, correct)
+  return {
+    'pictures': name,
+    'num_images': scores.num_images,
+    'overall': scores.overall,
+    'overall_std': scores.standard_error,
+    **scores.categories,
+  }
+
+
+def _classifier() -> tuple[ColorClassifier, dict[str, str]]:
+  try:
+    found = official.find(_CLIP.value, 'clip', default=openai_vit_l)
+  except UserError as error:
+    raise UserError(f'--clip: {error}') from error
+  params = found.load()
+  tokenizer = CLIPTokenizer.load(
+    _CLIP_VOCABULARY.value, clean='openai', length=found.module.text.length
+  )
+  embedder = ImageEmbedder(module=found.module, params=params, batch_size=16)
+  classifier = ColorClassifier(embedder, lambda texts: tokenizer(texts).ids)
+  return classifier, probes.network_facts(found, params)
+
+
+def _made_by(root: pathlib.Path) -> Any:
+  """What the pictures are of, where we made them."""
+  claim = root / '.export.json'
+  if not claim.exists():
+    return None
+  return json.loads(claim.read_text('utf-8'))['made_by'] | {'records': None}
+
+
+if __name__ == '__main__':
+  cli.run(main)

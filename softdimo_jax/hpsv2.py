@@ -1,0 +1,194 @@
+"""The HPSv2 benchmark of a run, or of anybody's images.
+
+  python -m softdimo_jax.hpsv2 --workdir=DIR --benchmark=PROMPTS --out=IMAGES
+  python -m softdimo_jax.hpsv2 --images=IMAGES --benchmark=PROMPTS
+
+PROMPTS holds anime.json, concept-art.json, paintings.json and photo.json (of
+zhwang/HPDv2 on the Hub). The images of a run are written as the benchmark has
+them, IMAGES/STYLE/00000.jpg, and scored from these files. Prints a table and
+writes hpsv2.json beside the images; interrupted, it goes on when it is
+repeated. Exit codes: 0 finished, 2 a mistake in the input, 75 stopped by a
+signal.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from softdimo_jax import cli, defaults, results, rewards, sampling_flags
+from softdimo_jax.data.record_cache import network_facts
+from softdimo_jax.errors import UserError
+from softdimo_jax.evaluation import embeddings, hpsv2, probes, table
+from softdimo_jax.evaluation.export import JpegExport
+from softdimo_jax.evaluation.files import write_atomically
+from softdimo_jax.evaluation.image_sets import FolderImages, same_size
+from softdimo_jax.evaluation.probes import Probe
+from softdimo_jax.training.metrics import Progress
+from softdimo_jax.training.preemption import PreemptionNotice
+
+_BENCHMARK = flags.DEFINE_string(
+  'benchmark', None, 'Folder with STYLE.json of every style.'
+)
+_STYLES = flags.DEFINE_list('styles', list(hpsv2.STYLES), 'Which, in order.')
+_LIMIT = flags.DEFINE_integer(
+  'limit', None, 'Prompts of each style, all by default: 800.', 1
+)
+_OUT = flags.DEFINE_string('out', None, 'Folder of images to write.')
+_IMAGES = flags.DEFINE_string('images', None, 'Folder of images to score.')
+_WEIGHTS = flags.DEFINE_string(
+  'weights',
+  defaults.rewards().weights.hpsv2,
+  "HPSv2: converted folder, official file, Hub id or 'rule'.",
+)
+_CLIP_VOCABULARY = flags.DEFINE_string(
+  'clip_vocabulary',
+  defaults.rewards().clip_vocabulary,
+  "Folder, Hub id or 'rule'.",
+)
+_ANTIALIAS = flags.DEFINE_bool(
+  'antialias', True, 'Of the resize; torchvision below 0.17 did not.'
+)
+_METHOD = sampling_flags.MethodFlags.define()
+
+_NAME = 'hpsv2'
+_RESULTS, _FEATURES = 'hpsv2.json', '.features'
+
+
+def main(argv: list[str]) -> None:
+  """Makes images where they are of a run, and scores them."""
+  cli.no_arguments(argv)
+  notice = PreemptionNotice()
+  notice.install()
+  if bool(_IMAGES.value) == bool(sampling_flags.WORKDIR.value):
+    raise UserError('give --workdir=DIR of a run, or --images=FOLDER')
+  if not _BENCHMARK.value:
+    raise UserError('give the prompts: --benchmark=FOLDER')
+  prompts = hpsv2.style_prompts(_BENCHMARK.value, _STYLES.value, _LIMIT.value)
+  scorer = _Scorer(notice)
+  title, root, made_by = _IMAGES.value, _IMAGES.value, None
+  if not _IMAGES.value:
+    root = _OUT.value
+    title, made_by = _generate(prompts, notice)
+  row, protocol = scorer.score(pathlib.Path(root), prompts)
+  row = {'model': title} | row
+  found = {'rows': [row], 'protocol': protocol | {'images': made_by}}
+  path = pathlib.Path(root) / _RESULTS
+  write_atomically(path, json.dumps(found, indent=2) + '\n')
+  print(table.format_table([row]))
+  print(f'protocol in {path}')
+
+
+def _generate(
+  prompts: Mapping[str, Sequence[str]], notice: PreemptionNotice
+) -> tuple[str, Any]:
+  """Writes the images; (title of the method, what they are of)."""
+  if not _OUT.value:
+    raise UserError('say where the images go: --out=FOLDER')
+  run = sampling_flags.load_run()
+  if not run.family.reads_text:
+    raise UserError('the benchmark asks in words, but this run knows classes')
+  stage = results.generator_stage(run, sampling_flags.MODEL.value)
+  made_by = {}
+  for style, texts in prompts.items():
+    request = sampling_flags.of_prompts(run, texts, _METHOD.rewarded(run))
+    wanted = request.wanted(np.arange(len(texts)))
+    title, images = _METHOD.images(run, stage, wanted)
+    export = JpegExport(
+      pathlib.Path(_OUT.value) / style,
+      num_images=len(texts),
+      made_by=images.facts,
+      images_per_range=probes.range_of(images.size()),
+    )
+    missing = list(export.missing())
+    progress = Progress(style, 0, len(missing), unit='parts')
+    for done, (start, stop) in enumerate(missing, 1):
+      notice.check()
+      export.write(start, images.floats(start, stop))
+      progress.update(done, {})
+    export.finish()
+    made_by[style] = images.facts
+  return title, made_by
+
+
+class _Scorer:
+  """HPSv2, loaded once."""
+
+  def __init__(self, notice: PreemptionNotice):
+    self._notice = notice
+    combined = rewards.build(
+      {
+        'terms': {_NAME: 1.0},
+        'weights': {_NAME: _WEIGHTS.value},
+        'clip_vocabulary': _CLIP_VOCABULARY.value,
+        'antialias': _ANTIALIAS.value,
+      }
+    )
+    self._reward = combined.rewards[_NAME]
+    self._captioner = combined.captioners[_NAME]
+    params = combined.load_params()[_NAME]
+    network = hpsv2.ScoreEmbedder(
+      params=params,
+      batch_size=_METHOD.batch_size.value,
+      reward=self._reward,
+    )
+    self._probe = Probe(
+      network=network,
+      outputs=('embeddings',),
+      prepare=_stack,
+      facts={
+        'weights': combined.sources[_NAME],
+        'antialias': _ANTIALIAS.value,
+        **network_facts(self._reward.module, params),
+      },
+    )
+
+  def score(
+    self, root: pathlib.Path, prompts: Mapping[str, Sequence[str]]
+  ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(row of all styles, protocol)."""
+    row, everything, missing = {}, [], {}
+    for style, texts in prompts.items():
+      scores = self._style(root, style, texts)
+      row[style], row[f'{style}_std'] = hpsv2.summarise(scores)
+      everything.append(scores)
+      missing[style] = len(texts) - len(scores)
+    row['average'] = float(np.concatenate(everything).mean())
+    row['num_images'] = sum(map(len, everything))
+    if any(missing.values()):
+      row['missing'] = sum(missing.values())
+    protocol = {'network': dict(self._probe.facts), 'missing': missing}
+    return row, protocol
+
+  def _style(
+    self, root: pathlib.Path, style: str, texts: Sequence[str]
+  ) -> np.ndarray:
+    """Scores of the images that there are, in the order of their prompts."""
+    images = FolderImages(root / style)
+    numbers = hpsv2.numbered(images)
+    if max(numbers) >= len(texts):
+      raise UserError(
+        f'{root / style} has image {max(numbers)}, but {style}.json '
+        f'{len(texts)} prompts'
+      )
+    store = self._probe.store(root / _FEATURES, images)
+    probes.look(images, [(self._probe, store)], self._notice, style)
+    features = embeddings.embed_prompts(
+      self._reward.module,
+      jax.device_get(self._probe.network.params),
+      self._captioner([texts[number] for number in numbers]),
+    )
+    return hpsv2.cosines(store.stack('embeddings'), features)
+
+
+def _stack(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+  same_size(images, names)
+  return np.stack(images)
+
+
+if __name__ == '__main__':
+  cli.run(main)

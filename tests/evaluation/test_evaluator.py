@@ -1,0 +1,270 @@
+"""Whole evaluations of folders of images, in tiny networks."""
+
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from softdimo_jax.data.pixels import center_crop
+from softdimo_jax.errors import Preempted, UserError
+from softdimo_jax.evaluation import measure, metrics
+from softdimo_jax.evaluation.evaluator import Evaluator, Request
+from softdimo_jax.evaluation.features import FeatureExtractor
+from softdimo_jax.evaluation.image_sets import FolderImages, NpzImages
+from softdimo_jax.evaluation.measure import Options
+from softdimo_jax.training.preemption import PreemptionNotice
+from tests import released
+
+OURS, THEIRS = 12, 15
+# Two classes of images, so that features have some spread.
+PICTURES = {
+  'ours': np.random.default_rng(0).integers(0, 200, (OURS, 9, 9, 3), np.uint8),
+  'theirs': np.random.default_rng(1).integers(
+    50, 256, (THEIRS, 9, 9, 3), np.uint8
+  ),
+}
+ALL = tuple(measure.METRICS)
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+  """Networks and pictures."""
+  root = tmp_path_factory.mktemp('evaluation')
+  for family in ('inception', 'clip'):
+    released.save(root / family, family)
+  for name, pictures in PICTURES.items():
+    (root / name).mkdir()
+    for index, pixels in enumerate(pictures):
+      PIL.Image.fromarray(pixels).save(root / name / f'{index:03d}.png')
+  return root
+
+
+@pytest.fixture(scope='module')
+def request_of(place):
+  """Makes requests for the tiny networks."""
+
+  def make(names, **changes):
+    fields = {
+      'out': place / 'out',
+      'reference': str(place / 'theirs'),
+      'inception': str(place / 'inception'),
+      'clip': str(place / 'clip'),
+      'cmmd_clip': str(place / 'clip'),
+      'clip_vocabulary': 'rule',
+      'batch_size': 8,
+      'options': Options(kid_subsets=3, kid_subset_size=6),
+    }
+    return Request(metrics=tuple(names), **fields | changes)
+
+  return make
+
+
+@pytest.fixture(scope='module')
+def evaluated(place, request_of):
+  """(row of all metrics, how often a signal was looked for)."""
+  prompts = [f'picture {i % 5}' for i in range(OURS)]
+  images = FolderImages(place / 'ours')
+  request = request_of(ALL)
+  request.check(has_prompts=True)
+  return Evaluator(request, PreemptionNotice()).evaluate(images, prompts)
+
+
+@pytest.fixture(scope='module')
+def features(evaluated):
+  """Features of both sets, directly."""
+  del evaluated  # Whose compiled program this one finds.
+  extract = FeatureExtractor(
+    module=released.module('inception'),
+    params=released.params('inception'),
+    batch_size=8,
+  )
+  return {name: extract.summarize(x) for name, x in PICTURES.items()}
+
+
+def test_metrics_are_those_of_the_features(evaluated, features):
+  ours, theirs = features['ours'], features['theirs']
+  expected = {
+    'fid': metrics.frechet_distance(ours.pool, theirs.pool),
+    'sfid': metrics.frechet_distance(ours.spatial, theirs.spatial),
+    'is': metrics.inception_score(ours.logits).mean,
+    'is_adm': metrics.inception_score(ours.logits, np.zeros(OURS, int)).mean,
+    'kid': metrics.kid(
+      theirs.vectors, ours.vectors, subsets=3, subset_size=6
+    ).mean,
+    'precision': metrics.precision_recall(
+      theirs.vectors, ours.vectors
+    ).precision,
+    'recall_float16': metrics.precision_recall(
+      theirs.vectors, ours.vectors, adm_float16=True
+    ).recall,
+    'density': metrics.precision_recall_density_coverage(
+      theirs.vectors, ours.vectors
+    ).density,
+  }
+  for name, value in expected.items():
+    np.testing.assert_allclose(evaluated[name], value, rtol=1e-5, err_msg=name)
+  assert -1 <= evaluated['clip_score'] <= 1 and evaluated['cmmd'] > -1e-6
+
+
+def test_every_number_carries_its_protocol(evaluated, place):
+  protocol = evaluated['protocol']
+  assert evaluated['num_images'] == protocol['num_images'] == OURS
+  assert protocol['image_size'] == [9, 9]
+  assert protocol['images']['path'] == str(place / 'ours')
+  assert protocol['reference']['num_images'] == THEIRS
+  assert protocol['networks']['inception']['resize'] == 'tensorflow'
+  assert protocol['networks']['clip']['preparation'] == 'dimo'
+  assert protocol['networks']['cmmd']['preparation'] == 'crop'
+  assert protocol['clip_prefix'] == 'A photo depicts '
+  assert protocol['kid_subset_size'] == 6 and protocol['neighbours'] == 3
+  json.dumps(evaluated)
+
+
+def test_features_are_kept(place, request_of, evaluated, monkeypatch):
+  def refuse(self, start, stop):
+    raise AssertionError('looked again')
+
+  images = FolderImages(place / 'ours')
+  images.size = lambda: (9, 9)
+  evaluator = Evaluator(request_of(['fid']), PreemptionNotice())
+  monkeypatch.setattr(FolderImages, 'read', refuse)
+  monkeypatch.setattr(FolderImages, 'size', lambda self: (9, 9))
+  assert evaluator.evaluate(images)['fid'] == evaluated['fid']
+
+
+class Stopped(PreemptionNotice):
+  """A signal that comes after so many looks."""
+
+  def __init__(self, looks):
+    super().__init__()
+    self.left = looks
+
+  def check(self):
+    if self.left == 0:
+      raise Preempted('stopped')
+    self.left -= 1
+
+
+def test_an_interrupted_evaluation_is_exact(
+  place, request_of, evaluated, monkeypatch, tmp_path
+):
+  monkeypatch.setattr('softdimo_jax.evaluation.probes._RANGE', 5)
+  request = request_of(['fid'], out=tmp_path)
+  images = FolderImages(place / 'ours')
+  with pytest.raises(Preempted):
+    Evaluator(request, Stopped(1)).evaluate(images)
+  assert len(list(tmp_path.rglob('*.npz'))) == 1
+  found = Evaluator(request, PreemptionNotice()).evaluate(images)
+  whole = Evaluator(
+    request_of(['fid'], out=tmp_path / 'other'), PreemptionNotice()
+  ).evaluate(images)
+  assert found['fid'] == whole['fid']
+  np.testing.assert_allclose(found['fid'], evaluated['fid'], rtol=1e-6)
+
+
+def test_a_saved_reference_is_as_good_as_its_images(
+  place, request_of, evaluated, tmp_path
+):
+  path = tmp_path / 'theirs.npz'
+  evaluator = Evaluator(request_of(['fid']), PreemptionNotice())
+  evaluator.save_reference(FolderImages(place / 'theirs'), path)
+  images = FolderImages(place / 'ours')
+  run = lambda names, **changes: Evaluator(
+    request_of(names, reference=str(path), **changes), PreemptionNotice()
+  ).evaluate(images)
+  found = run(['fid', 'sfid'])
+  for name in ('fid', 'sfid'):
+    np.testing.assert_allclose(found[name], evaluated[name], rtol=1e-9)
+  assert found['protocol']['reference']['num_images_of_moments'] == THEIRS
+  with pytest.raises(UserError, match='of which pr cannot be taken; give a'):
+    run(['pr'])
+  with pytest.raises(UserError, match=r'made with resize=tensorflow, .* clean'):
+    run(['fid'], resize='clean')
+
+
+def test_archives_serve_as_images_and_as_references(
+  place, request_of, evaluated, tmp_path
+):
+  for name, pictures in PICTURES.items():
+    np.savez(tmp_path / f'{name}.npz', pictures)
+  request = request_of(['fid'], reference=str(tmp_path / 'theirs.npz'))
+  found = Evaluator(request, PreemptionNotice()).evaluate(
+    NpzImages(tmp_path / 'ours.npz')
+  )
+  np.testing.assert_allclose(found['fid'], evaluated['fid'], rtol=1e-9)
+
+
+def test_references_of_other_kinds_are_refused(place, request_of, tmp_path):
+  images = FolderImages(place / 'ours')
+  run = lambda path: Evaluator(
+    request_of(['fid'], reference=str(path)), PreemptionNotice()
+  ).evaluate(images)
+  np.savez(tmp_path / 'narrow.npz', mu=np.zeros(3), sigma=np.eye(3))
+  with pytest.raises(UserError, match='3 dimensions, where ours are 128'):
+    run(tmp_path / 'narrow.npz')
+  np.savez(tmp_path / 'large.npz', np.zeros((5, 12, 12, 3), np.uint8))
+  with pytest.raises(UserError, match='12x12 pixels, ours have 9x9'):
+    run(tmp_path / 'large.npz')
+  with pytest.raises(UserError, match='nowhere'):
+    run(tmp_path / 'nowhere.npz')
+
+
+def test_crops_bring_any_size_together(place, request_of, tmp_path):
+  wide = np.random.default_rng(2).integers(0, 256, (9, 14, 3), np.uint8)
+  for index in range(3):
+    PIL.Image.fromarray(wide[:, index:]).save(tmp_path / f'{index}.png')
+    PIL.Image.fromarray(wide[index:]).save(tmp_path / f'tall{index}.png')
+  images = FolderImages(tmp_path)
+  with pytest.raises(UserError, match=r'one size, but 0\.png is 9x14'):
+    Evaluator(request_of(['is']), PreemptionNotice()).evaluate(images)
+  request = request_of(['fid'], resize='crop', reference=str(tmp_path))
+  found = Evaluator(request, PreemptionNotice()).evaluate(images)
+  assert found['fid'] < 1e-6
+  assert center_crop(wide, 9).shape == (9, 9, 3)
+
+
+@pytest.mark.parametrize(
+  ('names', 'changes', 'message'),
+  [
+    (
+      ['pr'],
+      {'options': Options(neighbours=13)},
+      'at least 14 .*got 12',
+    ),
+    (['kid'], {'options': Options()}, 'kid cannot be computed: .*1000 samples'),
+  ],
+)
+def test_too_few_images_are_one_sentence(
+  place, request_of, evaluated, names, changes, message
+):
+  evaluator = Evaluator(request_of(names, **changes), PreemptionNotice())
+  with pytest.raises(UserError, match=message):
+    evaluator.evaluate(FolderImages(place / 'ours'))
+
+
+def test_as_many_prompts_as_images(place, request_of, evaluated):
+  evaluator = Evaluator(request_of(['clip_score']), PreemptionNotice())
+  with pytest.raises(UserError, match='12 images need as many prompts'):
+    evaluator.evaluate(FolderImages(place / 'ours'), ['one'])
+
+
+@pytest.mark.parametrize(
+  ('names', 'changes', 'message'),
+  [
+    (['fdd'], {}, "--metrics names 'fdd'; choose of fid"),
+    ([], {}, '--metrics is empty'),
+    (['fid'], {'reference': None}, 'fid compares with a reference'),
+    (['clip_score'], {}, 'give --prompts'),
+    (['is'], {'inception': ''}, '--inception names no weights: .*convert'),
+    (['cmmd'], {'cmmd_clip': ''}, '--cmmd_clip names no weights'),
+  ],
+)
+def test_requests_are_checked_first(request_of, names, changes, message):
+  with pytest.raises(UserError, match=message):
+    request_of(names, **changes).check(has_prompts=False)
+
+
+def test_weights_that_are_not_there_are_named(request_of):
+  with pytest.raises(UserError, match=r'--inception: none\.pth is no file'):
+    Evaluator(request_of(['is'], inception='none.pth'), PreemptionNotice())

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from softdimo_jax import results
-from softdimo_jax.data.record_cache import network_facts
+from softdimo_jax.data.record_cache import module_facts
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.image_sets import ImageSet
 from softdimo_jax.evaluation.images import to_uint8
@@ -152,8 +152,8 @@ class RunImages(ImageSet):
       'workdir': str(run.workdir),
       'config_sha256': _digest(run.config.to_dict()),
       'stage': stage,
-      'generator': network_facts(run.family.generator, params),
-      'tokenizer': network_facts(run.family.tokenizer, tokenizer),
+      'generator': module_facts(run.family.generator, params),
+      'tokenizer': module_facts(run.family.tokenizer, tokenizer),
       'sampler': dict(method.options),
       'conditions': {
         'number': len(wanted.names),

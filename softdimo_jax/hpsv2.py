@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from softdimo_jax import cli, defaults, results, rewards, sampling_flags
-from softdimo_jax.data.record_cache import network_facts
+from softdimo_jax.data.record_cache import module_facts
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import embeddings, hpsv2, probes, table
 from softdimo_jax.evaluation.export import JpegExport
@@ -143,7 +143,7 @@ class _Scorer:
       facts={
         'weights': combined.sources[_NAME],
         'antialias': _ANTIALIAS.value,
-        **network_facts(self._reward.module, params),
+        **module_facts(self._reward.module, params),
       },
     )
 

@@ -25,7 +25,7 @@ from softdimo_jax import rewards as released
 from softdimo_jax.convert.rule_weights import RULE
 from softdimo_jax.data.batches import Batch, gathered_batches
 from softdimo_jax.data.prompt_cache import EncodedPrompts, PromptCache
-from softdimo_jax.data.record_cache import MANIFEST, network_facts
+from softdimo_jax.data.record_cache import MANIFEST, module_facts
 from softdimo_jax.data.text_tokens import CLIPTokenizer, load_byte_pairs
 from softdimo_jax.errors import UserError
 from softdimo_jax.family import Family
@@ -162,7 +162,7 @@ class Prompted:
     return {
       'length': tower.length,
       'features': {name: list(shape) for name, shape in self._shapes.items()},
-      'tower': network_facts(tower, self.tower)
+      'tower': module_facts(tower, self.tower)
       | {'options': pretrained.meaningful_options(tower)},
       'tokens': {
         'clean': self.tokenizer.clean,

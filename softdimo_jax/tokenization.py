@@ -12,7 +12,7 @@ import numpy as np
 from softdimo_jax import config, pipeline
 from softdimo_jax.convert.folder import load_converted
 from softdimo_jax.data import images
-from softdimo_jax.data.record_cache import network_facts
+from softdimo_jax.data.record_cache import module_facts
 from softdimo_jax.data.token_cache import (
   TokenCache,
   TokenCacheSpec,
@@ -147,7 +147,7 @@ def _spec(
     flip=options.flip,
     num_images=len(source),
     images_per_shard=options.images_per_shard,
-    tokenizer=network_facts(tokenizer, params),
+    tokenizer=module_facts(tokenizer, params),
     source=source.facts,
   )
 

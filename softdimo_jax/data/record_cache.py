@@ -94,8 +94,8 @@ def shard_file(spec: CacheSpec, shard: int) -> str:
   return f'{spec.kind.stem}-{shard:05d}-of-{spec.num_shards:05d}.array_record'
 
 
-def network_facts(module: nn.Module, params: Any) -> dict[str, str]:
-  """JSON values that tell a network from another.
+def module_facts(module: nn.Module, params: Any) -> dict[str, str]:
+  """JSON values that tell a module with its parameters from another.
 
   Args:
     module: Linen module.

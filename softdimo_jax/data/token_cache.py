@@ -19,7 +19,7 @@ from softdimo_jax.data.record_cache import (
   CacheKind,
   RecordCache,
   RecordCacheWriter,
-  network_facts,
+  module_facts,
 )
 from softdimo_jax.errors import UserError
 
@@ -143,7 +143,7 @@ class TokenCache(RecordCache[TokenCacheSpec]):
 
   def check_tokenizer(self, tokenizer: nn.Module, params: Any) -> None:
     """Raises UserError unless the tokens are this tokenizer's."""
-    if self.spec.tokenizer != network_facts(tokenizer, params):
+    if self.spec.tokenizer != module_facts(tokenizer, params):
       raise UserError(
         f'token cache {self.folder} was made by another tokenizer; write one '
         'with this tokenizer into another folder'

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softdimo_jax.convert.weights import Weights
-from softdimo_jax.data.record_cache import network_facts
+from softdimo_jax.data.record_cache import module_facts
 from softdimo_jax.evaluation.batched import BatchedNetwork
 from softdimo_jax.evaluation.embeddings import (
   PREPARATIONS,
@@ -119,7 +119,7 @@ def clip_probe(weights: Weights, preparation: str, batch_size: int) -> Probe:
 
 def network_facts(weights: Weights, params: Any) -> dict[str, str]:
   """JSON values that tell a network from another."""
-  return {'weights': weights.source} | network_facts(weights.module, params)
+  return {'weights': weights.source} | module_facts(weights.module, params)
 
 
 def look(

@@ -5,10 +5,9 @@
 
 Prompts are a text file with one a line, a .jsonl file of objects, a .json list,
 a .csv with a column `text`, a .parquet file or a folder of them, or a TFDS data
-set with captions. The configuration
-says which text tower reads them and how. Repeating the command continues an
-interrupted one. Exit codes: 0 finished, 2 a mistake in the input, 75 stopped by
-a signal.
+set with captions. The configuration says which text tower reads them and how.
+Repeating the command continues an interrupted one. Exit codes: 0 finished, 2 a
+mistake in the input, 75 stopped by a signal.
 """
 
 import pathlib

@@ -23,7 +23,10 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   packages=setuptools.find_packages(include=['softdimo_jax*']),
-  package_data={'softdimo_jax.evaluation': ['*.jinja']},
+  package_data={
+    'softdimo_jax.data': ['clip_vocabulary/*'],
+    'softdimo_jax.evaluation': ['*.jinja'],
+  },
   python_requires='>=3.11',
   install_requires=requirements(),
   extras_require={

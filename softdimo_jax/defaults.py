@@ -8,8 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-# Any CLIP's is the same.
-CLIP_VOCABULARY = 'openai/clip-vit-base-patch32'
+# That of all released CLIPs, which is included.
+CLIP_VOCABULARY = 'openai'
 
 
 def optimizer(learning_rate: float, **changes: Any) -> ConfigDict:

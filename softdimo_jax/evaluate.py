@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from softdimo_jax import cli, results, sampling_flags
-from softdimo_jax.data.prompts import captions_of, read_prompts
+from softdimo_jax.data.prompts import captions_of
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import measure, probes, table
 from softdimo_jax.evaluation.evaluator import (
@@ -65,8 +65,8 @@ _CLIP_PROTOCOL = flags.DEFINE_enum(
 )
 _CLIP_VOCABULARY = flags.DEFINE_string(
   'clip_vocabulary',
-  'openai/clip-vit-base-patch32',
-  "Folder, Hub id or 'rule'.",
+  'openai',
+  "CLIP's, which is included; else a folder, a Hub id or 'rule'.",
 )
 _NEIGHBOURS = flags.DEFINE_integer('neighbours', 3, 'k of pr and prdc.', 1)
 _KID_SUBSETS = flags.DEFINE_integer('kid_subsets', 100, 'How many.', 1)
@@ -91,7 +91,8 @@ def main(argv: list[str]) -> None:
   if bool(_IMAGES.value) == bool(sampling_flags.WORKDIR.value):
     raise UserError('give --workdir=DIR of a run, or --images=FOLDER')
   request = _request()
-  request.check(has_prompts=sampling_flags.given_prompts())
+  request.check(has_prompts=bool(sampling_flags.texts()))
+  _check_saving(request)
   rows = []
   for row, images, prompts, evaluator in _sets(request, notice):
     title = f'T={row["temperature"]:g}' if 'temperature' in row else 'features'
@@ -123,6 +124,18 @@ def _request() -> Request:
       kid_subset_size=_KID_SUBSET_SIZE.value,
     ),
   )
+
+
+def _check_saving(request: Request) -> None:
+  """Raises UserError if there would be no moments to save, or several."""
+  if not _SAVE_REFERENCE.value:
+    return
+  if not set(request.metrics) & measure.OF_INCEPTION:
+    raise UserError(
+      '--save_reference takes moments of Inception: add a metric such as is'
+    )
+  if len(_TEMPERATURES.value or ()) > 1:
+    raise UserError('--save_reference is of one set: give one temperature')
 
 
 def _sets(
@@ -174,11 +187,9 @@ def _temperatures() -> list[float | None]:
 def _prompts_of(images: ImageSet) -> list[str] | None:
   """Prompts of files, by name where the prompt file has names."""
   path = sampling_flags.prompt_file()
-  if path is None:
-    return None
-  named = captions_of(path)
+  named = None if path is None else captions_of(path)
   if named is None:
-    return read_prompts(path)
+    return sampling_flags.texts() or None
   prompts = []
   for index in range(len(images)):
     stem = pathlib.Path(images.name(index)).stem

@@ -98,9 +98,9 @@ def chosen_by_rewards(
   Raises:
     UserError: if the run has no rewards, or the stage is no student.
   """
-  if not run.family.reads_text or run.config[stage].kind != 'distill':
+  if run.config[stage].kind != 'distill' or 'tteo' not in run.config:
     raise UserError(
-      'best of N is chosen by rewards, of a distilled text-to-image stage'
+      'best of N is chosen by the rewards of config.tteo, of a distilled stage'
     )
   optimizer = results.test_time_optimizer(
     run, stage, starts=starts, steps=steps

@@ -50,8 +50,8 @@ _CLIP = flags.DEFINE_string(
 )
 _CLIP_VOCABULARY = flags.DEFINE_string(
   'clip_vocabulary',
-  'openai/clip-vit-base-patch32',
-  "Folder, Hub id or 'rule'.",
+  'openai',
+  "CLIP's, which is included; else a folder, a Hub id or 'rule'.",
 )
 _METHOD = sampling_flags.MethodFlags.define()
 

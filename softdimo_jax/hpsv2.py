@@ -47,8 +47,8 @@ _WEIGHTS = flags.DEFINE_string(
 )
 _CLIP_VOCABULARY = flags.DEFINE_string(
   'clip_vocabulary',
-  defaults.rewards().clip_vocabulary,
-  "Folder, Hub id or 'rule'.",
+  'openai',
+  "CLIP's, which is included; else a folder, a Hub id or 'rule'.",
 )
 _ANTIALIAS = flags.DEFINE_bool(
   'antialias', True, 'Of the resize; torchvision below 0.17 did not.'

@@ -2,7 +2,7 @@
 
 Training takes features from a cache; prompts of the commands that make images
 go through the text tower. Where weights are made up by rule, prompts for
-training are, too, and the vocabularies are those of single letters.
+training are, too, and so is BERT's vocabulary: nothing is downloaded.
 """
 
 import dataclasses
@@ -60,11 +60,6 @@ class Prompted:
     """Whether training reads prompts that nobody wrote."""
     return self._rule and not self.config.data.prompts
 
-  def _place(self, vocabulary: str) -> str:
-    """Where a vocabulary is from; nothing is downloaded for made-up weights."""
-    download = not pathlib.Path(vocabulary).expanduser().exists()
-    return RULE if self._rule and download else vocabulary
-
   # Prompts to features.
 
   @functools.cached_property
@@ -74,14 +69,13 @@ class Prompted:
     Raises:
       UserError: if the vocabulary is not to be had, or is not the tower's.
     """
-    how = self.config.model.prompt
-    where = self._place(self.config.data.vocabulary)
+    how, where = self.config.model.prompt, self.config.data.vocabulary
     try:
       vocabulary = load_byte_pairs(where)
     except UserError as error:
       raise UserError(
-        f'{error}; config.data.vocabulary names a folder with the vocab.json '
-        'and merges.txt of any CLIP, or a Hub id'
+        f"{error}; config.data.vocabulary is 'openai', a folder with "
+        'vocab.json and merges.txt, or a Hub id'
       ) from error
     largest, rows = max(vocabulary.ids.values()), self.family.text.vocab_size
     if largest >= rows:
@@ -142,8 +136,7 @@ class Prompted:
       options = self.config.rewards.to_dict()
       if self._rule:
         options['weights'] = dict.fromkeys(options['weights'], RULE)
-      for name in ('clip_vocabulary', 'bert_vocabulary'):
-        options[name] = self._place(options[name])
+        options['bert_vocabulary'] = RULE  # else it is downloaded
       options['terms'] = dict.fromkeys(names, 1.0)
       self._rewards[names] = released.build(options)
     return self._rewards[names]

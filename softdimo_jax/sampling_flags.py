@@ -32,12 +32,6 @@ _PROMPT = flags.DEFINE_multi_string(
 _PROMPTS = flags.DEFINE_string(
   'prompts', None, 'File of prompts: one a line, or .jsonl with "prompt".'
 )
-_VOCABULARY = flags.DEFINE_string(
-  'vocabulary',
-  None,
-  "Folder with CLIP's vocab.json and merges.txt, or Hub id, where the "
-  "configuration's is not to be had.",
-)
 
 
 # Pixels a side of images that files show as they are.
@@ -108,9 +102,16 @@ def prompt_file() -> str | None:
   return _PROMPTS.value
 
 
-def given_prompts() -> bool:
-  """Whether there are prompts, in whatever way."""
-  return bool(_PROMPT.value or _PROMPTS.value)
+def texts() -> list[str]:
+  """Prompts of the flags, those of the file last.
+
+  Raises:
+    UserError: if the file cannot be read.
+  """
+  found = list(_PROMPT.value or ())
+  if _PROMPTS.value:
+    found += prompt_files.read_prompts(_PROMPTS.value)
+  return found
 
 
 def read(run: pipeline.Run, rewarded: Iterable[str] = ()) -> Request:
@@ -147,31 +148,27 @@ def _labels(classes: int) -> list[int]:
 
 
 def _prompts(run: pipeline.Run, rewarded: Iterable[str]) -> Request:
-  texts = list(_PROMPT.value or ())
-  if _PROMPTS.value:
-    texts += prompt_files.read_prompts(_PROMPTS.value)
-  if not texts:
+  prompts = texts()
+  if not prompts:
     raise UserError(
       'this run reads text; say what to show, e.g. --prompt="a red circle", or '
       'name a file with --prompts'
     )
-  return of_prompts(run, texts, rewarded)
+  return of_prompts(run, prompts, rewarded)
 
 
 def of_prompts(
-  run: pipeline.Run, texts: Sequence[str], rewarded: Iterable[str] = ()
+  run: pipeline.Run, prompts: Sequence[str], rewarded: Iterable[str] = ()
 ) -> Request:
   """Prompts as the run and these rewards read them.
 
   Raises:
     UserError: for those that cannot be understood.
   """
-  if _VOCABULARY.value and run.reads_prompts:
-    run.config.data.vocabulary = _VOCABULARY.value
-  ids, captions = run.read(texts, rewarded)
+  ids, captions = run.read(prompts, rewarded)
   # Finds a missing text tower before anything is written.
   encode = run.prompted.encode if run.reads_prompts else run.text_features
-  return Request(tuple(texts), ids, encode, captions)
+  return Request(tuple(prompts), ids, encode, captions)
 
 
 def file_scale(run: pipeline.Run, wanted: int | None, small: int) -> int:

@@ -87,7 +87,7 @@ def get_config(variants='all'):
     config.model[section].dtype = 'float32'
   config.sampling.steps = 4
   config.data.prompts = {folder!r} + '/prompts'
-  # Single bytes; the official files could not be distributed.
+  # Single bytes: the tower is too small for CLIP's.
   config.data.vocabulary = 'rule'
   places = dict(clip='clip', hpsv2='clip', pickscore='clip')
   for name, place in (places | dict(imagereward='image_reward')).items():

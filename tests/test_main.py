@@ -14,6 +14,7 @@ from PIL import Image
 
 from softdimo_jax.errors import USER_ERROR_CODE
 from softdimo_jax.training import checkpoint
+from tests import released
 
 CONFIG = '--config=configs/digits.py:tiny'
 
@@ -45,6 +46,66 @@ def fails_with(result, *words: str) -> None:
   assert len(errors) == 1, result.stderr
   for word in words:
     assert word in errors[0]
+
+
+def test_evaluate(workdir, tmp_path):
+  weights = released.save(tmp_path / 'inception', 'inception')
+  reference = tmp_path / 'reference'
+  reference.mkdir()
+  rng = np.random.default_rng(0)
+  for index in range(6):
+    pixels = rng.integers(0, 256, (8, 8), np.uint8)
+    Image.fromarray(pixels).save(reference / f'{index}.png')
+  arguments = (
+    f'--workdir={workdir}',
+    '--metrics=fid,is,pr',
+    f'--reference={reference}',
+    f'--inception={weights}',
+    '--num=12',
+    '--temperatures=1,0.5',
+    f'--out={tmp_path / "out"}',
+  )
+  result = call('evaluate', *arguments)
+  assert result.returncode == 0, result.stderr[-2000:]
+  assert 'FID' in result.stdout and 'temperature' in result.stdout
+  rows = json.loads((tmp_path / 'out' / 'results.json').read_text())['rows']
+  assert [row['temperature'] for row in rows] == [1, 0.5]
+  assert rows[0]['fid'] != rows[1]['fid']
+  for row in rows:
+    assert row['model'] == 'softdimo' and row['num_images'] == 12
+    assert row['protocol']['images']['sampler']['temperature'] > 0
+  # The images of `export`, and features that are there already.
+  result = call(
+    'export',
+    f'--workdir={workdir}',
+    '--num=12',
+    '--temperature=0.5',
+    f'--out={tmp_path / "samples.npz"}',
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+  result = call(
+    'evaluate',
+    f'--images={tmp_path / "samples.npz"}',
+    *arguments[1:4],
+    f'--out={tmp_path / "out2"}',
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+  (row,) = json.loads((tmp_path / 'out2' / 'results.json').read_text())['rows']
+  np.testing.assert_allclose(row['fid'], rows[1]['fid'], rtol=1e-6)
+
+
+def test_evaluate_refuses_what_it_cannot_do(workdir, tmp_path):
+  at = f'--workdir={workdir}'
+  fails_with(call('evaluate'), '--workdir', '--images')
+  fails_with(call('evaluate', at, '--metrics=fod'), "'fod'")
+  (tmp_path / 'empty').mkdir()
+  fails_with(
+    call(
+      'evaluate', f'--images={tmp_path / "empty"}', '--metrics=is',
+      '--inception=rule',
+    ),
+    'holds no image',
+  )  # fmt: skip
 
 
 def test_results_and_report(workdir):

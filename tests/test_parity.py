@@ -159,14 +159,6 @@ def test_text_tokenizers_pass_exactly(run):
   assert all(line.endswith(' 0.0e+00 0 ok') for line in lines)
 
 
-def test_a_tokenizer_without_its_vocabulary_is_refused():
-  name = 'clip_tokenizer'
-  loaded = fixture.load(GOLDEN, name)
-  bare = fixture.Fixture(name, loaded.meta | {'config': {}}, loaded.arrays)
-  with pytest.raises(UserError, match='holds no vocabulary; the copy in tests'):
-    kinds.find(loaded)(bare)
-
-
 def test_fixtures_of_unknown_kinds_are_named(run, tmp_path):
   (tmp_path / 'strange.json').write_text('{"class": "nobody.py"}')
   np.savez(tmp_path / 'strange.npz', array=np.zeros(3))

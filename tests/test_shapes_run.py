@@ -12,6 +12,7 @@ from PIL import Image
 from softdimo_jax import config as config_lib
 from softdimo_jax.errors import UserError
 from softdimo_jax.training import checkpoint
+from tests import released
 from tests.test_main import call, fails_with
 
 CONFIG = '--config=configs/shapes.py:tiny'
@@ -156,3 +157,85 @@ def test_bad_configurations(override, message):
     section[field] = value
   with pytest.raises(UserError, match=message):
     config_lib.validate(config)
+
+
+GENEVAL = [
+  {
+    'tag': 'colors',
+    'include': [{'class': 'circle', 'count': 1, 'color': 'red'}],
+    'prompt': 'a red circle',
+  },
+  {
+    'tag': 'single_object',
+    'include': [{'class': 'square', 'count': 1}],
+    'prompt': 'a blue square',
+  },
+]
+
+
+@pytest.mark.slow
+def test_geneval_end_to_end(workdir, tmp_path):
+  prompts, pictures = tmp_path / 'prompts.jsonl', tmp_path / 'pictures'
+  prompts.write_text(''.join(json.dumps(x) + '\n' for x in GENEVAL))
+  arguments = (f'--prompts={prompts}', '--num=2', f'--out={pictures}')
+  result = call('geneval', f'--workdir={workdir}', *arguments)
+  assert result.returncode == 0, result.stderr[-2000:]
+  names = [
+    f'{prompt:05d}/samples/{number:05d}.png'
+    for prompt in range(2)
+    for number in range(2)
+  ]
+  box = [1, 1, 9, 9, 0.9]
+  found = [
+    {'circle': [box]}, {'circle': [box]}, {'square': []}, {'square': [box]},
+  ]  # fmt: skip
+  detections = tmp_path / 'detections.jsonl'
+  detections.write_text(
+    ''.join(
+      json.dumps({'filename': name, 'detections': boxes}) + '\n'
+      for name, boxes in zip(names, found, strict=True)
+    )
+  )
+  score = ('geneval', f'--images={pictures}', f'--detections={detections}')
+  fails_with(call(*score), 'the colour of circle', '--clip')
+  clip = released.save(tmp_path / 'clip', 'clip')
+  result = call(*score, f'--clip={clip}', '--clip_vocabulary=rule')
+  assert result.returncode == 0, result.stderr[-2000:]
+  assert 'oracle, best of 2' in result.stdout
+  saved = json.loads((pictures / 'geneval.json').read_text())
+  assert [row['pictures'] for row in saved['rows']] == [
+    str(pictures),
+    'oracle, best of 2',
+  ]
+  assert saved['rows'][0]['single_object'] == 0.5
+  assert saved['rows'][1]['single_object'] == 1
+  assert [picture['filename'] for picture in saved['pictures']] == names
+  assert saved['protocol']['pictures']['stage'] == 'softdimo'
+
+
+@pytest.mark.slow
+def test_hpsv2_end_to_end(workdir, tmp_path):
+  prompts, images = tmp_path / 'prompts', tmp_path / 'images'
+  prompts.mkdir()
+  for style in ('anime', 'photo'):
+    texts = ['a red circle', 'a blue square', 'two blue squares']
+    (prompts / f'{style}.json').write_text(json.dumps(texts))
+  network = (
+    f'--weights={released.save(tmp_path / "hps", "clip")}',
+    '--clip_vocabulary=rule',
+    f'--benchmark={prompts}',
+    '--styles=anime,photo',
+  )
+  at = f'--workdir={workdir}'
+  result = call('hpsv2', at, *network, f'--out={images}', '--best_of=2')
+  assert result.returncode == 0, result.stderr[-2000:]
+  saved = json.loads((images / 'hpsv2.json').read_text())
+  (row,) = saved['rows']
+  assert row['model'].startswith('softdimo, best of 2 by ')
+  assert row['num_images'] == 6 and 'missing' not in row
+  np.testing.assert_allclose(row['average'], (row['anime'] + row['photo']) / 2)
+  (images / 'photo' / '00001.jpg').unlink()
+  result = call('hpsv2', f'--images={images}', *network)
+  assert result.returncode == 0, result.stderr[-2000:]
+  (again,) = json.loads((images / 'hpsv2.json').read_text())['rows']
+  assert again['missing'] == 1 and again['anime'] == row['anime']

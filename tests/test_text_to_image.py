@@ -260,7 +260,7 @@ def test_another_tower_is_refused(maskgen, tmp_path):
 def test_made_up_weights_need_no_files(name, tmp_path):
   config = load(CONFIGS / f'{name}.py', 'dimo')
   shrink(config)
-  config.weights = 'rule'
+  config.weights = config.data.vocabulary = 'rule'
   config_lib.validate(config)
   run = pipeline.Run(tmp_path, config)
   run.check_inputs()

@@ -9,7 +9,6 @@ import functools
 import html
 import json
 import pathlib
-import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 from softdimo_jax.convert import sources
 from softdimo_jax.convert.rule_weights import RULE
+from softdimo_jax.data import vocabularies
 from softdimo_jax.errors import UserError
 
 # Text that Di[M]O's CLIP score puts before every prompt, with clean='openai'.
@@ -244,14 +244,16 @@ def load_byte_pairs(where: str) -> BytePairs:
 
   Args:
     where: a folder that holds both, or a Hub id: org/name, or org/name/folder.
-      All CLIPs have the same, openai/clip-vit-base-patch32 among them. 'rule'
-      is a vocabulary of single bytes, for trying without downloads.
+      'openai' is the vocabulary of all released CLIPs, which is included.
+      'rule' is one of single bytes, for models that are too small for it.
 
   Raises:
     UserError: if a file is not to be had, or is broken.
   """
   if where == RULE:
-    return _single_bytes()
+    return BytePairs(*vocabularies.single_bytes(_OPENAI_ENDS))
+  if where == vocabularies.OPENAI:
+    return BytePairs(*vocabularies.openai_byte_pairs(_OPENAI_ENDS))
   path = _locate(where, 'vocab.json')
   try:
     ids = {token: int(i) for token, i in json.loads(_read(path)).items()}
@@ -279,23 +281,9 @@ def load_word_pieces(where: str) -> dict[str, int]:
     UserError: if the file is not to be had, or is no such vocabulary.
   """
   if where == RULE:
-    return _single_letters()
+    return vocabularies.single_letters(_WORD_PIECES)
   # Not `splitlines`: a piece may be what that takes for the end of a line.
   pieces = _read(_locate(where, 'vocab.txt')).removesuffix('\n').split('\n')
-  return {piece: index for index, piece in enumerate(pieces)}
-
-
-def _single_bytes() -> BytePairs:
-  """Bytes inside words, bytes that end words, the two special tokens."""
-  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-  tokens = [*alphabet, *(f'{byte}</w>' for byte in alphabet), *_OPENAI_ENDS]
-  return BytePairs({token: i for i, token in enumerate(tokens)}, ())
-
-
-def _single_letters() -> dict[str, int]:
-  """BERT's special pieces, and printable ASCII inside and outside of words."""
-  letters = [letter for letter in string.printable if letter.isprintable()]
-  pieces = [*_WORD_PIECES, *letters, *(f'##{letter}' for letter in letters)]
   return {piece: index for index, piece in enumerate(pieces)}
 
 

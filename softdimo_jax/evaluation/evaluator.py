@@ -120,9 +120,7 @@ class Evaluator:
       found = _weights('clip', request.clip, openai_vit_b)
       yield 'clip', probes.clip_probe(found, preparation, size)
     if 'cmmd' in request.metrics:
-      found = _weights(
-        'cmmd_clip', request.cmmd_clip, openai_vit_b, family='clip'
-      )
+      found = _weights('cmmd_clip', request.cmmd_clip, openai_vit_b)
       yield 'cmmd', probes.clip_probe(found, _CMMD_PREPARATION, size)
 
   def evaluate(

@@ -13,10 +13,10 @@ from softdimo_jax.method import preprocess, resize
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, to_nhwc
 
-# Sizes that the official calls had, and the fixtures do not state: of DiMO's
-# images before CLIP (256 in the original), and by how much the sizes before
-# FID networks (299 in the original) exceed the target.
-_DIMO_SIZE, _FID_EXCESS = 32, 5
+# Outputs whose sizes are those that the official calls had, which fixtures do
+# not state: of DiMO's images before CLIP (256 in the original), and of what FID
+# networks get (299).
+_DIMO, _FID = 'dimo_clip_crop_u8', ('cleanfid_clean', 'tf1_bilinear')
 
 
 def image_transforms(fixture: Fixture) -> Arrays:
@@ -27,7 +27,7 @@ def image_transforms(fixture: Fixture) -> Arrays:
     arrays = {
       **_float_paths(part),
       **_file_paths(part),
-      **_fid_paths(part.arrays['u8'], _target(part) + _FID_EXCESS),
+      **_fid_paths(part.arrays['u8'], _fid_size(part)),
     }
     ours |= {f'{tag}_{name}': array for name, array in arrays.items()}
   return ours
@@ -35,6 +35,11 @@ def image_transforms(fixture: Fixture) -> Arrays:
 
 def _target(part: Fixture) -> int:
   return int(part.arrays['target'])
+
+
+def _fid_size(part: Fixture) -> int:
+  name = next(name for name in _FID if name in part.arrays)
+  return part.arrays[name].shape[1]
 
 
 def _transform(part: Fixture, antialias: bool) -> preprocess.ImageTransform:
@@ -73,12 +78,12 @@ def _file_paths(part: Fixture) -> Arrays:
   normal = preprocess.normalize(square, transform.mean, transform.std)
   middle = _each(images, lambda x: pixels.center_crop(x, min(x.shape[:2])))
   lanczos = PIL.Image.Resampling.LANCZOS
-  fid_size = size + _FID_EXCESS
+  fid_size, dimo_size = _fid_size(part), part.arrays[_DIMO].shape[1]
   return {
     'imagereward_pil': normal,
     'openclip_pil': normal,
     'dimo_clip_crop_u8': _each(
-      middle, lambda x: pixels.resize(x, _DIMO_SIZE, _DIMO_SIZE, lanczos)
+      middle, lambda x: pixels.resize(x, dimo_size, dimo_size, lanczos)
     ),
     'cleanfid_quant_u8': _each(
       images, lambda x: pixels.resize(x, fid_size, fid_size)

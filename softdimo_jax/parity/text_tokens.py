@@ -4,34 +4,24 @@ import functools
 
 import numpy as np
 
+from softdimo_jax.data import vocabularies
 from softdimo_jax.data.text_tokens import (
   DIMO_PREFIX,
-  BytePairs,
   CLIPTokenizer,
   TextTokens,
   WordPieceTokenizer,
+  load_byte_pairs,
 )
-from softdimo_jax.errors import UserError
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 
 
 def clip_tokenizer(fixture: Fixture) -> Arrays:
-  """open_clip's, OpenAI's and transformers' tokenizers, and Di[M]O's prefix.
-
-  Raises:
-    UserError: if the fixture has no vocabulary: those of the official codes
-      are files of theirs, of which our copy holds what its texts need.
-  """
+  """open_clip's, OpenAI's and transformers' tokenizers, and Di[M]O's prefix."""
   config = fixture.config
-  if 'vocabulary' not in config:
-    raise UserError(
-      f'{fixture.name}.json holds no vocabulary; the copy in tests/golden does'
-    )
-  merges = [tuple(pair.split()) for pair in config['merges']]
   build = functools.partial(
     CLIPTokenizer,
-    vocabulary=BytePairs(config['vocabulary'], merges),
+    vocabulary=load_byte_pairs(vocabularies.OPENAI),
     length=config['context_length'],
   )
   run = lambda **options: build(**options)(config['texts'])

@@ -20,6 +20,7 @@ import pytest
 from softdimo_jax.convert import command
 from softdimo_jax.convert.rule_weights import rule_state_dict
 from softdimo_jax.data import shapes
+from softdimo_jax.evaluation import metrics
 from softdimo_jax.evaluation.evaluator import Evaluator, Request
 from softdimo_jax.evaluation.image_sets import FolderImages
 from softdimo_jax.evaluation.images import encode_png, to_uint8
@@ -143,3 +144,47 @@ def test_numbers_are_torch_fidelitys(place, torch_fidelity):
     ours, theirs = values[name]
     # One image on the border of a ball may fall to either side.
     assert abs(ours - theirs) <= 1.5 / min(OURS, THEIRS), values
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('count', 'width'), [(301, 17), (120, 64), (40, 90)])
+def test_metrics_of_random_features_are_torch_fidelitys(
+  torch_fidelity, count, width
+):
+  import torch
+  from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
+
+  rng = np.random.default_rng(count)
+  ours = rng.normal(size=(count, width)) * rng.uniform(0.5, 2, width)
+  theirs = rng.normal(size=(count + 13, width)) + 0.3
+  tensors = torch.from_numpy(ours), torch.from_numpy(theirs)
+  options = {
+    'kid_subsets': 10, 'kid_subset_size': 30, 'kid_degree': 3,
+    'kid_gamma': None, 'kid_coef0': 1, 'kid_kernel': 'poly', 'rng_seed': 2020,
+    'prc_neighborhood': 3, 'prc_batch_size': 1000, 'save_cpu_ram': False,
+    'verbose': False,
+  }  # fmt: skip
+  expected = {
+    **metric_fid.fid_statistics_to_metric(
+      *map(metric_fid.fid_features_to_statistics, tensors), False
+    ),
+    **metric_isc.isc_features_to_metric(tensors[0]),
+    **metric_kid.kid_features_to_metric(*tensors, **options),
+    **metric_prc.prc_features_to_metric(*tensors, **options),
+  }
+  kid = metrics.kid(theirs, ours, subsets=10, subset_size=30)
+  score = metrics.inception_score(ours)
+  quality = metrics.precision_recall(theirs, ours)
+  found = {
+    'frechet_inception_distance': metrics.frechet_distance(
+      *map(metrics.FeatureStatistics.from_features, (ours, theirs))
+    ),
+    'inception_score_mean': score.mean,
+    'inception_score_std': score.std,
+    'kernel_inception_distance_mean': kid.mean,
+    'kernel_inception_distance_std': kid.std,
+    'precision': quality.precision,
+    'recall': quality.recall,
+  }
+  for name, value in found.items():
+    np.testing.assert_allclose(value, expected[name], rtol=1e-6, err_msg=name)

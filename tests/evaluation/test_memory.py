@@ -1,0 +1,98 @@
+"""Looking at many images takes the memory of looking at few."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from softdimo_jax.data import digits
+from softdimo_jax.evaluation import measure, probes
+from softdimo_jax.evaluation.batched import BatchedNetwork
+from softdimo_jax.evaluation.image_sets import ImageSet
+from softdimo_jax.training.preemption import PreemptionNotice
+
+# Of Inception's outputs: 20 kB an image.
+WIDTHS = {'vectors': 2048, 'spatial': 2023, 'logits': 1008}
+
+
+class Digits(ImageSet):
+  """Real digits over and over."""
+
+  def __init__(self, count):
+    images = digits.load()[0].images
+    self.pixels = np.tile((images * 255).astype(np.uint8), 3)
+    self.count = count
+
+  def __len__(self):
+    return self.count
+
+  @property
+  def facts(self):
+    return {'kind': 'digits'}
+
+  def read(self, start, stop):
+    return list(self.pixels[np.arange(start, stop) % len(self.pixels)])
+
+  def name(self, index):
+    return str(index)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wide(BatchedNetwork):
+  """As wide as Inception, and no work at all."""
+
+  def forward(self, params, pixels):
+    flat = pixels.reshape(len(pixels), -1) / 255
+    return tuple(flat @ params[name] for name in WIDTHS)
+
+
+def peak_megabytes(root, count):
+  """Of this process, after an evaluation of so many images."""
+  images = Digits(count)
+  rng = np.random.default_rng(0)
+  size = images.pixels[0].size
+  params = {
+    name: jnp.asarray(rng.normal(size=(size, width)), jnp.float32)
+    for name, width in WIDTHS.items()
+  }
+  probe = probes.Probe(
+    network=Wide(params=params),
+    outputs=tuple(WIDTHS),
+    prepare=lambda images, names: np.stack(images),
+    facts={},
+  )
+  store = probe.store(root, images)
+  probes.look(images, [(probe, store)], PreemptionNotice())
+  measure.measure(('is',), measure.Seen(inception=store))
+  assert store.moments('vectors').count == count
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def peak(folder, count):
+  result = subprocess.run(
+    [sys.executable, '-m', 'tests.evaluation.test_memory', folder, str(count)],
+    env=os.environ | {'PYTHONPATH': os.getcwd()},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+  return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_images(tmp_path):
+  few, many = peak(tmp_path / 'a', 1000), peak(tmp_path / 'b', 10_000)
+  print(f'{few:.0f} MB for 1,000 images, {many:.0f} MB for 10,000')
+  # Features of 9,000 images are 183 MB.
+  assert many < few + 60
+
+
+if __name__ == '__main__':
+  print(json.dumps(peak_megabytes(pathlib.Path(sys.argv[1]), int(sys.argv[2]))))

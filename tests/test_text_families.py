@@ -200,7 +200,11 @@ def test_samplers_give_the_decoder_the_text_of_every_image(name):
   ('name', 'changes'),
   [
     ('maskgen', {'divergence.chunk': 2, 'reward.micro_batch': 2}),
-    ('meissonic', {'divergence.chunk': 4, 'reward.micro_batch': 1}),
+    pytest.param(
+      'meissonic',
+      {'divergence.chunk': 4, 'reward.micro_batch': 1},
+      marks=pytest.mark.slow,
+    ),
     pytest.param(
       'meissonic',
       {'divergence.chunk': 1, 'auxiliary.fresh_sample': True},
@@ -254,9 +258,14 @@ def test_time_is_zero_or_the_share_of_masked_tokens():
   np.testing.assert_allclose(logits(ratio), direct(at), atol=1e-4)
   np.testing.assert_allclose(logits(zero), direct(0 * at), atol=1e-4)
   assert np.abs(direct(at) - direct(0 * at)).max() > 1e-3
-  _, metrics = stepped('meissonic', **changes)
-  assert all(np.isfinite(value) for value in metrics.values())
-  assert metrics['dimo/loss'] != stepped('meissonic')[1]['dimo/loss']
+
+
+@pytest.mark.slow
+def test_steps_know_the_time():
+  _, zero = stepped('meissonic')
+  _, ratio = stepped('meissonic', **{'generator.timestep_mode': 'ratio'})
+  assert all(np.isfinite(value) for value in ratio.values())
+  assert ratio['dimo/loss'] != zero['dimo/loss']
 
 
 def n_masked(n, count):

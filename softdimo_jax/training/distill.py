@@ -329,7 +329,7 @@ class Distiller:
         self.family.logits(auxiliary_params, auxiliary, positions[0]),
         beta=config.beta,
       )
-      return divergence.injected(target, weight)
+      return divergence.injected(target, config.weight * weight)
 
     weight = divergence.entry_weights(sample.mask, reduction=config.reduction)
     logit_gradient, *entries = self._chunked(
@@ -337,7 +337,7 @@ class Distiller:
     )
     metrics = divergence.dimo_metrics(*entries, weight)
     metrics['auxiliary/cross_entropy'] = loss
-    return config.weight * logit_gradient, gradient, metrics
+    return logit_gradient, gradient, metrics
 
   def _fresh_auxiliary_gradient(
     self,

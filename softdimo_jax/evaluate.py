@@ -7,9 +7,9 @@
 
 Prints a table and writes results.json with the protocol of every number into
 --out. Features are kept there, too: an interrupted command goes on when it is
-repeated, and a metric that is added later needs no network. Exit codes: 0
-finished, 2 a mistake in the input, 75 stopped by a signal. docs/evaluation.md
-has the protocols of the field.
+repeated, and a metric that is added later finds them. Exit codes: 0 finished, 2
+a mistake in the input, 75 stopped by a signal. docs/evaluation.md has the
+protocols of the field.
 """
 
 import json

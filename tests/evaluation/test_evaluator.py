@@ -8,7 +8,7 @@ import pytest
 
 from softdimo_jax.data.pixels import center_crop
 from softdimo_jax.errors import Preempted, UserError
-from softdimo_jax.evaluation import measure, metrics
+from softdimo_jax.evaluation import measure, metrics, probes
 from softdimo_jax.evaluation.evaluator import Evaluator, Request
 from softdimo_jax.evaluation.features import FeatureExtractor
 from softdimo_jax.evaluation.image_sets import FolderImages, NpzImages
@@ -38,6 +38,22 @@ def place(tmp_path_factory):
     for index, pixels in enumerate(pictures):
       PIL.Image.fromarray(pixels).save(root / name / f'{index:03d}.png')
   return root
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_network():
+  """Every evaluator gets the network that was compiled for the first."""
+  made, make = {}, probes.inception_probe
+
+  def cached(weights, resize, batch_size):
+    key = weights.source, resize, batch_size
+    if key not in made:
+      made[key] = make(weights, resize, batch_size)
+    return made[key]
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(probes, 'inception_probe', cached)
+    yield
 
 
 @pytest.fixture(scope='module')
@@ -126,7 +142,6 @@ def test_features_are_kept(place, request_of, evaluated, monkeypatch):
     raise AssertionError('looked again')
 
   images = FolderImages(place / 'ours')
-  images.size = lambda: (9, 9)
   evaluator = Evaluator(request_of(['fid']), PreemptionNotice())
   monkeypatch.setattr(FolderImages, 'read', refuse)
   monkeypatch.setattr(FolderImages, 'size', lambda self: (9, 9))

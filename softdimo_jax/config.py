@@ -44,7 +44,8 @@ def check_loaded(config: ml_collections.ConfigDict) -> None:
     raise UserError(
       f'--config does not name the configuration of a run: {reason}'
     ) from None
-  if not stages and 'tteo' not in config:
+  # A run on prompts may take all that it samples from elsewhere.
+  if not stages and 'prompts' not in config.get('data', {}):
     raise UserError('config.stages is empty; name at least one stage')
 
 

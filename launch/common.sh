@@ -74,7 +74,7 @@ need() {
   local name
   for name in "$@"; do
     [[ -n ${option[$name]:-} ]] ||
-      fail "${action:+$action needs }--$name=... (see --help)"
+      fail "${action:-this} needs --$name=... (see --help)"
   done
 }
 
@@ -97,11 +97,17 @@ need_tool() {
   dry || hash "$1" 2>/dev/null || fail "$1 is not installed: $2"
 }
 
-# A command as one line that a shell reads back as the same words.
+# A command as one line that any shell reads back as the same words.
 quoted() {
-  local line
-  printf -v line '%q ' "$@"
-  printf '%s' "${line% }"
+  local word line='' quote="'\\''"
+  for word in "$@"; do
+    if [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]]; then
+      line+=" $word"
+    else
+      line+=" '${word//\'/$quote}'"
+    fi
+  done
+  printf '%s' "${line# }"
 }
 
 # Prints a command and, unless --dry-run was given, runs it. What is run is

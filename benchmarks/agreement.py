@@ -5,11 +5,13 @@ masked again, and all classes have one embedding. What is left of the step is
 all of its passes, losses, gradients and updates.
 """
 
+import jax
 import numpy as np
 
 from benchmarks.jax_step import JaxStep
 from benchmarks.sizes import Size
 from benchmarks.torch_step import TorchStep
+from softdimo_jax import families
 from softdimo_jax.errors import UserError
 from softdimo_jax.training.state import Params
 
@@ -28,8 +30,14 @@ def check(size: Size, params: Params) -> dict[str, tuple[float, float]]:
   config.init.update(mask_ratio=1.0, noise_scale=0.0)
   config.mask.update(low=1.0, high=1.0)
   params = _with_one_class(params, size.model.generator.vocab_size)
-  ours = JaxStep(size, params, fresh_sample=True, config=config)
-  theirs = TorchStep(size.model.generator, config, params)
+  # Equal networks would have no divergence to begin with.
+  family = families.build(size.model)
+  trained, _ = family.split(params)
+  auxiliary = family.merge(jax.tree.map(lambda x: 1.1 * x, trained), params)
+  ours = JaxStep(
+    size, params, fresh_sample=True, auxiliary=auxiliary, config=config
+  )
+  theirs = TorchStep(size.model.generator, config, params, auxiliary=auxiliary)
   compared = {}
   for step in range(1, _STEPS + 1):
     metrics, expected = ours(), theirs()

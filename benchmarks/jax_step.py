@@ -27,12 +27,18 @@ class JaxStep:
     params: Params,
     *,
     fresh_sample: bool,
+    auxiliary: Params | None = None,
     config: ConfigDict | None = None,
   ) -> None:
-    """`params` are those of all three networks; `config` replaces the size's.
+    """Compiles the step.
 
-    The auxiliary learns from a fresh sample of the updated student, as the
-    official code has it, or from the student's own.
+    Args:
+      size: system and distillation.
+      params: of all three networks.
+      fresh_sample: the auxiliary learns from a fresh sample of the updated
+        student, as the official code has it, or else from the student's own.
+      auxiliary: parameters of the auxiliary, if others.
+      config: instead of the size's distillation.
     """
     config = config or size.distillation
     config = config.copy_and_resolve_references()
@@ -40,7 +46,9 @@ class JaxStep:
     self.config, self.family = config, families.build(size.model)
     distiller = Distiller.create(self.family, config)
     self.key = jax.random.key(0)
-    self.state = jax.jit(distiller.init)(self.key, params, params)
+    self.state = jax.jit(distiller.init)(
+      self.key, params, params if auxiliary is None else auxiliary
+    )
     self.frozen = jax.device_put(Frozen(teacher=params))
     self.compiled = (
       jax.jit(distiller.step, donate_argnums=0)

@@ -28,14 +28,28 @@ class TorchStep:
     config: ConfigDict,
     params: Mapping[str, Any],
     *,
+    auxiliary: Mapping[str, Any] | None = None,
     compiled: bool = False,
   ) -> None:
-    """Args are the size's, `params` those of all three networks."""
-    self.config, self.generator = config, generator
+    """Builds the networks.
+
+    Args:
+      generator: the size's.
+      config: the size's distillation; the order of passes is the official one
+        whatever it says.
+      params: of ours, for all three networks.
+      auxiliary: for the auxiliary, if others.
+      compiled: by `torch.compile`.
+    """
+    self.config = config.copy_and_resolve_references()
+    self.config.auxiliary.fresh_sample = True
+    self.generator = generator
     self.teacher = MaskGit(generator)
     self.teacher.load(params)
     self.student = copy.deepcopy(self.teacher).train(config.dropout)
     self.auxiliary = copy.deepcopy(self.teacher).train(config.dropout)
+    if auxiliary is not None:
+      self.auxiliary.load(auxiliary)
     self.teacher.eval().requires_grad_(False)
     self.trained, self.auxiliary_trained = (
       [p for p in net.parameters() if p.requires_grad]

@@ -25,19 +25,14 @@ def check(size: Size, params: Params) -> dict[str, tuple[float, float]]:
   Raises:
     UserError: if they or the updated parameters differ.
   """
-  config = size.distillation.copy_and_resolve_references()
-  config.update(dropout=False, temperature=0.0)
-  config.init.update(mask_ratio=1.0, noise_scale=0.0)
-  config.mask.update(low=1.0, high=1.0)
+  size = _without_draws(size)
   params = _with_one_class(params, size.model.generator.vocab_size)
   # Equal networks would have no divergence to begin with.
   family = families.build(size.model)
   trained, _ = family.split(params)
   auxiliary = family.merge(jax.tree.map(lambda x: 1.1 * x, trained), params)
-  ours = JaxStep(
-    size, params, fresh_sample=True, auxiliary=auxiliary, config=config
-  )
-  theirs = TorchStep(size.model.generator, config, params, auxiliary=auxiliary)
+  ours = JaxStep(size, params, fresh_sample=True, auxiliary=auxiliary)
+  theirs = TorchStep(size, params, auxiliary=auxiliary)
   compared = {}
   for step in range(1, _STEPS + 1):
     metrics, expected = ours(), theirs()
@@ -52,12 +47,22 @@ def check(size: Size, params: Params) -> dict[str, tuple[float, float]]:
   # An update moves an entry by the rate; Adam amplifies rounding of the
   # smallest gradients to a part of that.
   distance = theirs.student.distance(ours.student())
-  if distance > config.optimizer.learning_rate:
+  if distance > size.distillation.optimizer.learning_rate:
     raise UserError(
       f'after {_STEPS} updates parameters differ by {distance:.2g}: the two '
       'steps do not compute the same'
     )
   return compared
+
+
+def _without_draws(size: Size) -> Size:
+  model = size.model.copy_and_resolve_references()
+  model.generator.dropout = 0.0
+  config = size.distillation.copy_and_resolve_references()
+  config.update(dropout=False, temperature=0.0)
+  config.init.update(mask_ratio=1.0, noise_scale=0.0)
+  config.mask.update(low=1.0, high=1.0)
+  return Size(model, config, size.sampling)
 
 
 def _with_one_class(params: Params, vocab_size: int) -> Params:

@@ -3,13 +3,14 @@
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
+import ml_collections
 
 from benchmarks.sizes import Size
 from softdimo_jax import families
 from softdimo_jax.convert.rule_weights import rule_params
 from softdimo_jax.family import Family
-from softdimo_jax.training.distill import Distiller
+from softdimo_jax.planning.flops import count_flops
+from softdimo_jax.training.distill import Batch, Distiller
 from softdimo_jax.training.state import Frozen, Params
 
 
@@ -19,7 +20,13 @@ def made_up_params(family: Family) -> Params:
 
 
 class JaxStep:
-  """State of a distillation and its compiled step."""
+  """State of a distillation and its compiled step.
+
+  Attributes:
+    family: generator and tokenizer.
+    flops: operations of a step, recomputation left out.
+    forward_flops: of one forward pass of the generator on the batch.
+  """
 
   def __init__(
     self,
@@ -28,7 +35,6 @@ class JaxStep:
     *,
     fresh_sample: bool,
     auxiliary: Params | None = None,
-    config: ConfigDict | None = None,
   ) -> None:
     """Compiles the step.
 
@@ -38,27 +44,32 @@ class JaxStep:
       fresh_sample: the auxiliary learns from a fresh sample of the updated
         student, as the official code has it, or else from the student's own.
       auxiliary: parameters of the auxiliary, if others.
-      config: instead of the size's distillation.
     """
-    config = config or size.distillation
-    config = config.copy_and_resolve_references()
+    config = size.distillation.copy_and_resolve_references()
     config.auxiliary.fresh_sample = fresh_sample
-    self.config, self.family = config, families.build(size.model)
+    self.family = families.build(size.model)
     distiller = Distiller.create(self.family, config)
     self.key = jax.random.key(0)
+    self.batch = _batch(self.family, config)
+    self.frozen = jax.device_put(Frozen(teacher=params))
     self.state = jax.jit(distiller.init)(
       self.key, params, params if auxiliary is None else auxiliary
     )
-    self.frozen = jax.device_put(Frozen(teacher=params))
+    arguments = (self.state, self.batch, self.frozen, self.key)
     self.compiled = (
-      jax.jit(distiller.step, donate_argnums=0)
-      .lower(self.state, {}, self.frozen, self.key)
-      .compile()
+      jax.jit(distiller.step, donate_argnums=0).lower(*arguments).compile()
     )
+    plain = size.model.copy_and_resolve_references()
+    plain.generator.remat = 'none'
+    plain = families.build(plain)
+    self.flops = count_flops(Distiller.create(plain, config).step, *arguments)
+    self.forward_flops = _forward_flops(plain, params, config.batch_size)
 
   def __call__(self) -> dict[str, Any]:
     """One update; returns its metrics when they are there."""
-    self.state, metrics = self.compiled(self.state, {}, self.frozen, self.key)
+    self.state, metrics = self.compiled(
+      self.state, self.batch, self.frozen, self.key
+    )
     jax.block_until_ready((self.state, metrics))
     return metrics
 
@@ -75,3 +86,26 @@ class JaxStep:
   def student(self) -> Params:
     """Whole parameters of the student."""
     return self.family.merge(self.state.model.params, self.frozen.teacher)
+
+
+def _batch(family: Family, config: ml_collections.ConfigDict) -> Batch:
+  """Made-up labels and, as real images, tokens; nothing without a GAN."""
+  if config.gan.weight == 0:
+    return {}
+  keys = jax.random.split(jax.random.key(1))
+  shape = (config.batch_size, *family.token_shape)
+  return {
+    'label': jax.random.randint(keys[0], shape[:1], 0, family.null_label),
+    'tokens': jax.random.randint(keys[1], shape, 0, family.vocab_size),
+  }
+
+
+def _forward_flops(family: Family, params: Params, batch_size: int) -> int:
+  tokens = jax.ShapeDtypeStruct((batch_size, *family.token_shape), 'int32')
+  labels = jax.ShapeDtypeStruct((batch_size,), 'int32')
+  return count_flops(
+    lambda *arguments: family.guided_logits(*arguments, 1),
+    params,
+    tokens,
+    labels,
+  )

@@ -24,6 +24,9 @@ _SIZE = flags.DEFINE_enum('size', 'digits', sizes.SIZES, 'What is sampled.')
 _BATCH = flags.DEFINE_integer(
   'batch_size', 0, "Images a call; 0 is the size's own.", lower_bound=0
 )
+_DTYPE = flags.DEFINE_enum(
+  'dtype', 'float32', ('float32', 'bfloat16'), "Of the generator's products."
+)
 _STEPS = flags.DEFINE_multi_integer(
   'steps', [16, 64], "Of the teacher's decoding.", lower_bound=1
 )
@@ -41,7 +44,7 @@ _OUT = flags.DEFINE_string('out', None, 'JSON file for what was measured.')
 def main(argv: list[str]) -> None:
   """Times and prints."""
   cli.no_arguments(argv)
-  size = sizes.get(_SIZE.value, _BATCH.value)
+  size = sizes.get(_SIZE.value, batch_size=_BATCH.value, dtype=_DTYPE.value)
   programs = _programs(size)
   times = timing.alternate(programs, _ROUNDS.value, clock=_CLOCK.value)
   seconds = {name: statistics.median(values) for name, values in times.items()}
@@ -71,6 +74,7 @@ def main(argv: list[str]) -> None:
     result = {
       'size': _SIZE.value,
       'batch_size': batch,
+      'dtype': _DTYPE.value,
       'guidance_scale': size.sampling.guidance_scale,
       'device': device,
       'seconds': times,

@@ -4,9 +4,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-import jax
-import jax.numpy as jnp
-
 Times = dict[str, list[float]]
 # Processor time does not count what other processes take. It is that of all
 # threads together, so only on one core (`taskset -c 0`) is it a time of a step.
@@ -46,14 +43,3 @@ def ratio(times: Times, name: str, reference: str) -> float:
   """How many times as fast as the reference: the median over the rounds."""
   pairs = zip(times[reference], times[name], strict=True)
   return statistics.median(theirs / ours for theirs, ours in pairs)
-
-
-def measured_peak(
-  size: int = 2048, rounds: int = 5, clock: str = 'wall'
-) -> float:
-  """Operations a second of one large float32 matrix product on this device."""
-  x = jax.random.normal(jax.random.key(0), (size, size), jnp.float32)
-  product = jax.jit(jnp.matmul)
-  program = {'': lambda: product(x, x).block_until_ready()}
-  times = alternate(program, rounds, clock=clock)
-  return 2 * size**3 / min(times[''])

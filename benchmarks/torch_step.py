@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from ml_collections import ConfigDict
 
+from benchmarks.sizes import Size
 from benchmarks.torch_maskgit import MaskGit
 
 
@@ -24,8 +25,7 @@ class TorchStep:
 
   def __init__(
     self,
-    generator: ConfigDict,
-    config: ConfigDict,
+    size: Size,
     params: Mapping[str, Any],
     *,
     auxiliary: Mapping[str, Any] | None = None,
@@ -34,16 +34,13 @@ class TorchStep:
     """Builds the networks.
 
     Args:
-      generator: the size's.
-      config: the size's distillation; the order of passes is the official one
-        whatever it says.
+      size: of MaskGit; the order of passes is the official one in any case.
       params: of ours, for all three networks.
       auxiliary: for the auxiliary, if others.
       compiled: by `torch.compile`.
     """
-    self.config = config.copy_and_resolve_references()
-    self.config.auxiliary.fresh_sample = True
-    self.generator = generator
+    self.config, self.generator = size.distillation, size.model.generator
+    config, generator = self.config, self.generator
     self.teacher = MaskGit(generator)
     self.teacher.load(params)
     self.student = copy.deepcopy(self.teacher).train(config.dropout)

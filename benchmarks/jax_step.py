@@ -1,5 +1,6 @@
 """Our distillation step as the training loop compiles it, on one device."""
 
+import functools
 from typing import Any
 
 import jax
@@ -36,7 +37,7 @@ class JaxStep:
     fresh_sample: bool,
     auxiliary: Params | None = None,
   ) -> None:
-    """Compiles the step.
+    """Makes the state; the step is compiled when it is needed.
 
     Args:
       size: system and distillation.
@@ -55,21 +56,27 @@ class JaxStep:
     self.state = jax.jit(distiller.init)(
       self.key, params, params if auxiliary is None else auxiliary
     )
-    arguments = (self.state, self.batch, self.frozen, self.key)
-    self.compiled = (
-      jax.jit(distiller.step, donate_argnums=0).lower(*arguments).compile()
-    )
+    self.step = jax.jit(distiller.step, donate_argnums=0)
     plain = size.model.copy_and_resolve_references()
     plain.generator.remat = 'none'
     plain = families.build(plain)
-    self.flops = count_flops(Distiller.create(plain, config).step, *arguments)
+    self.flops = count_flops(
+      Distiller.create(plain, config).step, *self._arguments
+    )
     self.forward_flops = _forward_flops(plain, params, config.batch_size)
+
+  @property
+  def _arguments(self) -> tuple[Any, ...]:
+    return self.state, self.batch, self.frozen, self.key
+
+  @functools.cached_property
+  def compiled(self) -> jax.stages.Compiled:
+    """The step as one program."""
+    return self.step.lower(*self._arguments).compile()
 
   def __call__(self) -> dict[str, Any]:
     """One update; returns its metrics when they are there."""
-    self.state, metrics = self.compiled(
-      self.state, self.batch, self.frozen, self.key
-    )
+    self.state, metrics = self.compiled(*self._arguments)
     jax.block_until_ready((self.state, metrics))
     return metrics
 

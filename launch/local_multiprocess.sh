@@ -13,13 +13,16 @@
 #
 # Every process gets --coordinator, --num_processes and --process_id behind its
 # command, and its lines begin with its number. When one fails, all are stopped;
-# the code is that of the first that failed. SIGTERM and Ctrl-C go to all.
+# the code is that of the first that failed. SIGTERM and Ctrl-C go to all, which
+# save and end; the second time they are killed.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 parse_options 'devices port max-restarts grace' '' "$@"
-((${#positional[@]} == 1)) || fail 'give the number of processes (see --help)'
+((${#positional[@]})) || fail 'give the number of processes (see --help)'
+((${#positional[@]} == 1)) ||
+  fail "${positional[1]} is one word too many; the command goes behind --"
 count=${positional[0]}
 [[ $count =~ ^[1-9][0-9]*$ ]] ||
   fail "$count processes: a whole number of at least 1 is needed"
@@ -59,8 +62,9 @@ signal_all() {
 }
 
 stop() {
+  local signal=${stopping:+KILL}
   stopping=1
-  signal_all TERM
+  signal_all "${signal:-TERM}"
 }
 
 # Takes out of pids the processes that have ended. Sets code, if it is 0, to

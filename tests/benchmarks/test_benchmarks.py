@@ -1,5 +1,10 @@
 """What the benchmarks count and how they take turns."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -58,7 +63,6 @@ def test_passes_of_a_step(fresh, guidance, passes):
   params = jax_step.made_up_params(families.build(size.model))
   step = jax_step.JaxStep(size, params, fresh_sample=fresh)
   assert step.flops / step.forward_flops == pytest.approx(passes, rel=0.04)
-  assert step.memory() > 0
 
 
 def test_peaks_are_found_by_the_kind_of_device():
@@ -81,6 +85,43 @@ def test_programs_take_turns_after_their_warmup():
 def test_ratio_is_of_the_same_round():
   times = {'ours': [1.0, 2.0, 4.0], 'theirs': [2.0, 4.0, 4.0]}
   assert timing.ratio(times, 'ours', 'theirs') == 2
+
+
+def run(module, *arguments):
+  command = [sys.executable, '-m', f'benchmarks.{module}', *arguments]
+  root = pathlib.Path(__file__).parents[2]
+  return subprocess.run(
+    command,
+    cwd=root,
+    env={**os.environ, 'PYTHONPATH': str(root)},
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_pytorch_is_not_compared_where_it_has_no_such_step():
+  result = run('train_step', '--size=maskbit', '--program=eager')
+  assert result.returncode == 2
+  assert result.stderr.splitlines()[-1].startswith('error: program eager: ')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('module', 'arguments', 'expected'),
+  [
+    ('train_step', ('--program=shared', '--program=fresh'), 'fresh '),
+    ('sampler', ('--steps=2',), '2 steps '),
+  ],
+)
+def test_commands_print_and_write(module, arguments, expected, tmp_path):
+  out = tmp_path / 'times.json'
+  result = run(
+    module, '--size=digits', '--batch_size=4', '--rounds=1', f'--out={out}',
+    *arguments,
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  assert expected in result.stdout
+  assert out.read_text().startswith('{')
 
 
 def test_torch_computes_the_same_step():

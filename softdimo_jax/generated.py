@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from softdimo_jax import results
-from softdimo_jax.data.token_cache import tokenizer_facts
+from softdimo_jax.data.record_cache import module_facts
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.image_sets import ImageSet
 from softdimo_jax.evaluation.images import to_uint8
@@ -25,13 +25,13 @@ class Wanted:
 
   Attributes:
     names: of M labels or prompts.
-    condition: of them, arrays of the host [M, ...].
+    take: int [n] of the M -> their condition, arrays of the host [n, ...].
     captions: of prompts as rewards read them, likewise; None for labels.
     order: int [N], which of the M every image shows.
   """
 
   names: tuple[str, ...]
-  condition: Condition
+  take: Callable[[np.ndarray], Condition]
   captions: Any
   order: np.ndarray
 
@@ -152,8 +152,8 @@ class RunImages(ImageSet):
       'workdir': str(run.workdir),
       'config_sha256': _digest(run.config.to_dict()),
       'stage': stage,
-      'generator': tokenizer_facts(run.family.generator, params),
-      'tokenizer': tokenizer_facts(run.family.tokenizer, tokenizer),
+      'generator': module_facts(run.family.generator, params),
+      'tokenizer': module_facts(run.family.tokenizer, tokenizer),
       'sampler': dict(method.options),
       'conditions': {
         'number': len(wanted.names),
@@ -173,10 +173,8 @@ class RunImages(ImageSet):
   def floats(self, start: int, stop: int) -> np.ndarray:
     """float32 [stop - start, H, W, C] in [0, 1]."""
     chosen = self._wanted.order[start:stop]
-    condition, captions = jax.tree.map(
-      lambda array: array[chosen],
-      (self._wanted.condition, self._wanted.captions),
-    )
+    condition = self._wanted.take(chosen)
+    captions = jax.tree.map(lambda array: array[chosen], self._wanted.captions)
     key = jax.random.fold_in(self._key, start)
     return self._method.make(*self._params, key, condition, captions)
 

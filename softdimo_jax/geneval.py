@@ -86,7 +86,7 @@ def _generate() -> None:
     raise UserError('GenEval asks in words, but this run knows classes')
   stage = results.generator_stage(run, sampling_flags.MODEL.value)
   prompts = [record['prompt'] for record in records]
-  request = sampling_flags.of_prompts(run, prompts)
+  request = sampling_flags.of_prompts(run, prompts, _METHOD.rewarded(run))
   order = np.repeat(np.arange(len(records)), _PER_PROMPT.value)
   title, images = _METHOD.images(run, stage, request.wanted(order))
   export = GenEvalExport(

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from softdimo_jax import cli, defaults, results, rewards, sampling_flags
-from softdimo_jax.data.token_cache import tokenizer_facts
+from softdimo_jax.data.record_cache import module_facts
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import embeddings, hpsv2, probes, table
 from softdimo_jax.evaluation.export import JpegExport
@@ -95,7 +95,7 @@ def _generate(
   stage = results.generator_stage(run, sampling_flags.MODEL.value)
   made_by = {}
   for style, texts in prompts.items():
-    request = sampling_flags.of_prompts(run, texts)
+    request = sampling_flags.of_prompts(run, texts, _METHOD.rewarded(run))
     wanted = request.wanted(np.arange(len(texts)))
     title, images = _METHOD.images(run, stage, wanted)
     export = JpegExport(
@@ -143,7 +143,7 @@ class _Scorer:
       facts={
         'weights': combined.sources[_NAME],
         'antialias': _ANTIALIAS.value,
-        **tokenizer_facts(self._reward.module, params),
+        **module_facts(self._reward.module, params),
       },
     )
 

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import pathlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import ml_collections
@@ -27,9 +27,15 @@ from softdimo_jax.method.preprocess import ImageTransform
 from softdimo_jax.networks.classifier import DigitClassifier
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.rewards.clip import CLIP
-from softdimo_jax.reward import CLIPReward
+from softdimo_jax.prompted import Prompted
+from softdimo_jax.reward import CLIPReward, Reward
+from softdimo_jax.text_features import TextEncoder
 from softdimo_jax.training import checkpoint
+from softdimo_jax.training.critic import used_terms
 from softdimo_jax.training.state import Params, TrainState
+
+# Token ids int [N, T] of prompts, or by the name of the reward that reads them.
+Captions = np.ndarray | Mapping[str, np.ndarray]
 
 _PARAMS = 'params'
 # Scenes that are rendered and tokenized at a time.
@@ -105,7 +111,17 @@ class Run:
       channels=self.family.image_shape[2],
     )
 
-  # Text to image.
+  # Text to image: prompts of any text, or scenes that are rendered here.
+
+  @property
+  def reads_prompts(self) -> bool:
+    """Whether prompts come as features on disk: `data` names them."""
+    return 'prompts' in self.config.data
+
+  @functools.cached_property
+  def prompted(self) -> Prompted:
+    """What reads the prompts of such a run."""
+    return Prompted(self.config, self.family)
 
   @functools.cached_property
   def world(self) -> shapes.World:
@@ -156,7 +172,7 @@ class Run:
     return dataclasses.replace(self.clip_reward, scaled=True)
 
   @property
-  def rewards(self) -> dict[str, CLIPReward]:
+  def trained_rewards(self) -> dict[str, CLIPReward]:
     """By name; a reward has the name of the stage that trains it."""
     kinds = (
       {
@@ -172,20 +188,49 @@ class Run:
       if self.config[name].kind in kinds
     }
 
+  def rewards(self, names: Iterable[str]) -> dict[str, Reward]:
+    """Rewards by name: released ones, or those that the run trains."""
+    names = tuple(names)
+    if self.reads_prompts and names:
+      return dict(self.prompted.rewards(names).rewards)
+    return {name: self.trained_rewards[name] for name in names}
+
   def reward_params(self, names: Iterable[str]) -> dict[str, Params]:
     """Parameters of rewards, by name."""
+    if self.reads_prompts:
+      return self.prompted.rewards(names).load_params()
     return {name: self.params(name) for name in names}
 
   def text_features(self, captions: np.ndarray) -> TextCondition:
-    """Condition of prompts, int [N, T], as arrays of the host."""
+    """Condition of token ids of prompts, int [N, T]; arrays of the host."""
+    if self.reads_prompts:
+      return self.prompted.encode(captions)
     params = self.params(self.config.data.text_stage)['text']
-    return jax.device_get(jax.jit(self.family.encode_text)(params, captions))
+    return TextEncoder(self.family, params, _ENCODED)(captions)
+
+  def read(
+    self, texts: Sequence[str], rewarded: Iterable[str] = ()
+  ) -> tuple[np.ndarray, Captions | None]:
+    """Prompts as the text tower reads them, and as these rewards do.
+
+    Raises:
+      UserError: for prompts that cannot be understood, and for a vocabulary
+        that is not there.
+    """
+    if not self.reads_prompts:
+      captions = shapes.tokenize_all(texts)
+      return captions, captions
+    names = tuple(rewarded)
+    captions = self.prompted.captions(texts, names) if names else None
+    return self.prompted.ids(texts), captions
 
   @functools.cached_property
   def null_condition(self) -> TextCondition | None:
-    """Of the empty prompt, a batch of 1; None where labels have a null."""
+    """Of the unconditional prompt, a batch of 1; None for labels."""
     if not self.family.reads_text:
       return None
+    if self.reads_prompts:
+      return self.prompted.null
     return self.text_features(shapes.null_tokens()[None])
 
   def check_inputs(self) -> None:
@@ -198,6 +243,9 @@ class Run:
     if not made_up:
       for stage in sorted(self._needed):
         self.params(stage)
+    if self.reads_prompts:
+      self._check_prompts()
+      return
     if self.family.reads_text:
       _ = self.scenes
       return
@@ -220,10 +268,25 @@ class Run:
     """Stages that stages to be trained read from elsewhere."""
     kinds = {name: self.config[name].kind for name in self.left}
     needed = {'tokenizer'} if any(map(self._reads_tokens, self.left)) else set()
+    if self.reads_prompts:  # without these two nobody can sample from it
+      needed = {'tokenizer', 'text'}
+    if not self.config.stages:  # all that is there to run
+      needed |= set(self.config.pretrained) - {'teacher', 'dimo'}
     for name, kind in kinds.items():
       if kind == 'distill':
         needed |= {'teacher', self.config[name].start}
     return needed - set(self.config.stages)
+
+  def _check_prompts(self) -> None:
+    if self.left and not self.prompted.made_up:
+      _ = self.prompted.cache
+    rewarded = {
+      name
+      for stage in self.left
+      for name in used_terms(self.config[stage].reward)
+    }
+    if rewarded:
+      _ = self.rewards(rewarded)
 
   def _reads_tokens(self, stage: str) -> bool:
     config = self.config[stage]

@@ -2,12 +2,15 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from softdimo_jax.convert.folder import is_converted, load_converted
 from softdimo_jax.convert.rule_weights import rule_params
+from softdimo_jax.convert.tree import parameter_shapes
 from softdimo_jax.errors import UserError
 from softdimo_jax.family import Family
 from softdimo_jax.training import checkpoint
@@ -17,7 +20,7 @@ WEIGHTS = ('converted', 'rule')
 # Fields of a module that do not change what its parameters mean.
 _FREE = (
   *('parent', 'name', 'dropout', 'table_scale', 'timestep_mode'),
-  *('dtype', 'attention', 'remat', 'unroll'),
+  *('grid', 'dtype', 'attention', 'remat', 'unroll'),
 )
 
 
@@ -26,7 +29,8 @@ def load(family: Family, stage: str, weights: str, folder: str) -> Params:
 
   Args:
     family: whose modules they must fit.
-    stage: 'tokenizer', else a generator.
+    stage: 'tokenizer', 'text' (the tower that reads the prompts), else a
+      generator.
     weights: 'converted' reads the folder; 'rule' makes them up, for trying a
       full-size run without downloads.
     folder: that `python -m softdimo_jax.convert` wrote, or the folder of a
@@ -53,6 +57,15 @@ def load(family: Family, stage: str, weights: str, folder: str) -> Params:
   return params
 
 
+def meaningful_options(module: nn.Module) -> dict[str, Any]:
+  """Fields of a module that change what its parameters mean."""
+  return {
+    field.name: getattr(module, field.name)
+    for field in dataclasses.fields(module)
+    if field.name not in _FREE
+  }
+
+
 def _existing(stage: str, folder: str) -> pathlib.Path:
   if not folder:
     raise UserError(
@@ -70,6 +83,10 @@ def _expected(family: Family, stage: str) -> tuple[nn.Module, Params]:
   key = jax.random.key(0)
   if stage == 'tokenizer':
     return family.tokenizer, jax.eval_shape(family.init_tokenizer, key)
+  if stage == 'text':
+    return family.text, parameter_shapes(
+      family.text, jax.ShapeDtypeStruct((1, family.text.length), jnp.int32)
+    )
   return family.generator, jax.eval_shape(family.init, key)
 
 
@@ -82,11 +99,11 @@ def _check_module(
       f'{folder} holds a {type(found).__name__}; config.pretrained.{stage} '
       f'must be a {type(module).__name__}'
     )
-  for field in dataclasses.fields(module):
-    theirs, ours = getattr(found, field.name), getattr(module, field.name)
-    if field.name not in _FREE and theirs != ours:
+  theirs = meaningful_options(found)
+  for name, ours in meaningful_options(module).items():
+    if theirs[name] != ours:
       raise UserError(
-        f'{folder} has {field.name}={theirs!r}, config.model has {ours!r}'
+        f'{folder} has {name}={theirs[name]!r}, config.model has {ours!r}'
       )
 
 

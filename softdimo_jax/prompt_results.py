@@ -102,8 +102,9 @@ def _prompts(run: Run) -> _Prompts:
 
 def _scorer(run: Run, prompts: _Prompts):
   """Images -> mean score of every reward, those held out among them."""
-  params = run.reward_params(run.rewards)
-  score = jax.jit(functools.partial(scoring.scores, run.rewards))
+  rewards = run.trained_rewards
+  params = run.reward_params(rewards)
+  score = jax.jit(functools.partial(scoring.scores, rewards))
 
   def means(images: np.ndarray) -> Row:
     scores = score(params, images, prompts.captions)

@@ -64,7 +64,7 @@ def generator_stage(run: Run, wanted: str | None) -> str:
   models = [
     name
     for name in dict.fromkeys(names)
-    if run.config[name].kind in ('teacher', 'distill')
+    if run.config.get(name, {}).get('kind') in ('teacher', 'distill')
   ]
   if not models:
     raise UserError('this run has no generator to sample from')
@@ -133,6 +133,13 @@ def sampler(
   return generate.Sampler(tokens_fn, run.family, batch_size)
 
 
+def test_time_terms(run: Run) -> dict[str, float]:
+  """Rewards that test-time optimisation ascends, with their weights."""
+  return {
+    name: weight for name, weight in run.config.tteo.terms.items() if weight
+  }
+
+
 def test_time_optimizer(
   run: Run,
   stage: str,
@@ -150,15 +157,16 @@ def test_time_optimizer(
     steps: K.
     learning_rate: of the ascent; None follows the configuration.
   """
-  config = run.config.tteo
+  config, terms = run.config.tteo, test_time_terms(run)
   return TestTimeOptimizer(
     family=run.family,
-    rewards={name: run.rewards[name] for name in config.terms},
-    terms=config.terms.to_dict(),
+    rewards=run.rewards(terms),
+    terms=terms,
     init=run.config[stage].init,
     starts=starts,
     steps=steps,
     temperature=run.config.sampling.temperature,
+    batch_size=config.batch_size,
     learning_rate=(
       config.learning_rate if learning_rate is None else learning_rate
     ),

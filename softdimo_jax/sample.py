@@ -16,7 +16,9 @@ _NUM = flags.DEFINE_integer(
   'num', 64, 'Number of images; labels or prompts repeat in their order.', 1
 )
 _OUT = flags.DEFINE_string('out', 'samples.png', 'PNG file to write.')
-_SCALE = flags.DEFINE_integer('scale', 4, 'Pixels of the file a pixel.', 1)
+_SCALE = flags.DEFINE_integer(
+  'scale', None, 'Pixels of the file a pixel; 4 of small images, else 1.', 1
+)
 _SAMPLER = sampling_flags.SamplerFlags.define()
 
 _BATCH = 256
@@ -29,7 +31,8 @@ def main(argv: list[str]) -> None:
   stage = results.generator_stage(run, sampling_flags.MODEL.value)
   request = sampling_flags.read(run)
   try:
-    sampler = _SAMPLER.sampler(run, stage, min(_BATCH, _NUM.value))
+    most = run.config.sampling.get('batch_size', _BATCH)
+    sampler = _SAMPLER.sampler(run, stage, min(most, _NUM.value))
     _, pictures = sampler(
       run.params(stage),
       run.params('tokenizer'),
@@ -38,7 +41,8 @@ def main(argv: list[str]) -> None:
     )
   except ValueError as error:
     raise UserError(str(error)) from error
-  grid = images.image_grid(pictures, scale=_SCALE.value)
+  scale = sampling_flags.file_scale(run, _SCALE.value, 4)
+  grid = images.image_grid(pictures, scale=scale)
   images.save_png(_OUT.value, grid)
   print(f'{_NUM.value} samples of {stage} in {_OUT.value}')
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -10,7 +10,6 @@ from absl import flags
 
 from softdimo_jax import config, generate, pipeline, results
 from softdimo_jax.data import prompts as prompt_files
-from softdimo_jax.data import shapes
 from softdimo_jax.errors import UserError
 from softdimo_jax.generated import (
   Method,
@@ -35,32 +34,52 @@ _PROMPTS = flags.DEFINE_string(
 )
 
 
+# Pixels a side of images that files show as they are.
+_SMALL = 128
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
   """What is asked for, in the order it was named.
 
   Attributes:
     names: of every condition: a label or a prompt.
-    condition: of as many, arrays of the host.
-    captions: int [N, T], the prompts as rewards read them; None for labels.
+    inputs: int [N] labels, or [N, T] token ids of prompts.
+    encode: inputs -> condition, arrays of the host; text features are large,
+      and made when they are asked for.
+    captions: the prompts as rewards read them, see `pipeline.Run.read`; None
+      for labels.
   """
 
   names: tuple[str, ...]
-  condition: Condition
-  captions: np.ndarray | None = None
+  inputs: np.ndarray
+  encode: Callable[[np.ndarray], Condition]
+  captions: pipeline.Captions | None = None
 
   def __len__(self) -> int:
     return len(self.names)
 
   def take(self, index: np.ndarray) -> Condition:
     """Condition of these, any number of times each."""
-    return jax.tree.map(lambda array: array[index], self.condition)
+    rows, places = np.unique(index, return_inverse=True)
+    found = self.encode(self.inputs[rows])
+    return jax.tree.map(lambda array: array[places], found)
+
+  def part(self, rows: slice) -> 'Request':
+    """Of these names only."""
+    cut = lambda array: array[rows]
+    return Request(
+      self.names[rows],
+      cut(self.inputs),
+      self.encode,
+      jax.tree.map(cut, self.captions),
+    )
 
   def wanted(self, order: np.ndarray) -> Wanted:
     """A set of images that shows these in this order, int [N]."""
     return Wanted(
       names=self.names,
-      condition=self.condition,
+      take=self.take,
       captions=self.captions,
       order=order,
     )
@@ -95,8 +114,8 @@ def texts() -> list[str]:
   return found
 
 
-def read(run: pipeline.Run) -> Request:
-  """Labels or prompts of the flags, as the run reads them.
+def read(run: pipeline.Run, rewarded: Iterable[str] = ()) -> Request:
+  """Labels or prompts of the flags, as the run and these rewards read them.
 
   Raises:
     UserError: for flags of the other kind, labels out of range, no prompt, or
@@ -105,11 +124,12 @@ def read(run: pipeline.Run) -> Request:
   if run.family.reads_text:
     if _LABELS.value:
       raise UserError('this run reads text; give --prompt instead of --labels')
-    return _prompts(run)
+    return _prompts(run, rewarded)
   if _PROMPT.value or _PROMPTS.value:
     raise UserError('this run knows classes; give --labels instead of prompts')
   labels = _labels(run.family.null_label)
-  return Request(tuple(map(str, labels)), np.array(labels, np.int32))
+  names, labels = tuple(map(str, labels)), np.array(labels, np.int32)
+  return Request(names, labels, lambda labels: labels)
 
 
 def _labels(classes: int) -> list[int]:
@@ -127,24 +147,34 @@ def _labels(classes: int) -> list[int]:
   return labels
 
 
-def _prompts(run: pipeline.Run) -> Request:
+def _prompts(run: pipeline.Run, rewarded: Iterable[str]) -> Request:
   prompts = texts()
   if not prompts:
     raise UserError(
       'this run reads text; say what to show, e.g. --prompt="a red circle", or '
       'name a file with --prompts'
     )
-  return of_prompts(run, prompts)
+  return of_prompts(run, prompts, rewarded)
 
 
-def of_prompts(run: pipeline.Run, prompts: Sequence[str]) -> Request:
-  """Prompts as the run reads them.
+def of_prompts(
+  run: pipeline.Run, prompts: Sequence[str], rewarded: Iterable[str] = ()
+) -> Request:
+  """Prompts as the run and these rewards read them.
 
   Raises:
     UserError: for those that cannot be understood.
   """
-  captions = shapes.tokenize_all(prompts)
-  return Request(tuple(prompts), run.text_features(captions), captions)
+  ids, captions = run.read(prompts, rewarded)
+  # Finds a missing text tower before anything is written.
+  encode = run.prompted.encode if run.reads_prompts else run.text_features
+  return Request(tuple(prompts), ids, encode, captions)
+
+
+def file_scale(run: pipeline.Run, wanted: int | None, small: int) -> int:
+  """Pixels of a file a pixel: what is wanted, or `small` of small images."""
+  side = max(run.family.image_shape[:2])
+  return wanted or (small if side < _SMALL else 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +201,12 @@ class MethodFlags:
         'batch_size', 64, 'Images of a call, over all devices.', 1
       ),
     )
+
+  def rewarded(self, run: pipeline.Run) -> tuple[str, ...]:
+    """Names of the rewards that choose, which need the prompts, too."""
+    if self.best_of.value == 1 and self.tteo_steps.value == 0:
+      return ()
+    return tuple(results.test_time_terms(run))
 
   def method(
     self,

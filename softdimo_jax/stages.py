@@ -26,8 +26,9 @@ from softdimo_jax.training import (
   teacher,
   tokenizer,
 )
+from softdimo_jax.training.critic import used_terms
 from softdimo_jax.training.preemption import PreemptionNotice
-from softdimo_jax.training.state import Frozen
+from softdimo_jax.training.state import Frozen, with_dtype
 
 # Images whose made-up tokens stand for a token cache with weights by rule.
 _MADE_UP = 1024
@@ -97,6 +98,11 @@ def _images(run: Run, name: str) -> grain.DatasetIterator:
 
 def _tokens(run: Run, name: str) -> grain.DatasetIterator:
   """Batches of `tokens` and the generator's condition."""
+  if run.reads_prompts:
+    config = run.config[name]
+    return run.prompted.batches(
+      config.batch_size, run.seed(name), used_terms(config.reward)
+    )
   if run.family.reads_text:
     features = run.text_features(run.captioned.unique_captions)
     return _gathered(
@@ -175,7 +181,9 @@ def _teacher_stage(run: Run, name: str) -> loop.Stage:
 
 def _distill_stage(run: Run, name: str) -> loop.Stage:
   config, start = run.config[name], run.config[name].start
-  distiller = distill.Distiller.create(run.family, config, run.rewards)
+  distiller = distill.Distiller.create(
+    run.family, config, run.rewards(used_terms(config.reward))
+  )
   init_key, step_key = _keys(run, name)
   role = 'auxiliary' if run.config[start].kind == 'distill' else 'model'
   headline = ('student/max_probability',)
@@ -200,14 +208,15 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
 
 
 def _frozen(run: Run, config: ml_collections.ConfigDict) -> Frozen:
-  rewarded = config.reward.weight > 0
-  return Frozen(
-    teacher=run.params('teacher'),
-    null=run.null_condition,
-    tokenizer=(
-      run.family.decoder_params(run.params('tokenizer')) if rewarded else None
-    ),
-    rewards=run.reward_params(config.reward.terms) if rewarded else None,
+  read = lambda params: with_dtype(params, config.frozen_dtype)
+  frozen = Frozen(read(run.params('teacher')), run.null_condition)
+  rewarded = used_terms(config.reward)
+  if not rewarded:
+    return frozen
+  tokenizer = run.family.decoder_params(run.params('tokenizer'))
+  return frozen.replace(
+    tokenizer=read(tokenizer),
+    rewards=read(run.reward_params(rewarded)),
   )
 
 

@@ -17,7 +17,10 @@ from softdimo_jax.method.test_time import (
   Optimized,
   optimize_embeddings,
 )
-from softdimo_jax.networks.generators.condition import TextCondition
+from softdimo_jax.networks.generators.condition import (
+  TextCondition,
+  batch_size,
+)
 from softdimo_jax.training.state import Params
 
 
@@ -79,7 +82,7 @@ class TestTimeOptimizer:
     reward_params: Mapping[str, Params],
     key: jax.Array,
     text: TextCondition,
-    captions: np.ndarray,
+    captions: np.ndarray | Mapping[str, np.ndarray],
   ) -> Best:
     """Images of P prompts.
 
@@ -89,12 +92,13 @@ class TestTimeOptimizer:
       reward_params: of the rewards, by name.
       key: random key.
       text: condition of the prompts, host arrays [P, ...].
-      captions: int [P, T], the same prompts as the rewards read them.
+      captions: int [P, T], the same prompts as the rewards read them; by the
+        reward's name where they read different ids.
 
     Returns:
       Best.
     """
-    count = len(captions)
+    count = batch_size(text)
     total = count * self.starts
     parts = []
     size = min(self.batch_size, total)
@@ -108,7 +112,7 @@ class TestTimeOptimizer:
             reward_params,
             jax.random.fold_in(key, start),
             jax.tree.map(operator.itemgetter(rows), text),
-            captions[rows],
+            jax.tree.map(operator.itemgetter(rows), captions),
           )
         )
       )
@@ -133,7 +137,7 @@ class TestTimeOptimizer:
     reward_params: Mapping[str, Params],
     key: jax.Array,
     text: TextCondition,
-    captions: jax.Array,
+    captions: jax.Array | Mapping[str, jax.Array],
   ) -> tuple[Optimized, jax.Array, jax.Array]:
     """(result, best images, first images); scores are [B, K + 1] here."""
     start_key, draw_key = jax.random.split(key)
@@ -157,7 +161,7 @@ class TestTimeOptimizer:
 
     result = optimize_embeddings(
       self.family.initial_embeddings(
-        params, start_key, len(captions), self.init
+        params, start_key, batch_size(text), self.init
       ),
       evaluate,
       steps=self.steps,

@@ -12,11 +12,11 @@ import numpy as np
 from softdimo_jax import config, pipeline
 from softdimo_jax.convert.folder import load_converted
 from softdimo_jax.data import images
+from softdimo_jax.data.record_cache import module_facts
 from softdimo_jax.data.token_cache import (
-  CacheSpec,
   TokenCache,
+  TokenCacheSpec,
   TokenCacheWriter,
-  tokenizer_facts,
 )
 from softdimo_jax.errors import UserError
 from softdimo_jax.networks.tokenizers.interface import ImageTokenizer
@@ -125,7 +125,7 @@ def _spec(
   tokenizer: ImageTokenizer,
   params: Params,
   options: TokenizationOptions,
-) -> CacheSpec:
+) -> TokenCacheSpec:
   shape = (1, options.size, options.size, source.channels)
   try:
     sharding.check_batch('batch_size', options.batch_size)
@@ -139,7 +139,7 @@ def _spec(
   table = jax.eval_shape(
     functools.partial(tokenizer.apply, method='table'), {'params': params}
   )
-  return CacheSpec(
+  return TokenCacheSpec(
     length=tokens.shape[1],
     groups=tokens.shape[2],
     vocab_size=table.shape[1],
@@ -147,7 +147,7 @@ def _spec(
     flip=options.flip,
     num_images=len(source),
     images_per_shard=options.images_per_shard,
-    tokenizer=tokenizer_facts(tokenizer, params),
+    tokenizer=module_facts(tokenizer, params),
     source=source.facts,
   )
 
@@ -178,7 +178,7 @@ def _pad(batch: np.ndarray, size: int) -> np.ndarray:
 
 
 def _records(
-  spec: CacheSpec, tokens: list[jax.Array], labels: list[np.ndarray]
+  spec: TokenCacheSpec, tokens: list[jax.Array], labels: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """(tokens [N, L, G], labels [N], flipped [N]); an image's views adjoin."""
   views = 2 if spec.flip else 1
@@ -204,7 +204,7 @@ def _names(skipped: dict[int, str], indices: range) -> tuple[str, ...]:
 class _Progress:
   """Counts batches over the shards that are missing."""
 
-  def __init__(self, spec: CacheSpec, missing: list[int], batch_size: int):
+  def __init__(self, spec: TokenCacheSpec, missing: list[int], batch_size: int):
     size = lambda shard: -(-len(spec.images(shard)) // batch_size)
     self._total = sum(size(shard) for shard in range(spec.num_shards))
     position = self._total - sum(size(shard) for shard in missing)

@@ -12,7 +12,7 @@ from absl import flags
 
 from softdimo_jax import cli, tokenization
 from softdimo_jax.data import images
-from softdimo_jax.data.token_cache import MANIFEST
+from softdimo_jax.data.record_cache import MANIFEST
 from softdimo_jax.training.preemption import PreemptionNotice
 
 _DATA = flags.DEFINE_string(

@@ -32,7 +32,9 @@ _LEARNING_RATE = flags.DEFINE_float(
   'learning_rate', None, "Of the ascent; the configuration's by default."
 )
 _OUT = flags.DEFINE_string('out', 'tteo', 'Folder to write.')
-_SCALE = flags.DEFINE_integer('scale', 8, 'Pixels of the files a pixel.', 1)
+_SCALE = flags.DEFINE_integer(
+  'scale', None, 'Pixels of the files a pixel; 8 of small images, else 1.', 1
+)
 
 # Curves are drawn of so many prompts.
 _DRAWN = 8
@@ -49,7 +51,7 @@ def main(argv: list[str]) -> None:
   stage = results.generator_stage(run, sampling_flags.MODEL.value)
   if run.config[stage].kind != 'distill':
     raise UserError(f'--model={stage} is no one-step model of this run')
-  request = sampling_flags.read(run)
+  request = sampling_flags.read(run, results.test_time_terms(run))
   _check_memory(run, len(request))
   optimizer = results.test_time_optimizer(
     run,
@@ -59,7 +61,8 @@ def main(argv: list[str]) -> None:
     learning_rate=_LEARNING_RATE.value,
   )
   best = _optimize(run, stage, optimizer, request)
-  _write(pathlib.Path(_OUT.value), request, best)
+  scale = sampling_flags.file_scale(run, _SCALE.value, 8)
+  _write(pathlib.Path(_OUT.value), request, best, scale)
   _print_latency(run, stage, optimizer, request)
   gain = best.scores.mean() - best.curves[:, 0, 0].mean()
   print(
@@ -97,13 +100,16 @@ def _optimize(
     run.params('tokenizer'),
     run.reward_params(optimizer.terms),
     jax.random.key(sampling_flags.SEED.value),
-    request.condition,
+    request.take(np.arange(len(request))),
     request.captions,
   )
 
 
 def _write(
-  folder: pathlib.Path, request: sampling_flags.Request, best: Best
+  folder: pathlib.Path,
+  request: sampling_flags.Request,
+  best: Best,
+  scale: int,
 ) -> None:
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,13 +118,13 @@ def _write(
       f'--out={folder} cannot be made a folder: {error.strerror}'
     ) from error
   for number, image in enumerate(best.images):
-    pixels = images.image_grid(image[None], scale=_SCALE.value, padding=0)
+    pixels = images.image_grid(image[None], scale=scale, padding=0)
     images.save_png(folder / f'{number:04d}.png', pixels)
   pairs = np.stack([best.first, best.images], axis=1)
   pairs = pairs.reshape(-1, *best.images.shape[1:])
   images.save_png(
     folder / 'before_after.png',
-    images.image_grid(pairs, columns=2, scale=_SCALE.value),
+    images.image_grid(pairs, columns=2, scale=scale),
   )
   write_atomically(folder / 'curves.svg', render_curve(_curve(request, best)))
   write_atomically(
@@ -163,15 +169,12 @@ def _print_latency(
   request: sampling_flags.Request,
 ) -> None:
   """Wall time of the first prompt alone, after compilation."""
-  first = sampling_flags.Request(
-    request.names[:1], request.take(np.arange(1)), request.captions[:1]
-  )
+  first = request.part(slice(1))
   sampler = results.sampler(run, stage, 1)
   params = sampler.place(run.params(stage))
   tokenizer = sampler.place(run.params('tokenizer'))
-  plain = _seconds(
-    lambda: sampler(params, tokenizer, jax.random.key(0), first.condition)
-  )
+  text = first.take(np.arange(1))
+  plain = _seconds(lambda: sampler(params, tokenizer, jax.random.key(0), text))
   optimized = _seconds(lambda: _optimize(run, stage, optimizer, first))
   print(
     f'latency of a prompt: one step {1e3 * plain:.1f} ms, {_STARTS.value} '

@@ -126,6 +126,21 @@ def test_guidance_extrapolates_from_the_null_label(name):
   )
 
 
+@NAMES
+def test_logits_of_some_positions_are_those_of_all(name):
+  family, params = build(name)
+  tokens = np.zeros((BATCH, *family.token_shape), int)
+  labels = jnp.array([0, 2])
+  output = quick_jit(family.forward)(params, tokens, labels)
+  some = jnp.array([1, 3])
+  np.testing.assert_allclose(
+    family.logits(params, output.last[:, some], some),
+    output.logits[:, some],
+    rtol=1e-5,
+    atol=1e-6,
+  )
+
+
 def test_initial_embeddings_are_those_of_masked_random_tokens():
   family, params = build('maskgit')
   draw = lambda **init: family.initial_embeddings(

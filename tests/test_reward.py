@@ -178,7 +178,8 @@ def test_one_hot_logits_are_rewarded_as_their_tokens(reward):
   config = {
     'weight': 2.0, 'relaxation': 'soft', 'temperature': 1.0, 'micro_batch': 0
   }  # fmt: skip
-  config = ml_collections.ConfigDict(config | {'terms': {'clip': 3.0}})
+  terms = {'clip': 3.0, 'other': 0.0}  # not even computed
+  config = ml_collections.ConfigDict(config | {'terms': terms})
   critic = Critic.create(family, config, {'clip': reward, 'other': None})
   run = lambda logits: critic.gradient(
     tokenizer, {'clip': params}, logits, {'caption': captions()}, None

@@ -10,7 +10,7 @@ import pytest
 
 from softdimo_jax import families, generate
 from softdimo_jax.training.distill import Distiller
-from softdimo_jax.training.state import Frozen
+from softdimo_jax.training.state import Frozen, with_dtype
 from tests.training.plain_distillation import (
   STAGE,
   assert_close,
@@ -200,7 +200,11 @@ def test_samplers_give_the_decoder_the_text_of_every_image(name):
   ('name', 'changes'),
   [
     ('maskgen', {'divergence.chunk': 2, 'reward.micro_batch': 2}),
-    ('meissonic', {'divergence.chunk': 4, 'reward.micro_batch': 1}),
+    pytest.param(
+      'meissonic',
+      {'divergence.chunk': 4, 'reward.micro_batch': 1},
+      marks=pytest.mark.slow,
+    ),
     pytest.param(
       'meissonic',
       {'divergence.chunk': 1, 'auxiliary.fresh_sample': True},
@@ -223,6 +227,18 @@ def test_chunks_and_micro_batches_change_memory_only(name, changes):
     )
 
 
+def test_frozen_matrices_may_take_half_the_memory():
+  n = networks('maskgen')
+  half = with_dtype({'r': n.tokenizer, 'scale': jnp.float32(3)}, 'bfloat16')
+  assert half['scale'].dtype == half['r']['decoder']['norm_in']['scale'].dtype
+  assert half['r']['codebook'].dtype == jnp.bfloat16
+  images = n.family.decode(half['r'], n.tokens(), n.text)
+  expected = n.family.decode(n.tokenizer, n.tokens(), n.text)
+  assert images.dtype == jnp.float32
+  scale = np.abs(expected).max()
+  np.testing.assert_allclose(images, expected, rtol=0, atol=0.05 * scale)
+
+
 def test_time_is_zero_or_the_share_of_masked_tokens():
   changes = {'generator.timestep_mode': 'ratio'}
   zero, ratio = networks('meissonic'), networks('meissonic', **changes)
@@ -242,9 +258,14 @@ def test_time_is_zero_or_the_share_of_masked_tokens():
   np.testing.assert_allclose(logits(ratio), direct(at), atol=1e-4)
   np.testing.assert_allclose(logits(zero), direct(0 * at), atol=1e-4)
   assert np.abs(direct(at) - direct(0 * at)).max() > 1e-3
-  _, metrics = stepped('meissonic', **changes)
-  assert all(np.isfinite(value) for value in metrics.values())
-  assert metrics['dimo/loss'] != stepped('meissonic')[1]['dimo/loss']
+
+
+@pytest.mark.slow
+def test_steps_know_the_time():
+  _, zero = stepped('meissonic')
+  _, ratio = stepped('meissonic', **{'generator.timestep_mode': 'ratio'})
+  assert all(np.isfinite(value) for value in ratio.values())
+  assert ratio['dimo/loss'] != zero['dimo/loss']
 
 
 def n_masked(n, count):

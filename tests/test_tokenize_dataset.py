@@ -21,7 +21,8 @@ import pytest
 from softdimo_jax import config, families, tokenization
 from softdimo_jax.convert.folder import Source, save_converted
 from softdimo_jax.data import image_folder, images, pixels
-from softdimo_jax.data.token_cache import MANIFEST, TokenCache
+from softdimo_jax.data.record_cache import MANIFEST
+from softdimo_jax.data.token_cache import TokenCache
 from softdimo_jax.errors import (
   PREEMPTED_CODE,
   USER_ERROR_CODE,

@@ -9,7 +9,7 @@ import csv
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from softdimo_jax.errors import UserError
@@ -38,7 +38,26 @@ def read_prompts(path: str | os.PathLike[str]) -> list[str]:
     return _read_json_list(path)
   if suffix == '.csv':
     return [row[_CAPTION] for row in _read_csv(path)]
-  return [line for _, line in _lines(path)]
+  return [line for line in read_lines(path) if line]
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+  """Lines of a text file without the space around them; errors as above."""
+  return [line for _, line in _lines(path, empty=True)]
+
+
+def read_field(
+  path: str | os.PathLike[str], fields: Sequence[str]
+) -> list[Any]:
+  """Of every object of a file of JSON lines the first of these fields.
+
+  Raises:
+    UserError: if the file cannot be read, or an object has none of them.
+  """
+  return [
+    record[next(field for field in fields if field in record)]
+    for record in _read_json_lines(path, fields, text=False)
+  ]
 
 
 def captions_of(path: str | os.PathLike[str]) -> dict[str, str] | None:
@@ -113,19 +132,25 @@ def _is_position(position: Any, index: int) -> bool:
   )
 
 
-def _read_json_lines(path: str | os.PathLike[str]) -> list[Record]:
+def _read_json_lines(
+  path: str | os.PathLike[str],
+  fields: Sequence[str] = ('prompt',),
+  *,
+  text: bool = True,
+) -> list[Record]:
+  """Objects that have one of the fields, with a text in it if that is asked."""
   records = []
   for number, line in _lines(path):
     try:
       record = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
       raise UserError(
         f'line {number} of {path} is not JSON: {error}'
       ) from error
-    if not isinstance(record, dict) or not isinstance(
-      record.get('prompt'), str
-    ):
-      raise UserError(f"line {number} of {path} has no text 'prompt'")
+    found = [f for f in fields if isinstance(record, dict) and f in record]
+    if not found or (text and not isinstance(record[found[0]], str)):
+      names = ' or '.join(map(repr, fields))
+      raise UserError(f'line {number} of {path} has no text {names}')
     records.append(record)
   return records
 
@@ -155,10 +180,13 @@ def _read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
   return rows
 
 
-def _lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
-  """(number, text) of the lines that are not empty."""
+def _lines(
+  path: str | os.PathLike[str], *, empty: bool = False
+) -> list[tuple[int, str]]:
+  """(number, text) of the lines; of empty ones if there is any other."""
   try:
-    text = pathlib.Path(path).read_text('utf-8')
+    # A file may begin with a mark of its encoding.
+    text = pathlib.Path(path).read_text('utf-8-sig')
   except UnicodeDecodeError as error:
     raise UserError(
       f'{path} is not UTF-8 text (byte {error.start}); save it as UTF-8'
@@ -167,8 +195,9 @@ def _lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
     raise UserError(
       f'prompt file {path} cannot be read: {error.strerror}'
     ) from error
-  lines = enumerate(text.splitlines(), start=1)
-  kept = [(number, line.strip()) for number, line in lines if line.strip()]
-  if not kept:
+  # Not `splitlines`: captions hold what that takes for the end of a line.
+  numbered = enumerate(text.removesuffix('\n').split('\n'), start=1)
+  lines = [(number, line.strip()) for number, line in numbered]
+  if not any(line for _, line in lines):
     raise UserError(f'{path} holds no prompt')
-  return kept
+  return [(number, line) for number, line in lines if line or empty]

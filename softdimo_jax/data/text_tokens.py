@@ -40,10 +40,12 @@ class TextTokens:
   Attributes:
     ids: int32 [B, T].
     mask: bool [B, T], False at padding.
+    cut: bool [B], whether a prompt was too long for its row.
   """
 
   ids: np.ndarray
   mask: np.ndarray
+  cut: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +107,9 @@ _CLEANINGS = {
 }
 
 
+CLEANINGS = tuple(_CLEANINGS)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIPTokenizer:
   """Byte pairs as CLIP, HPSv2 and PickScore read prompts.
@@ -116,7 +121,10 @@ class CLIPTokenizer:
     vocabulary: of OpenAI, which all of them have.
     clean: 'open_clip'; 'openai', which differs in the names of its special
       tokens alone; or 'hf' (transformers), which mends no text and pads with
-      the end token. The id that pads has no effect on CLIP's features.
+      the end token.
+    pad_id: id that pads instead, as some towers were trained: Meissonic's
+      files say "!", 0. It has no effect on CLIP's pooled features, but on the
+      states that Meissonic and MaskGen read.
     prefix: text before every prompt, e.g. `DIMO_PREFIX`.
     length: T, of the rows.
 
@@ -127,13 +135,14 @@ class CLIPTokenizer:
 
   vocabulary: BytePairs
   clean: str = 'open_clip'
+  pad_id: int | None = None
   prefix: str = ''
   length: int = 77
 
   def __post_init__(self) -> None:
     if self.clean not in _CLEANINGS:
       raise ValueError(
-        f'clean {self.clean!r} is unknown; choose one of {tuple(_CLEANINGS)}'
+        f'clean {self.clean!r} is unknown; choose one of {CLEANINGS}'
       )
     _ = self._encoder  # Finds what is wrong with the vocabulary.
 
@@ -145,12 +154,13 @@ class CLIPTokenizer:
   def __call__(self, texts: Sequence[str]) -> TextTokens:
     """Tokens of prompts; what is too long is cut before the end token."""
     start, end = (self._encoder.token_to_id(name) for name in self._how.ends)
+    pad = end if self._how.ends_fill else 0
     return _rows(
       self._encode(texts),
       (start, *self._encode([self.prefix])[0]),
       end,
       self.length,
-      pad=end if self._how.ends_fill else 0,
+      pad=pad if self.pad_id is None else self.pad_id,
     )
 
   @property
@@ -323,10 +333,11 @@ def _rows(
 ) -> TextTokens:
   """Texts between their first and last tokens, in rows of equal length."""
   ids = np.full((len(texts), length), pad, np.int32)
-  mask = np.zeros(ids.shape, bool)
+  mask, cut = np.zeros(ids.shape, bool), np.zeros(len(texts), bool)
   for row, text in enumerate(texts):
-    kept = [*start, *text][: length - 1]
-    tokens = [*kept, end]
+    whole = [*start, *text]
+    cut[row] = len(whole) >= length
+    tokens = [*whole[: length - 1], end]
     ids[row, : len(tokens)] = tokens
     mask[row, : len(tokens)] = True
-  return TextTokens(ids, mask)
+  return TextTokens(ids, mask, cut)

@@ -4,13 +4,11 @@ TFDS hands out the encoded files of its array_record shards; they are decoded
 like those of a folder.
 """
 
-import os
 from typing import Any
 
 from softdimo_jax.data.image_source import ImageSource
+from softdimo_jax.data.tfds_data import PathLike, TfdsData
 from softdimo_jax.errors import UserError
-
-PathLike = str | os.PathLike[str]
 
 
 class TfdsImages(ImageSource):
@@ -36,16 +34,12 @@ class TfdsImages(ImageSource):
         split, or labelled images in it.
     """
     super().__init__(channels)
-    tfds = _import_tfds(name)
-    builder = _builder(tfds, name, data_dir)
-    prepare = _preparation(builder, name, data_dir)
-    if not builder.info.splits:
-      raise UserError(
-        f'TFDS data set {name} is not in {builder.data_path}; run {prepare}'
-      )
-    self._labels = _labels(tfds, builder)
-    self._records = _records(tfds, builder, split, prepare)
-    self._name = f'{builder.info.full_name} {split}'
+    data = TfdsData.open(name, data_dir, 'an image folder')
+    self._labels = _labels(data.tfds, data.builder)
+    encoded = {'image': data.tfds.decode.SkipDecoding()}
+    # {'image': encoded bytes, 'label': int, ...}
+    self._records = data.records(split, encoded)
+    self._name = f'{data.builder.info.full_name} {split}'
 
   def __len__(self) -> int:
     return len(self._records)
@@ -66,38 +60,6 @@ class TfdsImages(ImageSource):
     return {'kind': 'tfds', 'name': self._name, 'num_images': len(self)}
 
 
-def _import_tfds(name: str) -> Any:
-  try:
-    import tensorflow_datasets as tfds
-  except ImportError as error:
-    raise UserError(
-      f'data set {name!r} needs TFDS; pip install tensorflow-datasets (it '
-      'works without TensorFlow), or give an image folder'
-    ) from error
-  return tfds
-
-
-def _builder(tfds: Any, name: str, data_dir: PathLike | None) -> Any:
-  """TFDS builder, which knows the data set but may not have it."""
-  try:
-    return tfds.builder(name, data_dir=data_dir)
-  except Exception as error:  # of its own, ValueError, AssertionError
-    reason = str(error).splitlines()[0]
-    raise UserError(
-      f'{name!r} is neither an image folder nor a TFDS data set ({reason})'
-    ) from error
-
-
-def _preparation(builder: Any, name: str, data_dir: PathLike | None) -> str:
-  """Command that prepares the data set so that it can be read here."""
-  command = f'tfds build {name} --file_format=array_record'
-  if data_dir is not None:
-    command += f' --data_dir={data_dir}'
-  if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-    command += ' --manual_dir=FOLDER_WITH_ITS_DOWNLOADED_ARCHIVES'
-  return f'`{command}` (needs TensorFlow: pip install tensorflow)'
-
-
 def _labels(tfds: Any, builder: Any) -> Any:
   """The feature that names the classes."""
   features = dict(builder.info.features.items())
@@ -109,22 +71,3 @@ def _labels(tfds: Any, builder: Any) -> Any:
       f'`label`; its features are {", ".join(features)}'
     )
   return labels
-
-
-def _records(tfds: Any, builder: Any, split: str, prepare: str) -> Any:
-  """Random access to {'image': encoded bytes, 'label': int, ...}."""
-  try:
-    return builder.as_data_source(
-      split, decoders={'image': tfds.decode.SkipDecoding()}
-    )
-  except NotImplementedError as error:
-    raise UserError(
-      f'TFDS data set {builder.info.full_name} in {builder.data_path} is '
-      f'stored as {builder.info.file_format.value}, which has no random '
-      f'access; delete it and run {prepare}'
-    ) from error
-  except (KeyError, ValueError) as error:
-    raise UserError(
-      f'TFDS data set {builder.info.full_name} has no split {split!r}; it has '
-      f'{", ".join(builder.info.splits)}'
-    ) from error

@@ -1,38 +1,31 @@
 """Tokens of a whole data set on disk: no image is decoded while training.
 
-A folder holds array_record shards and `manifest.json`. A shard covers a fixed
-range of the source's images and is written whole or not at all, so writing
-can stop anywhere and goes on at the first missing shard. A record is the
-label (int32), whether the image was mirrored (one byte), and the tokens.
+A shard of the cache (data/record_cache.py) covers a range of the source's
+images. A record is the label (int32), whether the image was mirrored (one
+byte), and the tokens.
 """
 
-import concurrent.futures
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import grain
-import jax
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordWriter
 
 from softdimo_jax.data.batches import Batch, gathered_batches
+from softdimo_jax.data.record_cache import (
+  CacheKind,
+  RecordCache,
+  RecordCacheWriter,
+  module_facts,
+)
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation.files import write_atomically
-
-MANIFEST = 'manifest.json'
-_VERSION = 1
-# Grain reads single records at random; compression would only slow it down.
-_WRITER_OPTIONS = 'group_size:1,uncompressed'
-_AGAIN = 'run python -m softdimo_jax.tokenize_dataset with this --out again'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CacheSpec:
+class TokenCacheSpec:
   """What a token cache is of; two caches with equal specs are the same.
 
   Attributes:
@@ -46,6 +39,13 @@ class CacheSpec:
     tokenizer: JSON values that tell the tokenizer from another.
     source: JSON values that tell the images from others.
   """
+
+  kind: ClassVar[CacheKind] = CacheKind(
+    name='token cache',
+    stem='tokens',
+    command='tokenize_dataset',
+    verb='tokenize',
+  )
 
   length: int
   groups: int
@@ -79,72 +79,14 @@ class CacheSpec:
     start = shard * self.images_per_shard
     return range(start, min(start + self.images_per_shard, self.num_images))
 
-  def file(self, shard: int) -> str:
-    """Name of a shard's file."""
-    return f'tokens-{shard:05d}-of-{self.num_shards:05d}.array_record'
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Shard:
-  """A finished shard.
-
-  Attributes:
-    records: in it.
-    sha256: of its file.
-    skipped: names of its images that could not be decoded.
-  """
-
-  records: int
-  sha256: str
-  skipped: tuple[str, ...]
-
-
-def tokenizer_facts(tokenizer: nn.Module, params: Any) -> dict[str, str]:
-  """JSON values that tell a tokenizer from another.
-
-  Args:
-    tokenizer: Linen module.
-    params: its parameters; names, shapes, types and values count.
-  """
-  digest = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    array = np.asarray(leaf)
-    name = jax.tree_util.keystr(path)
-    digest.update(f'{name} {array.dtype} {array.shape}\n'.encode())
-    digest.update(array.tobytes())
-  return {
-    'name': type(tokenizer).__name__,
-    'params_sha256': digest.hexdigest(),
-  }
-
-
-class TokenCacheWriter:
+class TokenCacheWriter(RecordCacheWriter):
   """Writes the shards that a folder lacks."""
 
-  def __init__(self, folder: pathlib.Path, spec: CacheSpec):
-    """Starts a cache or goes on with one; corrupt shards count as missing.
-
-    Args:
-      folder: made where needed.
-      spec: of the whole cache.
-
-    Raises:
-      UserError: if the folder holds a cache of something else.
-    """
-    self._folder, self._spec = folder, spec
-    self._shards: dict[int, Shard] = {}
-    if (folder / MANIFEST).exists():
-      found, shards = _read_manifest(folder)
-      _check_same(folder, found, spec)
-      broken = _broken_shards(folder, spec, shards)
-      self._shards = {k: v for k, v in shards.items() if k not in broken}
-      for partial in folder.glob('.*.partial'):  # of a killed process
-        partial.unlink()
-    self._save()
-
-  def missing(self) -> list[int]:
-    """Shards still to be written, in order."""
-    return [k for k in range(self._spec.num_shards) if k not in self._shards]
+  def __init__(self, folder: pathlib.Path, spec: TokenCacheSpec):
+    """As `RecordCacheWriter`."""
+    super().__init__(folder, spec)
+    self._record = spec.record
 
   def write(
     self,
@@ -163,79 +105,36 @@ class TokenCacheWriter:
       flipped: bool [N].
       skipped: names of the images left out.
     """
-    records = np.empty(len(labels), self._spec.record)
+    records = np.empty(len(labels), self._record)
     records['tokens'], records['label'] = tokens, labels
     records['flipped'] = flipped
-    path = self._folder / self._spec.file(shard)
-    partial = path.with_name(f'.{path.name}.partial')
-    writer = ArrayRecordWriter(str(partial), _WRITER_OPTIONS)
-    for record in records:
-      writer.write(record.tobytes())
-    writer.close()
-    digest = _sha256(partial)
-    os.replace(partial, path)
-    self._shards[shard] = Shard(
-      records=len(records), sha256=digest, skipped=tuple(skipped)
-    )
-    self._save()
-
-  def _save(self) -> None:
-    shards = sorted(self._shards.items())
-    manifest = {
-      'version': _VERSION,
-      'spec': dataclasses.asdict(self._spec),
-      'num_records': sum(shard.records for _, shard in shards),
-      'shards': {
-        str(k): {'file': self._spec.file(k), **dataclasses.asdict(shard)}
-        for k, shard in shards
-      },
-    }
-    text = json.dumps(manifest, indent=2) + '\n'
-    write_atomically(self._folder / MANIFEST, text)
+    data = (record.tobytes() for record in records)
+    super().write(shard, data, skipped=skipped)
 
 
-class TokenCache:
-  """A complete token cache, checked when it is opened.
+class TokenCache(RecordCache[TokenCacheSpec]):
+  """A complete token cache.
 
   `cache[i]` is {'tokens': int32 [L, G], 'label': int32 [], 'flipped': bool}.
 
   Attributes:
-    spec: what it holds.
     skipped: names of the images that are not in it.
   """
 
   def __init__(self, folder: str | os.PathLike[str]):
-    """Opens a folder and compares every shard with its checksum.
-
-    Args:
-      folder: with `manifest.json`.
-
-    Raises:
-      UserError: if it is no cache, not finished, or a shard is missing or
-        differs from what was written.
-    """
-    self._folder = folder = pathlib.Path(folder)
-    self.spec, shards = _read_manifest(folder)
-    unfinished = self.spec.num_shards - len(shards)
-    if unfinished:
-      raise UserError(
-        f'token cache {folder} lacks {unfinished} of {self.spec.num_shards} '
-        f'shards; {_AGAIN}'
-      )
-    for shard, reason in _broken_shards(folder, self.spec, shards).items():
-      path = folder / self.spec.file(shard)
-      raise UserError(f'token cache shard {path} is {reason}; {_AGAIN}')
-    ordered = [shards[k] for k in range(self.spec.num_shards)]
-    self.skipped = tuple(name for shard in ordered for name in shard.skipped)
-    self._records = grain.sources.ArrayRecordDataSource(
-      [str(folder / self.spec.file(k)) for k in range(self.spec.num_shards)]
+    """As `RecordCache`."""
+    super().__init__(folder, TokenCacheSpec)
+    self.skipped = tuple(
+      name for notes in self.notes for name in notes['skipped']
     )
 
   def __len__(self) -> int:
-    return len(self._records)
+    return self.num_records
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    record = np.frombuffer(self._records[index], self.spec.record)[0]
+    if not 0 <= index < len(self):
+      raise IndexError(f'record {index} of {len(self)}')
+    record = np.frombuffer(self.read(index), self.spec.record)[0]
     return {
       'tokens': record['tokens'].astype(np.int32),
       'label': np.int32(record['label']),
@@ -244,15 +143,15 @@ class TokenCache:
 
   def check_tokenizer(self, tokenizer: nn.Module, params: Any) -> None:
     """Raises UserError unless the tokens are this tokenizer's."""
-    if self.spec.tokenizer != tokenizer_facts(tokenizer, params):
+    if self.spec.tokenizer != module_facts(tokenizer, params):
       raise UserError(
-        f'token cache {self._folder} was made by another tokenizer; write one '
+        f'token cache {self.folder} was made by another tokenizer; write one '
         'with this tokenizer into another folder'
       )
 
   def gather(self, indices: np.ndarray) -> Batch:
     """Indices int [B] -> {'tokens' int32 [B, L, G], 'label' int32 [B]}."""
-    data = b''.join(self._records[index] for index in indices)
+    data = b''.join(self.read(index) for index in indices)
     records = np.frombuffer(data, self.spec.record)
     return {
       'tokens': records['tokens'].astype(np.int32),
@@ -268,65 +167,3 @@ class TokenCache:
       seed,
       grain.ReadOptions(num_threads=4, prefetch_buffer_size=16),
     )
-
-
-def _read_manifest(
-  folder: pathlib.Path,
-) -> tuple[CacheSpec, dict[int, Shard]]:
-  path = folder / MANIFEST
-  if not path.exists():
-    raise UserError(
-      f'{folder} is no token cache (no {MANIFEST}); write one by python -m '
-      'softdimo_jax.tokenize_dataset'
-    )
-  try:
-    manifest = json.loads(path.read_text('utf-8'))
-    if manifest['version'] != _VERSION:
-      raise ValueError(f'version {manifest["version"]}, not {_VERSION}')
-    shards = {
-      int(k): Shard(
-        records=shard['records'],
-        sha256=shard['sha256'],
-        skipped=tuple(shard['skipped']),
-      )
-      for k, shard in manifest['shards'].items()
-    }
-    return CacheSpec(**manifest['spec']), shards
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise UserError(
-      f'{path} cannot be read ({error}); delete {folder} and tokenize again'
-    ) from error
-
-
-def _check_same(
-  folder: pathlib.Path, found: CacheSpec, wanted: CacheSpec
-) -> None:
-  before, now = dataclasses.asdict(found), dataclasses.asdict(wanted)
-  for name, value in now.items():
-    if value != before[name]:
-      raise UserError(
-        f'token cache {folder} was begun with {name} {before[name]!r}, not '
-        f'{value!r}; choose another folder or delete this one'
-      )
-
-
-def _broken_shards(
-  folder: pathlib.Path, spec: CacheSpec, shards: dict[int, Shard]
-) -> dict[int, str]:
-  """Shards of the manifest that are 'missing' or 'corrupt', in order."""
-
-  def reason(shard: int) -> str | None:
-    path = folder / spec.file(shard)
-    if not path.exists():
-      return 'missing'
-    return None if _sha256(path) == shards[shard].sha256 else 'corrupt'
-
-  with concurrent.futures.ThreadPoolExecutor() as pool:
-    reasons = pool.map(reason, sorted(shards))
-    found = zip(sorted(shards), reasons, strict=True)
-    return {shard: text for shard, text in found if text}
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softdimo_jax.convert.weights import Weights
-from softdimo_jax.data.token_cache import tokenizer_facts
+from softdimo_jax.data.record_cache import module_facts
 from softdimo_jax.evaluation.batched import BatchedNetwork
 from softdimo_jax.evaluation.embeddings import (
   PREPARATIONS,
@@ -130,7 +130,7 @@ def _prepared(
 
 def network_facts(weights: Weights, params: Any) -> dict[str, str]:
   """JSON values that tell a network from another."""
-  return {'weights': weights.source} | tokenizer_facts(weights.module, params)
+  return {'weights': weights.source} | module_facts(weights.module, params)
 
 
 def look(

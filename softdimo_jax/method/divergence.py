@@ -60,48 +60,63 @@ def logit_gradient(
   return jax.lax.stop_gradient(gradient)
 
 
-def dimo_loss(
-  student_logits: jax.Array,
-  gradient: jax.Array,
-  mask: jax.Array,
-  *,
-  reduction: str = 'sum',
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Surrogate whose gradient with respect to the student's logits is g.
+def entry_weights(mask: jax.Array, *, reduction: str = 'sum') -> jax.Array:
+  """What the gradient of every entry is multiplied by.
 
   Args:
-    student_logits: [B, L, G, C] at x_init.
-    gradient: [B, L, G, C] from `logit_gradient`.
     mask: bool [B, L, G]: entries masked in x~_t; others get no gradient.
     reduction: 'sum' over entries and mean over the batch (released code) or
       'masked_mean' over each sample's masked entries (the paper's Eq. 5).
 
   Returns:
-    (scalar whose gradient is g, metrics). Its value has no meaning; the
-    metric `dimo/loss` is the official curve 0.5 sum(g^2) / B, and
-    `dimo/discrepancy` the mean |g| over masked entries.
+    float32 [B, L, G].
 
   Raises:
     ValueError: for an unknown reduction.
   """
-  chex.assert_equal_shape([student_logits, gradient])
-  chex.assert_equal_shape_prefix([student_logits, mask], 3)
-  batch = student_logits.shape[0]
-  masked = mask[..., None]
-  gradient = jnp.where(masked, jax.lax.stop_gradient(gradient), 0.0)
-  if reduction == 'masked_mean':
-    weight = 1.0 / jnp.maximum(mask.sum((1, 2)), 1)[:, None, None, None]
-  elif reduction == 'sum':
-    weight = 1.0
-  else:
+  if reduction not in REDUCTIONS:
     raise ValueError(
       f'reduction {reduction!r} is unknown; choose one of {REDUCTIONS}'
     )
-  loss = jnp.sum(weight * gradient * student_logits.astype(jnp.float32))
-  entries = mask.sum() * gradient.shape[-1]
-  return loss / batch, {
-    'dimo/loss': 0.5 * jnp.sum(weight * gradient**2) / batch,
-    'dimo/discrepancy': jnp.abs(gradient).sum() / entries,
+  count = jnp.maximum(mask.sum((1, 2), keepdims=True), 1)
+  divisor = count if reduction == 'masked_mean' else 1
+  return mask / (len(mask) * divisor)
+
+
+def injected(
+  gradient: jax.Array, weight: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The loss's gradient with respect to the student's logits.
+
+  That of sum(weight * g * z) with a constant g. Every entry counts on its own,
+  so that they may come in parts.
+
+  Args:
+    gradient: g [B, L, G, C] from `logit_gradient`.
+    weight: [B, L, G] from `entry_weights`.
+
+  Returns:
+    ([B, L, G, C], and for `dimo_metrics` sum(g^2) and mean |g| of every entry
+    [B, L, G]).
+  """
+  chex.assert_equal_shape_prefix([gradient, weight], 3)
+  weight = weight[..., None]
+  # Not a product alone: what does not count may be infinite.
+  gradient = jnp.where(weight > 0, gradient, 0.0)
+  return weight * gradient, (gradient**2).sum(-1), jnp.abs(gradient).mean(-1)
+
+
+def dimo_metrics(
+  squares: jax.Array, sizes: jax.Array, weight: jax.Array
+) -> dict[str, jax.Array]:
+  """Curves of what `injected` returned, all [B, L, G].
+
+  `dimo/loss` is the official curve 0.5 sum(g^2) / B, `dimo/discrepancy` the
+  mean |g| over masked entries.
+  """
+  return {
+    'dimo/loss': 0.5 * (weight * squares).sum(),
+    'dimo/discrepancy': sizes.sum() / (weight > 0).sum(),
   }
 
 

@@ -23,14 +23,20 @@ Metrics = dict[str, jax.Array]
 _READ = ('caption', 'text')
 
 
+def used_terms(config: ml_collections.ConfigDict) -> dict[str, float]:
+  """Rewards of a stage's `reward` section that count, with their weights."""
+  terms = config.terms if config.weight else {}
+  return {name: weight for name, weight in terms.items() if weight}
+
+
 @dataclasses.dataclass(frozen=True)
 class Critic:
   """Scores the student's images; holds no arrays.
 
   Attributes:
     family: generator and tokenizer.
-    config: the stage's `reward`: weight, terms (name -> lambda), relaxation,
-      temperature, micro_batch.
+    config: the stage's `reward`: weight, terms (name -> lambda; 0 leaves one
+      out), relaxation, temperature, micro_batch.
     rewards: those that `terms` names.
   """
 
@@ -46,7 +52,7 @@ class Critic:
     rewards: Mapping[str, scoring.Reward],
   ) -> 'Critic':
     """The term of a stage's `reward` section."""
-    used = {name: rewards[name] for name in config.terms}
+    used = {name: rewards[name] for name in used_terms(config)}
     return cls(family, ml_collections.FrozenConfigDict(config), used)
 
   def gradient(
@@ -115,7 +121,7 @@ class Critic:
         scoring.straight_through_clip(images),
         batch['caption'],
       )
-      value = scoring.total(scores, self.config.terms).mean()
+      value = scoring.total(scores, used_terms(self.config)).mean()
       means = {name: score.mean() for name, score in scores.items()}
       return -self.config.weight * value, means | {'total': value}
 

@@ -144,7 +144,7 @@ class Distiller:
     if auxiliary is not None:
       sample = self._sample(keys.sample, logits, condition)
       dimo_gradient, auxiliary_gradient, dimo_metrics = self._dimo(
-        auxiliary, frozen, sample, logits, keys.auxiliary
+        auxiliary, frozen, sample, keys.auxiliary
       )
       metrics |= dimo_metrics
       gradient = dimo_gradient
@@ -240,10 +240,15 @@ class Distiller:
     return Sample(condition, tokens, masked, where)
 
   def _concentration(self, logits: jax.Array, teacher: Params) -> Metrics:
-    probabilities = jax.nn.softmax(logits[..., : self.family.vocab_size])
     table = self.family.table(teacher)[:, :-1]
-    stats = concentration(probabilities, table)
-    return optim.prefix('student', dataclasses.asdict(stats))
+
+    def statistics(logits: jax.Array, _: jax.Array) -> dict[str, jax.Array]:
+      codes = logits[..., : self.family.vocab_size]
+      stats = concentration(jax.nn.softmax(codes), table)
+      return jax.tree.map(lambda x: x[None, None], dataclasses.asdict(stats))
+
+    stats = jax.tree.map(jnp.mean, self._chunked(statistics, logits))
+    return optim.prefix('student', stats)
 
   # Di[M]O.
 
@@ -285,7 +290,6 @@ class Distiller:
     auxiliary: Role,
     frozen: Frozen,
     sample: Sample,
-    logits: jax.Array,
     key: jax.Array,
   ) -> tuple[jax.Array, Params | None, Metrics]:
     """(gradient on the logits, gradient of the auxiliary, metrics).
@@ -314,22 +318,26 @@ class Distiller:
     )
     auxiliary_params = self.family.merge(auxiliary.params, frozen.teacher)
 
-    def logit_gradient(
-      teacher: jax.Array, auxiliary: jax.Array, positions: jax.Array
-    ) -> jax.Array:
-      return divergence.logit_gradient(
+    def injected(
+      teacher: jax.Array,
+      auxiliary: jax.Array,
+      weight: jax.Array,
+      positions: jax.Array,
+    ) -> tuple[jax.Array, ...]:
+      target = divergence.logit_gradient(
         self.family.guide(frozen.teacher, teacher, scale, positions[0]),
         self.family.logits(auxiliary_params, auxiliary, positions[0]),
         beta=config.beta,
       )
+      return divergence.injected(target, config.weight * weight)
 
-    target = self._chunked(logit_gradient, teacher_last, auxiliary_last)
-    surrogate = lambda z: divergence.dimo_loss(
-      z, target, sample.mask, reduction=config.reduction
+    weight = divergence.entry_weights(sample.mask, reduction=config.reduction)
+    logit_gradient, *entries = self._chunked(
+      injected, teacher_last, auxiliary_last, weight
     )
-    logit_gradient, metrics = jax.grad(surrogate, has_aux=True)(logits)
+    metrics = divergence.dimo_metrics(*entries, weight)
     metrics['auxiliary/cross_entropy'] = loss
-    return config.weight * logit_gradient, gradient, metrics
+    return logit_gradient, gradient, metrics
 
   def _fresh_auxiliary_gradient(
     self,

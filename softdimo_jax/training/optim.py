@@ -8,6 +8,7 @@ import optax
 from softdimo_jax.training.state import Params, Role
 
 DECAYS = ('constant', 'cosine', 'linear')
+DTYPES = ('float32', 'bfloat16')
 
 
 def learning_rate(
@@ -54,6 +55,7 @@ def optimizer(
     b2=config.b2,
     eps=config.eps,
     weight_decay=config.weight_decay,
+    mu_dtype=config.moment_dtype,
   )
   if config.clip_norm > 0:
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam)

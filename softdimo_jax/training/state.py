@@ -73,3 +73,13 @@ class Frozen:
   null: Condition | None = None
   tokenizer: Params | None = None
   rewards: dict[str, Params] | None = None
+
+
+def with_dtype(params: Params, dtype: str) -> Params:
+  """Parameters whose matrices are of another dtype.
+
+  Vectors and scalars, which norms and scales are, stay as they are: they weigh
+  nothing, and half precision would show.
+  """
+  cast = lambda leaf: leaf.astype(dtype) if leaf.ndim > 1 else leaf
+  return jax.tree.map(cast, params)

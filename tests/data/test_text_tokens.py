@@ -177,3 +177,16 @@ def test_an_unknown_cleaning_is_refused(tmp_path):
   folder = write_byte_pairs(tmp_path)
   with pytest.raises(ValueError, match=r"clean 'none' is unknown; .*'hf'"):
     CLIPTokenizer.load(folder, clean='none')
+
+
+def test_the_id_that_pads_is_a_choice(tmp_path):
+  folder = write_byte_pairs(tmp_path)
+  tokens = CLIPTokenizer.load(folder, clean='hf', pad_id=0, length=5)(['cat'])
+  assert tokens.ids[0, 3:].tolist() == [0, 0]
+  assert tokens.mask[0].sum() == 3
+
+
+def test_prompts_that_are_cut_are_told(tmp_path):
+  tokenize = CLIPTokenizer.load(write_byte_pairs(tmp_path), length=5)
+  tokens = tokenize(['cat dog cat', 'cat dog cat dog', 'cat ' * 2500, ''])
+  assert tokens.cut.tolist() == [False, True, True, False]

@@ -5,15 +5,15 @@ import pathlib
 import numpy as np
 import pytest
 
+from softdimo_jax.data.record_cache import MANIFEST, shard_file
 from softdimo_jax.data.token_cache import (
-  MANIFEST,
-  CacheSpec,
   TokenCache,
+  TokenCacheSpec,
   TokenCacheWriter,
 )
 from softdimo_jax.errors import UserError
 
-SPEC = CacheSpec(
+SPEC = TokenCacheSpec(
   length=4,
   groups=2,
   vocab_size=128,
@@ -31,7 +31,7 @@ def tokens_of(image: int, flipped: bool) -> np.ndarray:
 
 
 def write(
-  folder: pathlib.Path, spec: CacheSpec = SPEC, shards: int | None = None
+  folder: pathlib.Path, spec: TokenCacheSpec = SPEC, shards: int | None = None
 ) -> pathlib.Path:
   writer = TokenCacheWriter(folder, spec)
   for shard in writer.missing()[:shards]:
@@ -93,17 +93,17 @@ def test_writing_goes_on_with_identical_bytes(tmp_path):
   with pytest.raises(UserError, match='lacks 1 of 3 shards; run python'):
     TokenCache(broken)
   (broken / '.tokens-00002-of-00003.array_record.partial').write_bytes(b'x')
-  before = (broken / SPEC.file(0)).stat().st_mtime_ns
+  before = (broken / shard_file(SPEC, 0)).stat().st_mtime_ns
   assert TokenCacheWriter(broken, SPEC).missing() == [2]
   write(broken)
-  assert (broken / SPEC.file(0)).stat().st_mtime_ns == before
+  assert (broken / shard_file(SPEC, 0)).stat().st_mtime_ns == before
   assert contents(whole) == contents(broken)
 
 
 @pytest.mark.parametrize('damage', ['corrupt', 'missing'])
 def test_damaged_shards_are_found_and_written_again(tmp_path, damage):
   expected = contents(write(tmp_path))
-  path = tmp_path / SPEC.file(1)
+  path = tmp_path / shard_file(SPEC, 1)
   if damage == 'missing':
     path.unlink()
   else:

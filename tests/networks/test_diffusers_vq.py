@@ -65,3 +65,19 @@ def test_one_hot_probabilities_take_the_road_of_tokens(variables):
   np.testing.assert_allclose(
     bound.decode_embeddings(soft), bound.decode(tokens), rtol=1e-5, atol=1e-6
   )
+
+
+def test_rematerialisation_changes_memory_only(variables):
+  codes = jnp.asarray(draw(4, 1, 6, 5))
+
+  def gradient(module):
+    loss = lambda codes: (
+      module.apply(variables, codes, method='decode_embeddings') ** 2
+    ).sum()
+    return jax.jit(jax.grad(loss))(codes)
+
+  plain, again = gradient(TINY), gradient(TINY.clone(remat='full'))
+  scale = np.abs(plain).max()
+  np.testing.assert_allclose(again, plain, rtol=0, atol=1e-5 * scale)
+  again = jax.make_jaxpr(lambda: gradient(TINY.clone(remat='full')))()
+  assert 'remat' in str(again)

@@ -1,4 +1,5 @@
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -140,3 +141,41 @@ def test_initial_scales_are_those_of_torch(width):
   attention = layers.xavier_stacked(key, (width, width))
   bound = (6 / (4 * width)) ** 0.5
   assert bound * 0.95 < np.abs(attention).max() <= bound
+
+
+@pytest.mark.parametrize('causal', [False, True])
+def test_the_fused_attention_is_asked_for_the_same(monkeypatch, causal):
+  """Its operands, computed by XLA where there is no cuDNN."""
+  fused, asked = jax.nn.dot_product_attention, []
+
+  def stand_in(*operands, implementation, **options):
+    asked.append(implementation)
+    return fused(*operands, implementation='xla', **options)
+
+  monkeypatch.setattr(jax.nn, 'dot_product_attention', stand_in)
+  mask = jnp.arange(5) < jnp.array([[5], [3]])
+  run = lambda attention, **options: layers.SelfAttention(
+    2, causal=causal, attention=attention, **options
+  )
+  variables = run('xla').init(
+    jax.random.key(0), inputs(), mask, deterministic=True
+  )
+  ours, theirs = (
+    run(name).apply(variables, inputs(), mask, deterministic=True)
+    for name in ('xla', 'cudnn')
+  )
+  assert asked == ['cudnn']
+  np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-6)
+  with pytest.raises(ValueError, match='knows no dropout'):
+    run('cudnn', dropout=0.1).apply(variables, inputs(), deterministic=False)
+
+
+def test_gelu_is_the_exact_one_in_both_precisions():
+  x = np.linspace(-6, 6, 97, dtype=np.float32)
+  exact = np.array([t * (1 + math.erf(t / math.sqrt(2))) / 2 for t in x])
+  np.testing.assert_allclose(layers.gelu(jnp.asarray(x)), exact, atol=1e-6)
+  half = layers.gelu(jnp.asarray(x, jnp.bfloat16))
+  assert half.dtype == jnp.bfloat16
+  np.testing.assert_allclose(
+    half.astype(jnp.float32), exact, rtol=2**-5, atol=1e-6
+  )

@@ -27,6 +27,7 @@ def config(**changes):
     'eps': 1e-8,
     'weight_decay': 0.0,
     'clip_norm': 0.0,
+    'moment_dtype': 'float32',
   }
   return ml_collections.ConfigDict(values | changes)
 
@@ -93,6 +94,20 @@ def make(*, ema=True, **changes):
   tx = optim.optimizer(config(**changes), STEPS)
   step = jax.jit(functools.partial(optim.update, tx=tx, ema_decay=0.9))
   return optim.create_role(PARAMS, tx, ema=ema), step
+
+
+def test_the_first_moment_may_take_half_the_memory():
+  role, update = make(moment_dtype='bfloat16')
+  after, _ = update(role, GRADIENT, step=jnp.int32(0))
+  adam = after.opt_state[0]
+  for moment, dtype in ((adam.mu, 'bfloat16'), (adam.nu, 'float32')):
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(moment)} == {dtype}
+  exact, _ = make()[1](make()[0], GRADIENT, step=jnp.int32(0))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=5e-3),
+    after.params,
+    exact.params,
+  )
 
 
 def test_first_adam_step_has_the_size_of_the_learning_rate():

@@ -149,7 +149,7 @@ class MaskBitTransformer(nn.Module):
     """Between the blocks and the logits: [B, P, D] -> [B, P, D]."""
     if self.pre_norm:
       x = self.final_norm(x)
-    return self.last_norm(nn.gelu(self.last_dense(x), approximate=False))
+    return self.last_norm(layers.gelu(self.last_dense(x)))
 
   def logits(
     self, last: jax.Array, positions: jax.Array | None = None

@@ -115,7 +115,7 @@ class MaskGitTransformer(nn.Module):
       name='layers',
     )(x, None)
     x = self.drop(self.last_norm_0(x), deterministic=deterministic)
-    x = nn.gelu(self.last_dense(x), approximate=False)
+    x = layers.gelu(self.last_dense(x))
     last = self.last_norm_1(x)[:, : self.length]
     hidden = hidden[:, :, : self.length]
     return GeneratorOutput(self.logits(last), last, hidden)
@@ -123,7 +123,7 @@ class MaskGitTransformer(nn.Module):
   def _first(self, x: jax.Array, deterministic: bool) -> jax.Array:
     drop = lambda y: self.drop(y, deterministic=deterministic)
     x = self.first_dense_0(drop(self.first_norm_0(x)))
-    x = nn.gelu(x, approximate=False)
+    x = layers.gelu(x)
     return self.first_dense_1(drop(self.first_norm_1(x)))
 
   def logits(

@@ -51,6 +51,7 @@ class BLIPImageTower(nn.Module):
     mlp_width: hidden width of the MLPs.
     epsilon: of the norms.
     dtype: of the matrix products; parameters are float32.
+    attention: see `layers.SelfAttention`.
     remat: what the backward pass keeps, see `layers.scan_blocks`.
     unroll: blocks per scan iteration.
   """
@@ -63,6 +64,7 @@ class BLIPImageTower(nn.Module):
   mlp_width: int = 4096
   epsilon: float = 1e-6
   dtype: jnp.dtype = jnp.float32
+  attention: str = 'xla'
   remat: str = 'none'
   unroll: int = 1
 
@@ -88,6 +90,7 @@ class BLIPImageTower(nn.Module):
       self.mlp_width,
       epsilon=self.epsilon,
       dtype=self.dtype,
+      attention=self.attention,
       name='layers',
     )(self._embed(images), None)
     return layers.LayerNorm(self.epsilon, self.dtype, name='final_norm')(last)

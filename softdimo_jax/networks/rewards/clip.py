@@ -76,6 +76,7 @@ class CLIPImageTower(nn.Module):
     activation: 'gelu' (erf; LAION's weights) or 'quick_gelu' (OpenAI's).
     epsilon: of the norms.
     dtype: of the matrix products; parameters are float32.
+    attention: see `layers.SelfAttention`.
     remat: what the backward pass keeps, see `layers.scan_blocks`.
     unroll: blocks per scan iteration.
 
@@ -93,6 +94,7 @@ class CLIPImageTower(nn.Module):
   activation: str = 'gelu'
   epsilon: float = 1e-5
   dtype: jnp.dtype = jnp.float32
+  attention: str = 'xla'
   remat: str = 'none'
   unroll: int = 1
 
@@ -124,6 +126,7 @@ class CLIPImageTower(nn.Module):
       epsilon=self.epsilon,
       activation=self.activation,
       dtype=self.dtype,
+      attention=self.attention,
     )
     self.final_norm = layers.LayerNorm(self.epsilon, self.dtype)
 

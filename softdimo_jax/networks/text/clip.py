@@ -58,6 +58,7 @@ class CLIPTextTower(nn.Module):
       occurrence of the largest id, which is the same in CLIP's vocabulary.
     epsilon: of the norms.
     dtype: of the matrix products; parameters are float32.
+    attention: see `layers.SelfAttention`.
     remat: what the backward pass keeps, see `layers.scan_blocks`.
     unroll: blocks per scan iteration.
   """
@@ -73,6 +74,7 @@ class CLIPTextTower(nn.Module):
   end_token: int | None = None
   epsilon: float = 1e-5
   dtype: jnp.dtype = jnp.float32
+  attention: str = 'xla'
   remat: str = 'none'
   unroll: int = 1
 
@@ -104,6 +106,7 @@ class CLIPTextTower(nn.Module):
       activation=self.activation,
       causal=True,
       dtype=self.dtype,
+      attention=self.attention,
       name='layers',
     )(x, mask)
     final = layers.LayerNorm(self.epsilon, self.dtype, name='final_norm')(last)

@@ -34,6 +34,7 @@ class DiffusersVQ(ImageTokenizer):
     num_norm_groups: groups of the group norms.
     grid: rows and columns of positions; None is a square of any size.
     dtype: of the convolutions.
+    remat: see `vqgan_coders`; a decoder of 1024 px has some 20 GB to keep.
   """
 
   in_channels: int = 3
@@ -46,6 +47,7 @@ class DiffusersVQ(ImageTokenizer):
   num_norm_groups: int = 32
   grid: tuple[int, int] | None = None
   dtype: jnp.dtype = jnp.float32
+  remat: str = 'none'
 
   @property
   def factor(self) -> int:
@@ -61,6 +63,7 @@ class DiffusersVQ(ImageTokenizer):
       'middle_attention': self.middle_attention,
       'num_norm_groups': self.num_norm_groups,
       'dtype': self.dtype,
+      'remat': self.remat,
     }
     self.encoder = Encoder(self.latent_channels, **options)
     self.decoder = Decoder(self.in_channels, **options)

@@ -31,6 +31,7 @@ class _Coder(nn.Module):
     depth: blocks.
     num_heads: attention heads.
     dtype: of the matrix products.
+    attention: see `layers.SelfAttention`.
     remat: see `layers.scan_blocks`.
     unroll: see `layers.scan_blocks`.
   """
@@ -43,6 +44,7 @@ class _Coder(nn.Module):
   depth: int
   num_heads: int
   dtype: jnp.dtype = jnp.float32
+  attention: str = 'xla'
   remat: str = 'none'
   unroll: int = 1
 
@@ -76,6 +78,7 @@ class _Coder(nn.Module):
       epsilon=_EPSILON,
       kernel_init=self.kernel_init,
       dtype=self.dtype,
+      attention=self.attention,
       name='layers',
     )(x, None)
     return norm('norm_out')(x[:, read])
@@ -166,6 +169,7 @@ class TATiTok(ImageTokenizer):
     text_width: E.
     text_length: T.
     dtype: of the matrix products; parameters are float32.
+    attention: see `layers.SelfAttention`.
     remat: what the backward pass keeps, see `layers.scan_blocks`.
     unroll: blocks per scan iteration.
 
@@ -191,6 +195,7 @@ class TATiTok(ImageTokenizer):
   text_width: int = 768
   text_length: int = 77
   dtype: jnp.dtype = jnp.float32
+  attention: str = 'xla'
   remat: str = 'none'
   unroll: int = 1
 
@@ -211,6 +216,7 @@ class TATiTok(ImageTokenizer):
       'channels': self.in_channels,
       'length': self.length,
       'dtype': self.dtype,
+      'attention': self.attention,
       'remat': self.remat,
       'unroll': self.unroll,
     }

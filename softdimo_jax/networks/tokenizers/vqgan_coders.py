@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.networks import layers
 from softdimo_jax.networks.tokenizers import blocks
 
 
@@ -23,6 +24,8 @@ class _Coder(nn.Module):
     middle_attention: attention between the two blocks of the middle.
     num_norm_groups: groups of the group norms.
     dtype: of the convolutions.
+    remat: what of a residual block the backward pass keeps, a key of
+      `layers.REMAT_POLICIES`.
   """
 
   out_channels: int
@@ -33,9 +36,10 @@ class _Coder(nn.Module):
   middle_attention: bool
   num_norm_groups: int
   dtype: jnp.dtype
+  remat: str = 'none'
 
   def res_block(self, x: jax.Array, features: int, name: str) -> jax.Array:
-    return blocks.ResBlock(
+    return layers.rematerialized(blocks.ResBlock, self.remat)(
       features,
       num_norm_groups=self.num_norm_groups,
       dtype=self.dtype,

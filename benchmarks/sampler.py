@@ -1,0 +1,122 @@
+"""Times one step against many, in turns, and decoding apart.
+
+  python -m benchmarks.sampler --size=medium --steps=8 --steps=64
+
+The one-step program is the student's: one forward pass, no guidance. The others
+are the teacher's decoding in so many steps with its own guidance, which doubles
+the passes where it is not 1.
+"""
+
+import functools
+import json
+import pathlib
+import statistics
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from benchmarks import jax_step, sizes, timing
+from softdimo_jax import cli, families, generate
+from softdimo_jax.convert.rule_weights import rule_params
+
+_SIZE = flags.DEFINE_enum('size', 'digits', sizes.SIZES, 'What is sampled.')
+_BATCH = flags.DEFINE_integer(
+  'batch_size', 0, "Images a call; 0 is the size's own.", lower_bound=0
+)
+_DTYPE = flags.DEFINE_enum(
+  'dtype', 'float32', ('float32', 'bfloat16'), "Of the generator's products."
+)
+_STEPS = flags.DEFINE_multi_integer(
+  'steps', [16, 64], "Of the teacher's decoding.", lower_bound=1
+)
+_ROUNDS = flags.DEFINE_integer('rounds', 7, 'Calls of each.', lower_bound=1)
+_DECODE = flags.DEFINE_bool('decode', True, 'Times the decoder, too.')
+_CLOCK = flags.DEFINE_enum(
+  'clock',
+  'wall',
+  tuple(timing.CLOCKS),
+  'processor: for a machine that others use, on one core (taskset -c 0).',
+)
+_OUT = flags.DEFINE_string('out', None, 'JSON file for what was measured.')
+
+
+def main(argv: list[str]) -> None:
+  """Times and prints."""
+  cli.no_arguments(argv)
+  size = sizes.get(_SIZE.value, batch_size=_BATCH.value, dtype=_DTYPE.value)
+  programs = _programs(size)
+  times = timing.alternate(programs, _ROUNDS.value, clock=_CLOCK.value)
+  seconds = {name: statistics.median(values) for name, values in times.items()}
+  batch = size.distillation.batch_size
+  decoding = seconds.get('decoder', 0.0)
+  device = jax.devices()[0].device_kind
+  print(f'{_SIZE.value}, batch {batch}, {device}')
+  print(
+    'program     ms/call  images/s  one step is   with decoding: images/s  x'
+  )
+  for name, value in seconds.items():
+    if name == 'decoder':
+      continue
+    whole = value + decoding
+    print(
+      f'{name:10} {value * 1e3:8.1f} {batch / value:9.2f} '
+      f'{timing.ratio(times, "one step", name):9.1f} x'
+      + (
+        f'{batch / whole:19.2f} {whole / (seconds["one step"] + decoding):8.1f}'
+        if decoding
+        else ''
+      )
+    )
+  if decoding:
+    print(f'decoder    {decoding * 1e3:8.1f} {batch / decoding:9.2f}')
+  if _OUT.value:
+    result = {
+      'size': _SIZE.value,
+      'batch_size': batch,
+      'dtype': _DTYPE.value,
+      'guidance_scale': size.sampling.guidance_scale,
+      'device': device,
+      'seconds': times,
+    }
+    text = json.dumps(result, indent=2)
+    pathlib.Path(_OUT.value).write_text(text + '\n', encoding='utf-8')
+
+
+def _programs(size: sizes.Size):
+  family = families.build(size.model)
+  params = jax.device_put(jax_step.made_up_params(family))
+  batch, key = size.distillation.batch_size, jax.random.key(0)
+  labels = jnp.arange(batch) % family.null_label
+
+  def program(tokens_fn):
+    compiled = jax.jit(functools.partial(tokens_fn, family))
+    return lambda: compiled(params, key, labels).block_until_ready()
+
+  programs = {
+    'one step': program(
+      functools.partial(
+        generate.one_step_tokens, init=size.distillation.init, temperature=1.0
+      )
+    )
+  }
+  for steps in dict.fromkeys(_STEPS.value):
+    options = size.sampling.copy_and_resolve_references()
+    options.steps = steps
+    programs[f'{steps} steps'] = program(
+      functools.partial(generate.multi_step_tokens, options=options)
+    )
+  if _DECODE.value:
+    tokenizer = jax.device_put(
+      rule_params(jax.eval_shape(family.init_tokenizer, key))
+    )
+    tokens = jax.random.randint(
+      key, (batch, *family.token_shape), 0, family.vocab_size
+    )
+    decode = jax.jit(functools.partial(generate.decode, family))
+    programs['decoder'] = lambda: decode(tokenizer, tokens).block_until_ready()
+  return programs
+
+
+if __name__ == '__main__':
+  cli.run(main)

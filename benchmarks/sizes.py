@@ -1,0 +1,72 @@
+"""What is measured: systems at several sizes, and their distillation."""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from configs import digits, maskbit, maskgit
+from softdimo_jax import defaults
+
+# MaskGit's Di[M]O at three sizes, which PyTorch has, too; then the full-size
+# MaskBit's Soft-Di[M]O, ours only.
+TORCH_SIZES = ('digits', 'medium', 'full')
+SIZES = (*TORCH_SIZES, 'maskbit')
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """A system and its distillation.
+
+  Attributes:
+    model: `generator` and `tokenizer` of `families.build`.
+    distillation: section of a configuration.
+    sampling: the teacher's decoding.
+  """
+
+  model: ConfigDict
+  distillation: ConfigDict
+  sampling: ConfigDict
+
+
+def get(
+  name: str,
+  *,
+  batch_size: int = 0,
+  dtype: str = 'float32',
+  remat: str = 'none',
+  dropout: bool = False,
+) -> Size:
+  """A size.
+
+  Args:
+    name: one of SIZES.
+    batch_size: 0 is the size's own: what two cores do in seconds.
+    dtype: of the matrix products.
+    remat: what the backward pass keeps, a key of `layers.REMAT_POLICIES`.
+    dropout: of student and auxiliary, with the official rate.
+
+  Raises:
+    ValueError: for an unknown name.
+  """
+  if name not in SIZES:
+    raise ValueError(f'size {name!r} is unknown; choose one of {SIZES}')
+  config = {'digits': digits, 'maskbit': maskbit}.get(
+    name, maskgit
+  ).get_config()
+  distillation = config.softdimo if name == 'maskbit' else config.dimo
+  own = {'digits': distillation.batch_size, 'medium': 4}.get(name, 1)
+  distillation.update(batch_size=batch_size or own, dropout=dropout)
+  # Adam's first update has its full rate, so that there is one to compare.
+  distillation.optimizer = defaults.optimizer(1e-5, warmup_steps=0)
+  distillation.auxiliary.optimizer = defaults.optimizer(
+    1e-5, warmup_steps=0, clip_norm=0.0
+  )
+  config.model.generator.update(
+    dtype=dtype, remat=remat, dropout=0.1 if dropout else 0.0
+  )
+  if name == 'medium':
+    config.model.generator.update(
+      width=512, depth=12, num_heads=8, mlp_width=2048
+    )
+    config.model.tokenizer.hidden_channels = 32
+  return Size(config.model, distillation, config.sampling)

@@ -1,0 +1,152 @@
+"""MaskGen-VQ (TA-TiTok, 256 px) from text: Di[M]O, then Soft-Di[M]O on rewards.
+
+  python -m softdimo_jax.main --config=configs/maskgen.py --workdir=DIR \
+      --config.pretrained.teacher=TEACHER --config.pretrained.text=TOWER \
+      --config.pretrained.tokenizer=TOKENIZER --config.data.prompts=CACHE
+
+The first three are folders of `python -m softdimo_jax.convert`, CACHE one of
+`python -m softdimo_jax.encode_prompts`; docs/text_to_image.md has the commands.
+`--config.weights=rule` runs the same steps with made-up weights and prompts.
+
+Variants after a colon, joined by commas: `dimo` and `reward` (one stage each;
+the default is both in a row; the second alone starts from
+`--config.pretrained.dimo`), `tteo` (trains nothing: test-time optimisation of
+the student in `--config.pretrained.softdimo`); `xl` for MaskGen-XL.
+
+Settings: MaskGen's published ones for the teacher; of the distillation, what
+the papers leave open is this project's choice. Metric to expect from the
+papers: GenEval .42 of Di[M]O, .51 of Soft-Di[M]O, .63 with test-time
+optimisation (MaskGen-L in 16 steps .48). Hardware: 8 accelerators or more at
+these batch sizes. None of it was run at full length here: docs/results.md says
+what was.
+"""
+
+from ml_collections import ConfigDict
+
+from softdimo_jax import defaults
+
+STAGES = {
+  'all': ('dimo', 'softdimo'),
+  'dimo': ('dimo',),
+  'reward': ('softdimo',),
+  'tteo': (),
+}
+SIZES = {
+  'l': {'width': 1024, 'depth': 16, 'mlp_width': 4096},
+  'xl': {'width': 1280, 'depth': 20, 'mlp_width': 5120},
+}
+
+
+def get_config(variants: str = 'all') -> ConfigDict:
+  """Configuration of the variants named, e.g. 'reward,xl'."""
+  stages, size = defaults.choose(
+    'configs/maskgen.py', variants, (STAGES, 'all'), (SIZES, 'l')
+  )
+  config = _base(SIZES[size])
+  config.name = f'maskgen-{size}'
+  config.stages = STAGES[stages]
+  del config.rewards.terms  # every stage has its own
+  if stages == 'tteo':
+    config.pretrained.softdimo = ''
+  return config
+
+
+def _base(size: dict[str, int]) -> ConfigDict:
+  return ConfigDict({
+    'name': '',
+    'seed': 0,
+    'stages': (),
+    'weights': 'converted',
+    'pretrained': {'tokenizer': '', 'text': '', 'teacher': '', 'dimo': ''},
+    'data': {'prompts': '', 'vocabulary': defaults.CLIP_VOCABULARY},
+    'model': {
+      'generator': {
+        'name': 'maskgen',
+        'vocab_size': 8192,
+        'num_classes': 1000,
+        'length': 128,
+        'num_heads': 16,
+        'text_width': 768,
+        'micro_width': 256,
+        'dtype': 'bfloat16',
+        'remat': 'full',
+        **size,
+      },
+      'micro': (6.5,),  # aesthetic score
+      'prompt': {'clean': 'open_clip', 'pad_id': 0, 'null': ''},
+      'tokenizer': _tokenizer(),
+      'text': {
+        'vocab_size': 49408,
+        'length': 77,
+        'width': 768,
+        'depth': 12,
+        'num_heads': 12,
+        'mlp_width': 3072,
+        'projection_width': 768,
+        # OpenAI's weights; see README.md on the teacher's own activation.
+        'activation': 'quick_gelu',
+      },
+    },
+    'teacher': {'kind': 'teacher'},  # taken from elsewhere
+    'dimo': _distillation('teacher'),
+    'softdimo': _post_training(),
+    'sampling': {
+      'batch_size': 16,  # images at once
+      # One step: to be swept; 1 is the untouched student.
+      'temperature': 1.0,
+      # The teacher's published sampler; its scale of 12 is one less.
+      'steps': 16,
+      'guidance_scale': 13.0,
+      'plan': {
+        'name': 'maskgen',
+        'schedule': 'arccos',
+        'guidance_schedule': 'cosine',
+        'choice_temperature': 2.0,
+      },
+    },
+    'rewards': defaults.rewards(dtype='bfloat16', remat='full'),
+    'tteo': defaults.test_time(batch_size=16),
+    'loop': {'log_every': 100, 'checkpoint_every': 1000, 'max_skipped': 50},
+  })  # fmt: skip
+
+
+def _tokenizer() -> dict:
+  return {
+    'name': 'tatitok',
+    'in_channels': 3,
+    'resolution': 256,
+    'encoder_patch': 16,
+    'decoder_patch': 16,
+    'length': 128,
+    'encoder_width': 768,
+    'encoder_depth': 12,
+    'encoder_heads': 12,
+    'decoder_width': 1024,
+    'decoder_depth': 24,
+    'decoder_heads': 16,
+    'codebook_size': 8192,
+    'embedding_dim': 64,
+    'text_width': 768,
+    'text_length': 77,
+    'remat': 'full',
+  }
+
+
+def _distillation(start: str, **changes: object) -> ConfigDict:
+  return defaults.distillation(
+    start,
+    1e-6,
+    batch_size=64,
+    dropout=False,
+    guidance_scale=4.0,
+    init={'mask_ratio': 0.6, 'noise_scale': 0.1},
+    mask={'schedule': 'arccos'},
+    auxiliary={'optimizer': {'clip_norm': 0.0}},
+    **changes,
+  )
+
+
+def _post_training() -> ConfigDict:
+  config = _distillation('dimo', reward={'weight': 1.0})
+  config.reward.terms = ConfigDict({'clip': 0.01, 'imagereward': 1.0})
+  return config

@@ -1,0 +1,145 @@
+# shellcheck shell=bash
+# What the scripts of this folder share; to be sourced, not run.
+
+# PREEMPTED_CODE of softdimo_jax/errors.py: it saved; run it again.
+# shellcheck disable=SC2034 # read by those who source this
+readonly REQUEUE_CODE=75
+
+declare -A option=()
+positional=()
+command=()
+
+# One sentence, and the code of a mistake in the input.
+fail() {
+  printf 'error: %s\n' "$*" >&2
+  exit 2
+}
+
+# The comment at the head of the script.
+usage() {
+  awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"
+}
+
+# parse_options 'NAMES WITH A VALUE' 'NAMES WITHOUT' ARGUMENTS...
+# Fills option[NAME], positional and, from what follows `--`, command.
+parse_options() {
+  local with=" $1 " without=" $2 dry-run " name
+  shift 2
+  while (($#)); do
+    case $1 in
+      --)
+        shift
+        command=("$@")
+        return
+        ;;
+      --help | -h)
+        usage
+        exit 0
+        ;;
+      --*=*)
+        name=${1%%=*} && name=${name#--}
+        [[ $with == *" $name "* ]] || unknown_option "--$name" "$without"
+        option[$name]=${1#*=}
+        ;;
+      -*)
+        name=${1#--}
+        [[ $with == *" $name "* ]] && fail "--$name needs a value: --$name=..."
+        [[ $without == *" $name "* ]] || unknown_option "$1" ''
+        option[$name]=1
+        ;;
+      *) positional+=("$1") ;;
+    esac
+    shift
+  done
+}
+
+unknown_option() {
+  [[ $2 == *" ${1#--} "* ]] && fail "$1 takes no value"
+  fail "option $1 is unknown; what the run itself reads goes behind --" \
+    '(see --help)'
+}
+
+# take_action ACTIONS...: sets action to the one word in front of the options.
+take_action() {
+  ((${#positional[@]})) || fail "say what to do: one of $* (see --help)"
+  ((${#positional[@]} == 1)) ||
+    fail "${positional[1]} is one word too many (see --help)"
+  action=${positional[0]}
+  [[ " $* " == *" $action "* ]] ||
+    fail "action $action is unknown; choose one of $*"
+}
+
+# need NAMES...: each has to be given as --NAME=...
+need() {
+  local name
+  for name in "$@"; do
+    [[ -n ${option[$name]:-} ]] ||
+      fail "${action:-this} needs --$name=... (see --help)"
+  done
+}
+
+need_command() {
+  ((${#command[@]})) ||
+    fail 'give the command to run behind --, for example' \
+      '-- python -m softdimo_jax.main --config=... --workdir=...'
+}
+
+# need_count NAME: the option, where given, is a whole number.
+need_count() {
+  [[ -z ${option[$1]:-} || ${option[$1]} =~ ^[0-9]+$ ]] ||
+    fail "--$1=${option[$1]} is not a whole number"
+}
+
+dry() { [[ -n ${option[dry-run]:-} ]]; }
+
+# need_tool NAME 'HOW TO GET IT'
+need_tool() {
+  dry || hash "$1" 2>/dev/null || fail "$1 is not installed: $2"
+}
+
+# A command as one line that any shell reads back as the same words.
+quoted() {
+  local word line='' quote="'\\''"
+  for word in "$@"; do
+    if [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]]; then
+      line+=" $word"
+    else
+      line+=" '${word//\'/$quote}'"
+    fi
+  done
+  printf '%s' "${line# }"
+}
+
+# Prints a command and, unless --dry-run was given, runs it. What is run is
+# told on stderr, since its output may be read.
+run() {
+  if dry; then
+    printf '+ %s\n' "$(quoted "$@")"
+  else
+    printf '+ %s\n' "$(quoted "$@")" >&2
+    "$@"
+  fi
+}
+
+# need_flag_set: --xla-flags, where given, names a set.
+need_flag_set() {
+  [[ -z ${option[xla-flags]:-} ]] ||
+    "$root/launch/xla_flags.sh" "${option[xla-flags]}" >/dev/null
+}
+
+# Image for --type, unless --runtime names one.
+tpu_runtime() {
+  if [[ -n ${option[runtime]:-} ]]; then
+    echo "${option[runtime]}"
+    return
+  fi
+  case ${option[type]} in
+    v6e-*) echo v2-alpha-tpuv6e ;;
+    v5p-*) echo v2-alpha-tpuv5 ;;
+    v5litepod-*) echo v2-alpha-tpuv5-lite ;;
+    v2-* | v3-* | v4-*) echo tpu-ubuntu2204-base ;;
+    *) fail "no image is known for --type=${option[type]}; give --runtime=..." ;;
+  esac
+}
+
+root=${root:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}

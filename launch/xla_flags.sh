@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Prints the environment of a named set of compiler flags, as `export` lines:
+#
+#   eval "$(launch/xla_flags.sh tpu_fsdp)"
+#
+# The default everywhere is no set: measure before you keep one. Sets:
+#
+#   none               nothing
+#   tpu_data           all-reduces of gradients run beside the backward pass
+#   tpu_fsdp           all-gathers of parameters run beside the layers
+#   tpu_v6e            tpu_fsdp with more on-chip memory for dense layers
+#   gpu                scheduling that hides collectives; memory for one process
+#   gpu_hopper         gpu, with what only Hopper wants
+#   gpu_profiled       gpu, scheduled by a profile of the first steps
+#   gpu_deterministic  bitwise repeatable, slower
+#
+# A flag that a compiler does not know stops the process when it starts; then
+# the set is for another version or another device.
+#
+# --list prints the names alone.
+set -euo pipefail
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+readonly SETS=(
+  none tpu_data tpu_fsdp tpu_v6e
+  gpu gpu_hopper gpu_profiled gpu_deterministic
+)
+readonly TPU_DATA=(
+  --xla_tpu_enable_data_parallel_all_reduce_opt=true
+  --xla_tpu_data_parallel_opt_different_sized_ops=true
+)
+readonly TPU_FSDP=(
+  --xla_tpu_enable_async_collective_fusion=true
+  --xla_tpu_enable_async_collective_fusion_fuse_all_gather=true
+  --xla_tpu_enable_async_collective_fusion_multiple_steps=true
+  --xla_tpu_overlap_compute_collective_tc=true
+  --xla_enable_async_all_gather=true
+)
+readonly TPU_V6E=("${TPU_FSDP[@]}" --xla_tpu_scoped_vmem_limit_kib=98304)
+# A layer of the larger generators holds about 50 MB of bfloat16.
+readonly GPU=(
+  --xla_gpu_all_gather_combine_threshold_bytes=67108864
+  --xla_gpu_reduce_scatter_combine_threshold_bytes=67108864
+  --xla_gpu_all_reduce_combine_threshold_bytes=67108864
+)
+
+# set_variable NAME VALUES...: after what the variable holds already.
+set_variable() {
+  local name=$1
+  shift
+  # shellcheck disable=SC2016 # expanded by who evaluates the line
+  printf 'export %s="${%s:+$%s }%s"\n' "$name" "$name" "$name" "$*"
+}
+
+gpu() {
+  set_variable XLA_FLAGS "${GPU[@]}"
+  echo 'export JAX_OPTIMIZATION_LEVEL=O1'
+  echo 'export XLA_PYTHON_CLIENT_MEM_FRACTION=0.9'
+  echo 'export NCCL_NVLS_ENABLE=1'
+}
+
+parse_options '' 'list' "$@"
+if [[ -n ${option[list]:-} ]]; then
+  printf '%s\n' "${SETS[@]}"
+  exit
+fi
+((${#positional[@]} == 1)) || fail "name one set of ${SETS[*]}"
+case ${positional[0]} in
+  none) ;;
+  tpu_data) set_variable LIBTPU_INIT_ARGS "${TPU_DATA[@]}" ;;
+  tpu_fsdp) set_variable LIBTPU_INIT_ARGS "${TPU_FSDP[@]}" ;;
+  tpu_v6e) set_variable LIBTPU_INIT_ARGS "${TPU_V6E[@]}" ;;
+  gpu) gpu ;;
+  gpu_hopper)
+    gpu
+    echo 'export CUDA_DEVICE_MAX_CONNECTIONS=1'
+    ;;
+  gpu_profiled)
+    gpu
+    echo 'export JAX_ENABLE_PGLE=true'
+    ;;
+  gpu_deterministic)
+    set_variable XLA_FLAGS --xla_gpu_deterministic_ops=true
+    ;;
+  *) fail "set ${positional[0]} is unknown; choose one of ${SETS[*]}" ;;
+esac

@@ -1,0 +1,106 @@
+"""Prepared data sets of TFDS without TensorFlow; nothing is downloaded."""
+
+import dataclasses
+import os
+from typing import Any
+
+from softdimo_jax.errors import UserError
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsData:
+  """A data set that was prepared here.
+
+  Attributes:
+    tfds: the package.
+    builder: of the data set.
+    preparation: command that prepares it so that it can be read.
+  """
+
+  tfds: Any
+  builder: Any
+  preparation: str
+
+  @classmethod
+  def open(
+    cls, name: str, data_dir: PathLike | None, instead: str
+  ) -> 'TfdsData':
+    """Finds a data set.
+
+    Args:
+      name: e.g. 'imagenet2012' or 'coco_captions'.
+      data_dir: where it was prepared; by default TFDS's own place.
+      instead: what the caller takes besides, e.g. 'an image folder'.
+
+    Raises:
+      UserError: if TFDS is not installed, or does not have the data set.
+    """
+    tfds = _import_tfds(name, instead)
+    builder = _builder(tfds, name, data_dir, instead)
+    prepare = _preparation(builder, name, data_dir)
+    if not builder.info.splits:
+      raise UserError(
+        f'TFDS data set {name} is not in {builder.data_path}; run {prepare}'
+      )
+    return cls(tfds, builder, prepare)
+
+  def records(self, split: str, decoders: dict[str, Any]) -> Any:
+    """Random access to records, dictionaries by feature.
+
+    Args:
+      split: e.g. 'train' or 'train[:10%]'.
+      decoders: by feature, where it is not its own.
+
+    Raises:
+      UserError: if there is no such split, or no random access.
+    """
+    info = self.builder.info
+    try:
+      return self.builder.as_data_source(split, decoders=decoders)
+    except NotImplementedError as error:
+      raise UserError(
+        f'TFDS data set {info.full_name} in {self.builder.data_path} is '
+        f'stored as {info.file_format.value}, which has no random access; '
+        f'delete it and run {self.preparation}'
+      ) from error
+    except (KeyError, ValueError) as error:
+      raise UserError(
+        f'TFDS data set {info.full_name} has no split {split!r}; it has '
+        f'{", ".join(info.splits)}'
+      ) from error
+
+
+def _import_tfds(name: str, instead: str) -> Any:
+  try:
+    import tensorflow_datasets as tfds
+  except ImportError as error:
+    raise UserError(
+      f'data set {name!r} needs TFDS; pip install tensorflow-datasets (it '
+      f'works without TensorFlow), or give {instead}'
+    ) from error
+  return tfds
+
+
+def _builder(
+  tfds: Any, name: str, data_dir: PathLike | None, instead: str
+) -> Any:
+  """TFDS builder, which knows the data set but may not have it."""
+  try:
+    return tfds.builder(name, data_dir=data_dir)
+  except Exception as error:  # of its own, ValueError, AssertionError
+    reason = str(error).splitlines()[0]
+    raise UserError(
+      f'{name!r} is neither {instead} nor a TFDS data set ({reason})'
+    ) from error
+
+
+def _preparation(builder: Any, name: str, data_dir: PathLike | None) -> str:
+  """Command that prepares the data set so that it can be read here."""
+  command = f'tfds build {name} --file_format=array_record'
+  if data_dir is not None:
+    command += f' --data_dir={data_dir}'
+  if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+    command += ' --manual_dir=FOLDER_WITH_ITS_DOWNLOADED_ARCHIVES'
+  return f'`{command}` (needs TensorFlow: pip install tensorflow)'

@@ -1,0 +1,403 @@
+"""From official text-to-image checkpoints to distilled images."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from softdimo_jax import config as config_lib
+from softdimo_jax import pipeline, prompt_encoding, results, stages
+from softdimo_jax.data import prompt_sources
+from softdimo_jax.data.prompt_cache import PromptCache
+from softdimo_jax.data.record_cache import MANIFEST
+from softdimo_jax.errors import PREEMPTED_CODE, Preempted, UserError
+from softdimo_jax.training import checkpoint, sharding
+from softdimo_jax.training.preemption import PreemptionNotice
+from tests import official_text, released
+from tests.test_main import call, fails_with
+
+SYSTEMS = ('maskgen', 'meissonic')
+CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+TEXTS = ('a cat', 'hot dogs', 'a dog, a cat', 'x' * 10_000)
+
+
+def load(path: pathlib.Path, variants: str = 'all'):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(variants)
+
+
+def make(name: str, folder: pathlib.Path) -> pathlib.Path:
+  """Converted checkpoints, tiny rewards, prompts, and small.py."""
+  official_text.save(name, folder)
+  for family in ('clip', 'image_reward'):
+    released.save(folder / family, family)
+  (folder / 'prompts.txt').write_text('\n'.join(TEXTS))
+  official_text.small_config(name, folder)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def maskgen(tmp_path_factory) -> pathlib.Path:
+  return make('maskgen', tmp_path_factory.mktemp('maskgen'))
+
+
+@pytest.fixture(scope='module')
+def meissonic(tmp_path_factory) -> pathlib.Path:
+  return make('meissonic', tmp_path_factory.mktemp('meissonic'))
+
+
+def encode(folder: pathlib.Path, notice=None, **options) -> PromptCache:
+  config = load(folder / 'small.py')
+  run = pipeline.Run(folder, config)
+  options = {'batch_size': 2, 'prompts_per_shard': 2} | options
+  return prompt_encoding.encode(
+    prompt_sources.read(str(folder / 'prompts.txt')),
+    run.prompted,
+    folder / 'prompts',
+    prompt_encoding.EncodingOptions(**options),
+    notice or PreemptionNotice(),
+  )
+
+
+# Both run as commands in a slow test.
+@pytest.mark.parametrize(
+  'name', ['maskgen', pytest.param('meissonic', marks=pytest.mark.slow)]
+)
+def test_prompts_to_distilled_images(name, request, tmp_path, caplog):
+  system = request.getfixturevalue(name)
+  cache = encode(system)
+  assert len(cache) == 4 and cache.num_cut == 1
+  told = [text for text in caplog.messages if 'longer than the 12' in text]
+  assert len(told) == 1 and told[0].startswith('1 of 4 prompts')
+
+  config = load(system / 'small.py', 'reward')
+  config.pretrained.dimo = config.pretrained.teacher
+  config_lib.validate(config)
+  run = pipeline.Run(tmp_path / 'run', config)
+  run.check_inputs()
+  check_features(run, cache)
+  stages.train(run, sharding.make_mesh(), PreemptionNotice())
+  rows = (run.folder('softdimo') / 'metrics.jsonl').read_text().splitlines()
+  last = json.loads(rows[-1])
+  assert all(np.isfinite(x) for x in last.values())
+  assert last['dimo/discrepancy'] >= 0 and 'reward/imagereward' in last
+  moved = jax.tree.map(
+    lambda a, b: float(np.abs(a - b).max()),
+    run.params('teacher'),
+    checkpoint.load_params(run.folder('softdimo') / 'params')['model'],
+  )
+  assert moved['tok_emb'] == 0 and max(jax.tree.leaves(moved)) > 0
+
+  ids, captions = run.read(['a cat', 'a dog'], config.softdimo.reward.terms)
+  assert set(captions) == set(config.softdimo.reward.terms)
+  for stage in ('softdimo', 'teacher'):
+    sampler = results.sampler(run, stage, 2)
+    _, images = sampler(
+      run.params(stage),
+      run.params('tokenizer'),
+      jax.random.key(0),
+      run.text_features(ids),
+    )
+    assert images.shape == (2, 32, 32, 3) and np.isfinite(images).all()
+
+
+def check_features(run: pipeline.Run, cache: PromptCache) -> None:
+  """The cache holds what the tower says, and the unconditional prompt."""
+  null = run.config.model.prompt.null
+  for texts, found in (
+    ([null], cache.null),
+    (list(TEXTS[:2]), cache.gather(np.arange(2))),
+  ):
+    assert list(found.texts) == texts
+    expected = run.text_features(run.prompted.tokenizer(texts).ids)
+    for name, values in found.features.items():
+      wanted = getattr(expected, name)
+      np.testing.assert_allclose(values, wanted, rtol=0, atol=1e-5)
+  batch = next(run.prompted.batches(3, 0, ('clip',)))
+  assert batch['text'].micro.shape == (3, len(run.family.micro))
+  assert batch['caption']['clip'].shape == (3, 12)
+
+
+def test_encoding_goes_on_with_identical_bytes(maskgen):
+  class StopsAtCheck(PreemptionNotice):
+    def check(self) -> None:
+      self.left = getattr(self, 'left', 2) - 1
+      if not self.left:
+        raise Preempted('stopped')
+
+  contents = lambda: {
+    path.name: path.read_bytes() for path in (maskgen / 'prompts').iterdir()
+  }
+  encode(maskgen)
+  whole = contents()
+  for path in (maskgen / 'prompts').iterdir():
+    path.unlink()
+  with pytest.raises(Preempted):
+    encode(maskgen, StopsAtCheck())
+  shards = json.loads((maskgen / 'prompts' / MANIFEST).read_text())['shards']
+  assert list(shards) == ['0']
+  encode(maskgen)
+  assert contents() == whole
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+@pytest.mark.parametrize('stages', ['all', 'dimo', 'reward', 'tteo'])
+@pytest.mark.parametrize('other_size', [False, True])
+def test_shipped_configurations_are_valid(name, stages, other_size):
+  size = {'maskgen': ',xl', 'meissonic': ',monetico'}[name]
+  path = CONFIGS / f'{name}.py'
+  config_lib.validate(load(path, stages + (size if other_size else '')))
+
+
+@pytest.mark.parametrize(
+  ('variants', 'message'),
+  [
+    ('xxl', "variant 'xxl' of configs/maskgen.py is unknown.*reward"),
+    ('dimo,reward', "'dimo' and 'reward' of .* exclude each other"),
+  ],
+)
+def test_variants_that_make_no_sense(variants, message):
+  with pytest.raises(ValueError, match=message):
+    load(CONFIGS / 'maskgen.py', variants)
+
+
+def test_sizes_are_the_official_ones():
+  count = lambda shapes: sum(x.size for x in jax.tree.leaves(shapes))
+  for name, variants, sizes, image in (
+    ('maskgen', 'all', (604_311_552, 391_046_292), 256),
+    ('maskgen', 'xl', (1_176_611_840, 391_046_292), 256),
+    ('meissonic', 'all', (1_006_946_304, 146_244_675), 1024),
+    ('meissonic', 'monetico', (998_555_648, 146_244_675), 512),
+  ):
+    run = pipeline.Run(
+      pathlib.Path('/nowhere'), load(CONFIGS / f'{name}.py', variants)
+    )
+    key = jax.random.key(0)
+    generator, tokenizer = sizes
+    assert count(jax.eval_shape(run.family.init, key)) == generator
+    assert count(jax.eval_shape(run.family.init_tokenizer, key)) == tokenizer
+    assert run.family.image_shape == (image, image, 3)
+
+
+@pytest.mark.parametrize(
+  ('override', 'message'),
+  [
+    ({'softdimo.gan.weight': 1.0}, 'softdimo.gan.weight=1.0: the GAN needs'),
+    (
+      {'softdimo.reward.terms': {'beauty': 1.0}},
+      "reward.terms='beauty'.*hpsv2",
+    ),
+    ({'tteo.terms': {'dimo': 1.0}}, "tteo.terms='dimo' is unknown"),
+    ({'tteo.batch_size': 0}, 'tteo.batch_size=0'),
+    ({'model.prompt.clean': 'none'}, "model.prompt.clean='none'"),
+    ({'model.prompt.pad_id': 49408}, 'model.prompt.pad_id=49408'),
+    ({'dimo.kind': 'teacher'}, "dimo.kind='teacher' needs images"),
+    ({'model.micro': ()}, 'reads 1 numbers about the image'),
+  ],
+)
+def test_bad_configurations(override, message):
+  config = load(CONFIGS / 'maskgen.py')
+  for name, value in override.items():
+    *parents, field = name.split('.')
+    section = config
+    for parent in parents:
+      section = section[parent]
+    section[field] = value
+  with pytest.raises(UserError, match=message):
+    config_lib.validate(config)
+
+
+def test_what_is_missing_is_named_before_training(maskgen, tmp_path):
+  encode(maskgen)
+  check = lambda config: pipeline.Run(tmp_path, config).check_inputs()
+  for field, value, message in (
+    ('pretrained.text', '', r'config\.pretrained\.text names no weights'),
+    ('pretrained.text', str(maskgen / 'tokenizer'), 'must be a CLIPTextTower'),
+    ('data.prompts', '', 'names no prompt cache: write one'),
+    ('data.prompts', str(maskgen), 'is no prompt cache'),
+    ('data.prompts', str(maskgen / 'prompts.txt'), 'is a file; encode it'),
+    ('data.vocabulary', str(maskgen), r'no vocab\.json.*config\.data\.vocab'),
+    ('model.prompt.null', 'ugly', 'with another unconditional prompt'),
+    ('model.prompt.pad_id', 3, 'with other token ids: pad_id is 0, not 3'),
+    ('rewards.weights.clip', str(maskgen / 'none'), 'none'),
+  ):
+    config = load(maskgen / 'small.py')
+    *parents, name = field.split('.')
+    section = config
+    for parent in parents:
+      section = section[parent]
+    section[name] = value
+    with pytest.raises(UserError, match=message):
+      check(config)
+  assert not list(tmp_path.iterdir())
+
+
+def test_another_tower_is_refused(maskgen, tmp_path):
+  encode(maskgen)
+  config = load(maskgen / 'small.py')
+  run = pipeline.Run(tmp_path, config)
+  tower = jax.tree.map(np.array, run.prompted.tower)
+  tower['projection'] = tower['projection'] + 1e-3
+  run.prompted.__dict__['tower'] = tower
+  with pytest.raises(UserError, match='by another text tower: params_sha256'):
+    run.check_inputs()
+
+
+@pytest.mark.parametrize(
+  'name', [pytest.param('maskgen', marks=pytest.mark.slow), 'meissonic']
+)
+def test_made_up_weights_need_no_files(name, tmp_path):
+  config = load(CONFIGS / f'{name}.py', 'dimo')
+  shrink(config)
+  config.weights = config.data.vocabulary = 'rule'
+  config_lib.validate(config)
+  run = pipeline.Run(tmp_path, config)
+  run.check_inputs()
+  stages.train(run, sharding.make_mesh(), PreemptionNotice())
+  ids, captions = run.read(['a cat'], ['clip'])
+  text = run.text_features(ids)
+  assert text.states.shape == (1, 12, 32)
+  assert captions['clip'].shape == (1, 77)
+  assert np.isfinite(text.pooled).all()
+  for prompt, message in (('', 'is empty'), ('\udcff', 'is not UTF-8')):
+    with pytest.raises(UserError, match=message):
+      run.read(['a cat', prompt])
+
+
+def shrink(config) -> None:
+  """Sizes that fit together, without any checkpoint."""
+  config.dimo.update({'steps': 1, 'batch_size': 2})
+  config.dimo.divergence.chunk = 0
+  config.model.text.update(
+    {
+      'vocab_size': 514,
+      'length': 12,
+      'width': 32,
+      'depth': 2,
+      'num_heads': 2,
+      'mlp_width': 32,
+      'projection_width': 32,
+    }
+  )
+  generator, tokenizer = config.model.generator, config.model.tokenizer
+  generator.update(
+    {'vocab_size': 16, 'width': 32, 'num_heads': 2, 'text_width': 32}
+  )
+  generator.mlp_width, tokenizer.codebook_size = 32, 16
+  if generator.name == 'maskgen':
+    generator.update({'length': 8, 'depth': 2})
+    tokenizer.update(
+      {'resolution': 32, 'length': 8, 'text_width': 32, 'text_length': 12}
+    )
+    for coder in ('encoder', 'decoder'):
+      tokenizer[f'{coder}_width'], tokenizer[f'{coder}_heads'] = 32, 2
+      tokenizer[f'{coder}_depth'] = 1
+  else:
+    generator.update(
+      {
+        'grid': (4, 4),
+        'joint_depth': 1,
+        'single_depth': 1,
+        'rope_axes': (4, 6, 6),
+      }
+    )
+    tokenizer.level_channels = (32, 32)
+
+
+def command(folder: pathlib.Path, *arguments: str) -> list[str]:
+  return [
+    *(f'--config={folder / "small.py"}', f'--prompts={folder / "prompts.txt"}'),
+    *(f'--out={folder / "encoded"}', '--batch_size=2', *arguments),
+  ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_commands(name, request, tmp_path):
+  """As a user runs them; encoding is killed and goes on."""
+  system = request.getfixturevalue(name)
+  (system / 'prompts.txt').write_text(
+    '\n'.join(f'a cat {i}' for i in range(399))
+  )
+  arguments = command(system, '--prompts_per_shard=2')
+  start = lambda: subprocess.Popen(
+    [sys.executable, '-m', 'softdimo_jax.encode_prompts', *arguments],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  written = lambda: len(list((system / 'encoded').glob('prompts-*')))
+  for number in (signal.SIGKILL, signal.SIGTERM):
+    process, before = start(), written()
+    while written() < before + 3:
+      assert process.poll() is None, process.communicate()
+      time.sleep(0.001)
+    process.send_signal(number)
+    process.communicate(timeout=120)
+    wanted = PREEMPTED_CODE if number == signal.SIGTERM else -number
+    assert process.returncode == wanted
+  result = call('encode_prompts', *arguments)
+  assert result.returncode == 0, result.stderr[-2000:]
+  assert '399 prompts in' in result.stdout and 'encode' in result.stderr
+
+  at = f'--workdir={tmp_path / "run"}'
+  data = f'--config.data.prompts={system / "encoded"}'
+  result = call('main', f'--config={system / "small.py"}', at, data)
+  assert result.returncode == 0, result.stderr[-2000:]
+  for stage in ('dimo', 'softdimo'):
+    rows = tmp_path / 'run' / stage / 'metrics.jsonl'
+    last = json.loads(rows.read_text().splitlines()[-1])
+    assert all(np.isfinite(x) for x in last.values())
+    assert last['dimo/discrepancy'] >= 0
+    assert ('reward/imagereward' in last) == (stage == 'softdimo')
+  out = tmp_path / 'grid.png'
+  result = call('sample', at, '--prompt=a cat', '--num=1', f'--out={out}')
+  assert result.returncode == 0, result.stderr[-2000:]
+  assert Image.open(out).size[0] > 32
+  result = call(
+    *('tteo', at, '--prompt=a cat', '--prompt=dogs', '--starts=2'),
+    *('--steps=1', f'--out={tmp_path / "tteo"}'),
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+  result = call(
+    *('export', at, f'--prompts={system / "prompts.txt"}', '--num=3'),
+    *('--batch_size=2', f'--out={tmp_path / "out.npz"}'),
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+  assert np.load(tmp_path / 'out.npz')['arr_0'].shape == (3, 32, 32, 3)
+  fails_with(call('sample', at, '--labels=1'), '--prompt')
+
+
+def test_the_command_names_the_mistake(tmp_path):
+  prompts = tmp_path / 'prompts.txt'
+  prompts.write_bytes('ein grüner Kreis'.encode('latin-1'))
+  arguments = ('--config=configs/maskgen.py', f'--out={tmp_path / "out"}')
+  fails_with(
+    call('encode_prompts', *arguments, f'--prompts={prompts}'), 'not UTF-8'
+  )
+  prompts.write_text('a cat')
+  fails_with(
+    call('encode_prompts', *arguments, f'--prompts={prompts}'),
+    'config.pretrained.text names no weights',
+  )
+  fails_with(
+    call(
+      'encode_prompts',
+      '--config=configs/shapes.py',
+      f'--out={tmp_path / "out"}',
+      f'--prompts={prompts}',
+    ),
+    'reads no prompts from a cache',
+  )
+  assert os.listdir(tmp_path) == ['prompts.txt']

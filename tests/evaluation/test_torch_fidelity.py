@@ -4,11 +4,12 @@ Slow, and needs torch (its build for CPUs will do) and torch-fidelity:
 
   pip install torch && pip install --no-deps torch-fidelity==0.4.0
 
-torch-fidelity asks torchvision for one function on this road, and for names to
+torch-fidelity asks torchvision for two functions on this road, and for names to
 define classes that nobody uses here. PyPI's torchvision does not import beside
 a CPU build of torch, so that a stand-in has these.
 """
 
+import functools
 import json
 import sys
 import types
@@ -41,12 +42,15 @@ def torch_fidelity(monkeypatch):
   def pil_to_tensor(image):
     return torch.from_numpy(np.array(image).transpose(2, 0, 1))
 
+  def compose(steps):
+    return lambda image: functools.reduce(lambda x, step: step(x), steps, image)
+
   names = {
     'torchvision': {},
     'torchvision.datasets': dict.fromkeys(
       ('CIFAR10', 'CIFAR100', 'STL10'), object
     ),
-    'torchvision.transforms': {},
+    'torchvision.transforms': {'Compose': compose},
     'torchvision.transforms.functional': {'pil_to_tensor': pil_to_tensor},
   }
   for name, members in names.items():
@@ -107,6 +111,7 @@ def test_numbers_are_torch_fidelitys(place, torch_fidelity):
     cache=False,
     verbose=False,
     datasets_download=False,
+    save_cpu_ram=True,  # No processes of its own.
   )
   command.run(
     command.Request(

@@ -29,6 +29,7 @@ setuptools.setup(
   extras_require={
     'gpu': ['jax[cuda12]'],
     'tpu': ['jax[tpu]'],
+    'plan': ['jax[tpu]'],  # its compiler, which needs no TPU
     'tensorboard': ['tensorboard'],
     'tfds': ['tensorflow-datasets>=4.9.9'],
     'test': ['hypothesis>=6', 'pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.12'],

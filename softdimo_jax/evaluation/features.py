@@ -180,7 +180,7 @@ class FeatureExtractor:
 
   @functools.cached_property
   def _mesh(self) -> jax.sharding.Mesh:
-    return sharding.make_mesh()
+    return sharding.local_mesh()
 
   @functools.cached_property
   def _placed(self) -> Params:

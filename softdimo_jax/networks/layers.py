@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from softdimo_jax.method.parallel import constrain_batch
+
 Initializer = Callable[..., jax.Array]
 
 normal_02 = nn.initializers.normal(0.02)
@@ -221,6 +223,7 @@ class Block(nn.Module):
   def __call__(
     self, x: jax.Array, mask: jax.Array | None
   ) -> tuple[jax.Array, jax.Array]:
+    x = constrain_batch(x)
     attention = functools.partial(self._attention, mask=mask)
     x = self._residual(x, attention, 'attention_norm')
     x = self._residual(x, self._mlp, 'mlp_norm')

@@ -18,10 +18,12 @@ import optax
 from softdimo_jax.family import Family
 from softdimo_jax.method import divergence, masking, sampling
 from softdimo_jax.method.chunks import map_positions
+from softdimo_jax.method.parallel import constrain_batch
 from softdimo_jax.method.soft_embedding import concentration
 from softdimo_jax.networks.generators.condition import Condition, batch_size
 from softdimo_jax.rewards import Reward
-from softdimo_jax.training import optim, sharding
+from softdimo_jax.training import optim
+from softdimo_jax.training.accumulation import mean_of_parts
 from softdimo_jax.training.adversary import Adversary
 from softdimo_jax.training.critic import Critic
 from softdimo_jax.training.state import Frozen, Params, Role, TrainState
@@ -53,8 +55,8 @@ class Distiller:
 
   Attributes:
     family: generator and vocabulary facts.
-    config: the stage: batch_size, steps, init, mask, guidance_scale,
-      divergence, auxiliary, gan, reward, optimizer, ema_decay.
+    config: the stage: batch_size, accumulation, steps, init, mask,
+      guidance_scale, divergence, auxiliary, gan, reward, optimizer, ema_decay.
     generator_tx: optimiser of the student.
     auxiliary_tx: optimiser of the auxiliary.
     adversary: the GAN term, or None.
@@ -126,8 +128,49 @@ class Distiller:
     Returns:
       (state, float32 scalars).
     """
-    step_key = jax.random.fold_in(key, state.step)
-    keys = _Keys(*jax.random.split(step_key, len(_Keys._fields)))
+    key = jax.random.fold_in(key, state.step)
+    gradients, metrics = mean_of_parts(
+      lambda part, key: self._gradients(state, part, frozen, _Keys.of(key)),
+      batch,
+      key,
+      self.config.accumulation,
+    )
+    model, update_metrics = optim.update(
+      state.model,
+      gradients.model,
+      self.generator_tx,
+      step=state.step,
+      ema_decay=self.config.ema_decay,
+    )
+    metrics |= optim.prefix('generator', update_metrics)
+    auxiliary, discriminator = state.auxiliary, state.discriminator
+    if auxiliary is not None:
+      gradient = gradients.auxiliary
+      if self.config.auxiliary.fresh_sample:
+        gradient, metrics['auxiliary/cross_entropy'] = mean_of_parts(
+          lambda part, key: self._fresh_auxiliary_gradient(
+            auxiliary, model.params, frozen.teacher, part, _Keys.of(key).fresh
+          ),
+          batch,
+          key,
+          self.config.accumulation,
+        )
+      auxiliary, update_metrics = optim.update(
+        auxiliary, gradient, self.auxiliary_tx, step=state.step
+      )
+      metrics |= optim.prefix('auxiliary', update_metrics)
+    if discriminator is not None:
+      discriminator, update_metrics = self.adversary.update(
+        discriminator, gradients.discriminator, state.step
+      )
+      metrics |= update_metrics
+    state = TrainState(state.step + 1, model, auxiliary, discriminator)
+    return state, metrics
+
+  def _gradients(
+    self, state: TrainState, batch: Batch, frozen: Frozen, keys: '_Keys'
+  ) -> tuple['_Gradients', Metrics]:
+    """Of all roles, from one forward pass of the student."""
     teacher = frozen.teacher
     condition = (
       self.family.condition(batch)
@@ -140,20 +183,25 @@ class Distiller:
     )
     gradient = jnp.zeros_like(logits)
     metrics = self._concentration(logits, teacher)
-    auxiliary, discriminator = state.auxiliary, state.discriminator
-    if auxiliary is not None:
+    auxiliary_gradient, heads_gradient = None, None
+    if state.auxiliary is not None:
       sample = self._sample(keys.sample, logits, condition)
       dimo_gradient, auxiliary_gradient, dimo_metrics = self._dimo(
-        auxiliary, frozen, sample, logits, keys.auxiliary
+        state.auxiliary, frozen, sample, logits, keys.auxiliary
       )
       metrics |= dimo_metrics
       gradient = dimo_gradient
-    if discriminator is not None:
-      gan_gradient, discriminator, gan_metrics = self.adversary.step(
-        discriminator, teacher, logits, batch, keys.gan, state.step
+    if state.discriminator is not None:
+      gan_gradient, heads_gradient, gan_metrics = self.adversary.gradients(
+        state.discriminator.params,
+        teacher,
+        logits,
+        batch,
+        keys.gan,
+        state.step,
       )
       metrics |= gan_metrics
-      if auxiliary is not None:
+      if state.auxiliary is not None:
         metrics['gan/gradient_ratio'] = _ratio(gan_gradient, dimo_gradient)
       gradient = gradient + gan_gradient
     if self.critic is not None:
@@ -161,37 +209,21 @@ class Distiller:
         frozen.tokenizer, frozen.rewards, logits, batch, keys.reward
       )
       metrics |= reward_metrics
-      if auxiliary is not None:
+      if state.auxiliary is not None:
         metrics['reward/gradient_ratio'] = _ratio(
           reward_gradient, dimo_gradient
         )
       gradient = gradient + reward_gradient
-    model, update_metrics = optim.update(
-      state.model,
-      pullback(gradient)[0],
-      self.generator_tx,
-      step=state.step,
-      ema_decay=self.config.ema_decay,
+    return (
+      _Gradients(pullback(gradient)[0], auxiliary_gradient, heads_gradient),
+      metrics,
     )
-    metrics |= optim.prefix('generator', update_metrics)
-    if auxiliary is not None:
-      if self.config.auxiliary.fresh_sample:
-        auxiliary_gradient, cross_entropy = self._fresh_auxiliary_gradient(
-          auxiliary, model.params, teacher, batch, keys.fresh
-        )
-        metrics['auxiliary/cross_entropy'] = cross_entropy
-      auxiliary, update_metrics = optim.update(
-        auxiliary, auxiliary_gradient, self.auxiliary_tx, step=state.step
-      )
-      metrics |= optim.prefix('auxiliary', update_metrics)
-    state = TrainState(state.step + 1, model, auxiliary, discriminator)
-    return state, metrics
 
   # Student.
 
   def _draw_labels(self, key: jax.Array) -> jax.Array:
-    shape = (self.config.batch_size,)
-    return sharding.constrain_batch(
+    shape = (self.config.batch_size // self.config.accumulation,)
+    return constrain_batch(
       jax.random.randint(key, shape, 0, self.family.null_label)
     )
 
@@ -210,7 +242,7 @@ class Distiller:
     params = self.family.merge(trained, teacher)
     return self.family.from_initial(
       params,
-      sharding.constrain_batch(embeddings),
+      constrain_batch(embeddings),
       self.family.timed(condition, self.config.init.mask_ratio),
       dropout_key=dropout_key if self.config.dropout else None,
     ).logits
@@ -364,6 +396,19 @@ class _Keys(NamedTuple):
   auxiliary: jax.Array
   fresh: jax.Array
   reward: jax.Array
+
+  @classmethod
+  def of(cls, key: jax.Array) -> '_Keys':
+    """From the key of a step, or of a part of one."""
+    return cls(*jax.random.split(key, len(cls._fields)))
+
+
+class _Gradients(NamedTuple):
+  """Of the parameters of every role; absent ones are None."""
+
+  model: Params
+  auxiliary: Params | None
+  discriminator: Params | None
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -1,0 +1,1 @@
+"""Whether a step fits a machine, and what it would cost there."""

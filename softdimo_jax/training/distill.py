@@ -9,44 +9,24 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
 
 from softdimo_jax.family import Family
-from softdimo_jax.method import divergence, masking, sampling
+from softdimo_jax.method import divergence
 from softdimo_jax.method.chunks import map_positions
-from softdimo_jax.method.parallel import constrain_batch
-from softdimo_jax.method.soft_embedding import concentration
-from softdimo_jax.networks.generators.condition import Condition, batch_size
 from softdimo_jax.rewards import Reward
 from softdimo_jax.training import optim
 from softdimo_jax.training.accumulation import mean_of_parts
 from softdimo_jax.training.adversary import Adversary
 from softdimo_jax.training.critic import Critic
 from softdimo_jax.training.state import Frozen, Params, Role, TrainState
+from softdimo_jax.training.student import Sample, Student
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-
-
-@flax.struct.dataclass
-class Sample:
-  """Tokens of the student and what the forward process made of them.
-
-  Attributes:
-    condition: labels int [B], or text.
-    tokens: int [B, L, G] drawn from the student's logits.
-    masked: int [B, L, G], tokens after the forward process.
-    mask: bool [B, L, G], what it masked.
-  """
-
-  condition: Condition
-  tokens: jax.Array
-  masked: jax.Array
-  mask: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +39,7 @@ class Distiller:
       guidance_scale, divergence, auxiliary, gan, reward, optimizer, ema_decay.
     generator_tx: optimiser of the student.
     auxiliary_tx: optimiser of the auxiliary.
+    student: how the generator is called.
     adversary: the GAN term, or None.
     critic: the reward term, or None.
   """
@@ -67,6 +48,7 @@ class Distiller:
   config: ml_collections.FrozenConfigDict
   generator_tx: optax.GradientTransformation
   auxiliary_tx: optax.GradientTransformation
+  student: Student
   adversary: Adversary | None
   critic: Critic | None
 
@@ -84,12 +66,14 @@ class Distiller:
       config: the stage.
       rewards: by name, those of `config.reward.terms` among them.
     """
+    frozen_config = ml_collections.FrozenConfigDict(config)
     use_gan, use_reward = config.gan.weight > 0, config.reward.weight > 0
     return cls(
       family,
-      ml_collections.FrozenConfigDict(config),
+      frozen_config,
       optim.optimizer(config.optimizer, config.steps),
       optim.optimizer(config.auxiliary.optimizer, config.steps),
+      Student(family, frozen_config),
       Adversary.create(family, config) if use_gan else None,
       Critic.create(family, config.reward, rewards) if use_reward else None,
     )
@@ -175,17 +159,19 @@ class Distiller:
     condition = (
       self.family.condition(batch)
       if batch
-      else self._draw_labels(keys.condition)
+      else self.student.draw_labels(keys.condition)
     )
     logits, pullback = jax.vjp(
-      lambda params: self._student(params, teacher, condition, keys.student),
+      lambda params: self.student.logits(
+        params, teacher, condition, keys.student
+      ),
       state.model.params,
     )
     gradient = jnp.zeros_like(logits)
-    metrics = self._concentration(logits, teacher)
+    metrics = self.student.concentration(logits, teacher)
     auxiliary_gradient, heads_gradient = None, None
     if state.auxiliary is not None:
-      sample = self._sample(keys.sample, logits, condition)
+      sample = self.student.sample(keys.sample, logits, condition)
       dimo_gradient, auxiliary_gradient, dimo_metrics = self._dimo(
         state.auxiliary, frozen, sample, logits, keys.auxiliary
       )
@@ -218,64 +204,6 @@ class Distiller:
       _Gradients(pullback(gradient)[0], auxiliary_gradient, heads_gradient),
       metrics,
     )
-
-  # Student.
-
-  def _draw_labels(self, key: jax.Array) -> jax.Array:
-    shape = (self.config.batch_size // self.config.accumulation,)
-    return constrain_batch(
-      jax.random.randint(key, shape, 0, self.family.null_label)
-    )
-
-  def _student(
-    self,
-    trained: Params,
-    teacher: Params,
-    condition: Condition,
-    key: jax.Array,
-  ) -> jax.Array:
-    """Logits [B, L, G, C] at a fresh x_init."""
-    input_key, dropout_key = jax.random.split(key)
-    embeddings = self.family.initial_embeddings(
-      teacher, input_key, batch_size(condition), self.config.init
-    )
-    params = self.family.merge(trained, teacher)
-    return self.family.from_initial(
-      params,
-      constrain_batch(embeddings),
-      self.family.timed(condition, self.config.init.mask_ratio),
-      dropout_key=dropout_key if self.config.dropout else None,
-    ).logits
-
-  def _draw_tokens(self, key: jax.Array, logits: jax.Array) -> jax.Array:
-    return sampling.sample_tokens(
-      key,
-      logits[..., : self.family.vocab_size],
-      temperature=self.config.temperature,
-    )
-
-  def _sample(
-    self, key: jax.Array, logits: jax.Array, condition: Condition
-  ) -> Sample:
-    """Hard tokens and their masked version; the mask is never sampled."""
-    token_key, mask_key = jax.random.split(key)
-    tokens = self._draw_tokens(token_key, logits)
-    mask = self.config.mask
-    masked, where, _ = masking.remask(
-      mask_key,
-      tokens,
-      self.family.mask_id,
-      schedule=mask.schedule,
-      low=mask.low,
-      high=mask.high,
-    )
-    return Sample(condition, tokens, masked, where)
-
-  def _concentration(self, logits: jax.Array, teacher: Params) -> Metrics:
-    probabilities = jax.nn.softmax(logits[..., : self.family.vocab_size])
-    table = self.family.table(teacher)[:, :-1]
-    stats = concentration(probabilities, table)
-    return optim.prefix('student', dataclasses.asdict(stats))
 
   # Di[M]O.
 
@@ -376,10 +304,10 @@ class Distiller:
     condition = (
       self.family.condition(batch)
       if self.family.reads_text
-      else self._draw_labels(keys[0])
+      else self.student.draw_labels(keys[0])
     )
-    logits = self._student(student, teacher, condition, keys[1])
-    sample = self._sample(keys[2], logits, condition)
+    logits = self.student.logits(student, teacher, condition, keys[1])
+    sample = self.student.sample(keys[2], logits, condition)
     (loss, _), gradient = jax.value_and_grad(
       self._auxiliary_loss, has_aux=True
     )(auxiliary.params, teacher, sample, keys[3])

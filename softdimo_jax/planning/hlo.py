@@ -49,7 +49,8 @@ class Traffic:
 
   Attributes:
     memory: from and to HBM, as if every instruction read its operands and
-      wrote its result there, but for what the compiler put elsewhere.
+      wrote its result there, but for what the compiler put elsewhere. Of
+      what is only sliced or updated in place, the slice counts.
     collectives: between chips, by kind: results of all-gathers, operands of
       the others.
   """
@@ -86,8 +87,7 @@ def traffic(text: str) -> Traffic:
       if kind is not None:
         collectives[kind] += times * _moved(item, kind, sizes)
       if item.opcode not in _FREE and not item.opcode.endswith('-done'):
-        read = sum(in_hbm.get(operand, 0) for operand in item.operands)
-        memory += times * (item.in_hbm + read)
+        memory += times * _touched(item, in_hbm, computations)
       inside = times * _trips(item, computations)
       for called in _called(item):
         if item.opcode in ('while', 'call', 'conditional', 'async-start'):
@@ -148,6 +148,48 @@ def _moved(item: _Instruction, kind: str, sizes: dict[str, int]) -> int:
     # The result of an asynchronous start holds its operands, too.
     return item.bytes - (read if item.opcode.endswith('-start') else 0)
   return read
+
+
+def _touched(
+  item: _Instruction,
+  in_hbm: dict[str, int],
+  computations: dict[str, list[_Instruction]],
+) -> int:
+  """Bytes of HBM that an instruction reads and writes."""
+  operands = [in_hbm.get(operand, 0) for operand in item.operands]
+  if item.opcode in ('dynamic-slice', 'gather', 'slice'):
+    return item.in_hbm + min(item.bytes, operands[0])
+  if item.opcode == 'dynamic-update-slice':
+    return 2 * in_hbm.get(item.operands[1], 0)
+  written = item.in_hbm
+  if item.opcode == 'fusion':
+    inside = computations.get(_called(item)[0], [])
+    operands = [
+      min(size, _sliced(inside, index, size))
+      for index, size in enumerate(operands)
+    ]
+    root = inside[-1] if inside else item
+    if root.opcode == 'dynamic-update-slice':
+      sizes = {other.name: other.bytes for other in inside}
+      written = min(written, sizes.get(root.operands[1], written))
+  return written + sum(operands)
+
+
+def _sliced(inside: list[_Instruction], index: int, size: int) -> int:
+  """Bytes that a fusion reads of its operand number `index`."""
+  names = [
+    item.name
+    for item in inside
+    if item.opcode == 'parameter' and item.rest.startswith(f'{index})')
+  ]
+  users = [item for item in inside if set(names) & set(item.operands)]
+  total = 0
+  for user in users:
+    if user.opcode in ('dynamic-slice', 'gather', 'slice'):
+      total += user.bytes
+    elif user.opcode != 'dynamic-update-slice' or user.operands[0] not in names:
+      return size
+  return total
 
 
 def _trips(

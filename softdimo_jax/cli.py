@@ -17,6 +17,8 @@ from softdimo_jax.errors import (
 )
 from softdimo_jax.training import distributed
 
+# Errors of the runtime that no other process causes.
+_OWN_MISTAKES = ('INVALID_ARGUMENT', 'RESOURCE_EXHAUSTED', 'UNIMPLEMENTED')
 # Parameters of glibc's mallopt, <malloc.h>.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
@@ -89,9 +91,9 @@ def _guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
     print(notice, file=sys.stderr)
     distributed.leave(PREEMPTED_CODE)
   except jax.errors.JaxRuntimeError as error:
-    if jax.process_count() == 1:
-      raise
     reason = str(error).strip().splitlines()[0]
+    if jax.process_count() == 1 or reason.startswith(_OWN_MISTAKES):
+      raise
     print(
       f'error: process {jax.process_index()} lost another process of the run '
       f'({reason}); see the log of the one that died first, and run the same '

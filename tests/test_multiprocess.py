@@ -1,6 +1,7 @@
 """The training command in two processes of two devices each."""
 
 import json
+import os
 import pathlib
 import signal
 import time
@@ -202,3 +203,29 @@ def test_incomplete_flags_are_refused(flags, words):
     distributed.initialize(
       values.get('coordinator'), number('num_processes'), number('process_id')
     )
+
+
+@pytest.mark.parametrize(
+  ('environment', 'expected'),
+  [
+    ({}, False),
+    ({'SLURM_NTASKS': '1', 'SLURM_PROCID': '0'}, False),
+    ({'SLURM_NTASKS': '4', 'SLURM_PROCID': '2'}, True),
+    # A shell of an allocation, not one of its tasks.
+    ({'SLURM_NTASKS': '4'}, False),
+    ({'OMPI_COMM_WORLD_SIZE': '2'}, True),
+    ({'TPU_WORKER_HOSTNAMES': 'a,b'}, True),
+    ({'TPU_WORKER_HOSTNAMES': 'localhost'}, False),
+    ({'JAX_COORDINATOR_ADDRESS': 'a:1'}, True),
+  ],
+)
+def test_processes_of_a_cluster_are_detected(
+  monkeypatch, environment, expected
+):
+  joined = []
+  monkeypatch.setattr(os, 'environ', {'JAX_PLATFORMS': 'cpu'} | environment)
+  monkeypatch.setattr(
+    jax.distributed, 'initialize', lambda *a, **k: joined.append(a)
+  )
+  distributed.initialize(None, None, None)
+  assert bool(joined) == expected

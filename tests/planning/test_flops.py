@@ -63,17 +63,20 @@ def passes(stage, **changes):
   return count_flops(step.step, step.state, step.batch, step.frozen, key) / one
 
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
   ('stage', 'changes', 'expected'),
   [
-    ('teacher', {}, 3),
-    ('dimo', {'dimo.auxiliary.fresh_sample': False}, 8),
+    slow('teacher', {}, 3),
+    slow('dimo', {'dimo.auxiliary.fresh_sample': False}, 8),
     ('dimo', {}, 10),
     ('softdimo', {}, 13),
-    ('softdimo', {'softdimo.gan.fakes': 'hard'}, 14),
-    ('softdimo', {'softdimo.divergence.weight': 0.0}, 6),
-    ('dimo', {'dimo.guidance_scale': 1.0}, 9),
-    ('dimo', {'model.generator.remat': 'full'}, 12),
+    slow('softdimo', {'softdimo.gan.fakes': 'hard'}, 14),
+    slow('softdimo', {'softdimo.divergence.weight': 0.0}, 6),
+    slow('dimo', {'dimo.guidance_scale': 1.0}, 9),
+    slow('dimo', {'model.generator.remat': 'full'}, 12),
     ('softdimo', {'model.generator.remat': 'full'}, 16),
   ],
 )

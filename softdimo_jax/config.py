@@ -147,7 +147,8 @@ def _validate_stage(
   if stage.kind == 'distill':
     _validate_distillation(stage, family, earlier)
     if stage.reward.weight > 0:
-      _validate_reward(stage.reward, stage.batch_size, rewarding)
+      part = stage.batch_size // accumulation
+      _validate_reward(stage.reward, part, pieces, rewarding)
 
 
 def _validate_distillation(
@@ -193,14 +194,17 @@ def _validate_distillation(
 
 
 def _validate_reward(
-  reward: ml_collections.ConfigDict, batch: int, rewarding: tuple[str, ...]
+  reward: ml_collections.ConfigDict,
+  batch: int,
+  pieces: int,
+  rewarding: tuple[str, ...],
 ) -> None:
   _choice('reward.relaxation', reward.relaxation, RELAXATIONS)
   _divisor(
     'reward.micro_batch', reward.micro_batch, ('samples of a batch', batch)
   )
   if reward.micro_batch:
-    sharding.check_batch('reward.micro_batch', reward.micro_batch)
+    sharding.check_batch('reward.micro_batch', reward.micro_batch, pieces)
   if not used_terms(reward):
     raise ValueError('reward.terms gives no reward a weight: name some')
   for name in reward.terms:

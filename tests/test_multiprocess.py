@@ -19,7 +19,6 @@ from softdimo_jax.errors import (
 from softdimo_jax.training import checkpoint, distributed
 from tests import processes
 
-
 CONFIG = 'tests/short_run.py'
 
 

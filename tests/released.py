@@ -42,7 +42,8 @@ def inputs(family):
 def params(family, seed=0):
   """By rule, and apart from each other by `seed`."""
   shapes = tree.parameter_shapes(module(family), *inputs(family))
-  return jax.tree.map(lambda x: x * (1 + 0.1 * seed), rule_params(shapes))
+  drawn = rule_params(shapes, kernel_gain=1.5)  # As Inception needs it.
+  return jax.tree.map(lambda x: x * (1 + 0.1 * seed), drawn)
 
 
 def save(path, family, seed=0):

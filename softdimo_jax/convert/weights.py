@@ -40,6 +40,7 @@ def find(
   *,
   default: Callable[[], nn.Module],
   inputs: Sequence[jax.ShapeDtypeStruct] | None = None,
+  kernel_gain: float = 1.0,
   told: Mapping[str, Any] | None = None,
 ) -> Weights:
   """Weights of one family, wherever they lie.
@@ -51,6 +52,7 @@ def find(
     default: makes the module whose weights 'rule' makes up.
     inputs: of a call of this module, by default images and, where it has a
       tower of text, prompts.
+    kernel_gain: of 'rule', see `rule_params`.
     told: constructor options that no shape of an official file tells.
 
   Raises:
@@ -58,7 +60,8 @@ def find(
   """
   if where == RULE:
     module = default()
-    return Weights(module, RULE, lambda: rule_params(_shapes(module, inputs)))
+    load = lambda: rule_params(_shapes(module, inputs), kernel_gain=kernel_gain)
+    return Weights(module, RULE, load)
   path = pathlib.Path(where).expanduser()
   if folder.is_converted(path):
     module = folder.load_module(path, family)

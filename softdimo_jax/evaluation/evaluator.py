@@ -28,6 +28,8 @@ CLIP_PROTOCOLS: Mapping[str, tuple[str, str]] = {
 }
 _CMMD_PREPARATION = 'crop'
 _FEATURES = 'features'
+# Of Inception's weights by rule, in which the images would not be told apart.
+_KERNEL_GAIN = 1.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -269,6 +271,8 @@ def _weights(
 ) -> official.Weights:
   family = 'inception' if flag == 'inception' else 'clip'
   try:
-    return official.find(where, family, default=default)
+    return official.find(
+      where, family, default=default, kernel_gain=_KERNEL_GAIN
+    )
   except UserError as error:
     raise UserError(f'--{flag}: {error}') from error

@@ -90,9 +90,10 @@ def read_samples(root: str | os.PathLike[str]) -> list[Sample]:
   samples = []
   for folder in folders:
     record = _read_record(folder / _METADATA)
-    files = sorted(x.name for x in (folder / _SAMPLES).glob('*.png'))
+    found = (folder / _SAMPLES).glob('*.png')
+    files = sorted(x.name for x in found if x.stem.isdigit())
     if not files:
-      raise UserError(f'{folder / _SAMPLES} holds no picture (.png)')
+      raise UserError(f'{folder / _SAMPLES} holds no picture (00000.png)')
     samples += [
       Sample(f'{folder.name}/{_SAMPLES}/{file}', folder.name, record)
       for file in files

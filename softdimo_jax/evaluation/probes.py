@@ -1,5 +1,6 @@
 """Networks that look at a set of images once; what they see is kept on disk."""
 
+import concurrent.futures
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from softdimo_jax.evaluation.batched import BatchedNetwork
 from softdimo_jax.evaluation.embeddings import (
   PREPARATIONS,
   ImageEmbedder,
+  Preparation,
   crop_first,
 )
 from softdimo_jax.evaluation.feature_store import FeatureStore
@@ -29,6 +31,7 @@ RESIZES = ('tensorflow', 'clean', 'pytorch', 'crop')
 _CROP, _CROP_SCALE = 'crop', 'pytorch'
 # Most bytes and images of a range, which lies in memory as a whole.
 _RANGE_BYTES, _RANGE = 2**27, 500
+_THREADS = 8
 
 # (images of a range, their names) -> uint8 [N, H, W, 3].
 Prepare = Callable[[Sequence[np.ndarray], Sequence[str]], np.ndarray]
@@ -82,7 +85,7 @@ def inception_probe(weights: Weights, resize: str, batch_size: int) -> Probe:
 
   def prepare(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
     if resize == _CROP:
-      return np.stack([crop_first(x, module.resolution) for x in images])
+      return _prepared(crop_first, module.resolution, images)
     same_size(images, names)
     return np.stack(images)
 
@@ -112,9 +115,17 @@ def clip_probe(weights: Weights, preparation: str, batch_size: int) -> Probe:
   return Probe(
     network=ImageEmbedder(module=module, params=params, batch_size=batch_size),
     outputs=('embeddings',),
-    prepare=lambda images, _: np.stack([prepare(x, side) for x in images]),
+    prepare=lambda images, _: _prepared(prepare, side, images),
     facts=network_facts(weights, params) | {'preparation': preparation},
   )
+
+
+def _prepared(
+  prepare: Preparation, side: int, images: Sequence[np.ndarray]
+) -> np.ndarray:
+  """Images of any size as uint8 [N, side, side, 3], by several threads."""
+  with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+    return np.stack(list(pool.map(lambda x: prepare(x, side), images)))
 
 
 def network_facts(weights: Weights, params: Any) -> dict[str, str]:

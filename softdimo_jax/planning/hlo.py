@@ -161,35 +161,54 @@ def _touched(
     return item.in_hbm + min(item.bytes, operands[0])
   if item.opcode == 'dynamic-update-slice':
     return 2 * in_hbm.get(item.operands[1], 0)
-  written = item.in_hbm
-  if item.opcode == 'fusion':
-    inside = computations.get(_called(item)[0], [])
-    operands = [
-      min(size, _sliced(inside, index, size))
-      for index, size in enumerate(operands)
-    ]
-    root = inside[-1] if inside else item
-    if root.opcode == 'dynamic-update-slice':
-      sizes = {other.name: other.bytes for other in inside}
-      written = min(written, sizes.get(root.operands[1], written))
-  return written + sum(operands)
+  if item.opcode != 'fusion':
+    return item.in_hbm + sum(operands)
+  inside = computations.get(_called(item)[0], [])
+  read = sum(
+    min(size, _sliced(inside, index, size))
+    for index, size in enumerate(operands)
+  )
+  return read + min(item.in_hbm, _updated(inside, item.in_hbm))
 
 
 def _sliced(inside: list[_Instruction], index: int, size: int) -> int:
   """Bytes that a fusion reads of its operand number `index`."""
-  names = [
+  names = {
     item.name
     for item in inside
     if item.opcode == 'parameter' and item.rest.startswith(f'{index})')
-  ]
-  users = [item for item in inside if set(names) & set(item.operands)]
+  }
   total = 0
-  for user in users:
-    if user.opcode in ('dynamic-slice', 'gather', 'slice'):
+  for user in inside:
+    if not names & set(user.operands):
+      continue
+    if user.opcode == 'bitcast':
+      names.add(user.name)
+    elif user.opcode in ('dynamic-slice', 'gather', 'slice'):
       total += user.bytes
     elif user.opcode != 'dynamic-update-slice' or user.operands[0] not in names:
       return size
   return total
+
+
+def _updated(inside: list[_Instruction], size: int) -> int:
+  """Bytes that a fusion writes: of buffers updated in place, the updates."""
+  if not inside:
+    return size
+  by_name = {item.name: item for item in inside}
+
+  def written(item: _Instruction) -> int:
+    first = by_name.get(item.operands[0]) if item.operands else None
+    if item.opcode == 'bitcast' and first is not None:
+      return written(first)
+    if item.opcode == 'dynamic-update-slice':
+      return by_name[item.operands[1]].bytes
+    return item.bytes
+
+  root = inside[-1]
+  if root.opcode == 'tuple':
+    return sum(written(by_name[name]) for name in root.operands)
+  return written(root)
 
 
 def _trips(

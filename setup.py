@@ -32,6 +32,7 @@ setuptools.setup(
   extras_require={
     'gpu': ['jax[cuda12]'],
     'tpu': ['jax[tpu]'],
+    'plan': ['jax[tpu]'],  # its compiler, which needs no TPU
     # Originals beside which slow tests run ours.
     'reference': ['torch>=2.6', 'torch-fidelity>=0.4,<0.5'],
     'tensorboard': ['tensorboard'],

@@ -40,6 +40,7 @@ def _base(family: str) -> ConfigDict:
   return ConfigDict({
     'name': f'cifar10:{family}',
     'seed': 0,
+    'mesh': defaults.mesh(),
     'stages': (
       'features', 'judge', 'tokenizer', 'teacher', 'dimo', 'softdimo',
     ),

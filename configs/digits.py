@@ -40,6 +40,7 @@ def _base(family: str) -> ConfigDict:
   return ConfigDict({
     'name': f'digits:{family}',
     'seed': 0,
+    'mesh': defaults.mesh(),
     # In this order; each names a section below, with its folder in the workdir.
     'stages': (
       'features', 'judge', 'tokenizer', 'teacher', 'dimo', 'softdimo',

@@ -53,6 +53,7 @@ def _base() -> ConfigDict:
   return ConfigDict({
     'name': 'maskbit',
     'seed': 0,
+    'mesh': defaults.mesh(),
     'stages': (),
     'weights': 'converted',
     'pretrained': {'tokenizer': '', 'teacher': '', 'dimo': ''},

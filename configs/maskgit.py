@@ -52,6 +52,7 @@ def _base() -> ConfigDict:
   return ConfigDict({
     'name': 'maskgit',
     'seed': 0,
+    'mesh': defaults.mesh(),
     'stages': (),
     'weights': 'converted',
     'pretrained': {'tokenizer': '', 'teacher': '', 'dimo': ''},

@@ -41,6 +41,7 @@ def _base(family: str) -> ConfigDict:
   return ConfigDict({
     'name': f'shapes:{family}',
     'seed': 0,
+    'mesh': defaults.mesh(),
     'stages': (
       'tokenizer', 'clip', 'clip_held_out', 'teacher', 'preference',
       'preference_held_out', 'dimo', 'softdimo', 'reward_only',

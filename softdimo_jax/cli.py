@@ -9,12 +9,16 @@ import jax
 from absl import app, flags, logging
 
 from softdimo_jax.errors import (
+  LOST_CODE,
   PREEMPTED_CODE,
   USER_ERROR_CODE,
   Preempted,
   UserError,
 )
+from softdimo_jax.training import distributed
 
+# Errors of the runtime that no other process causes.
+_OWN_MISTAKES = ('INVALID_ARGUMENT', 'RESOURCE_EXHAUSTED', 'UNIMPLEMENTED')
 # Parameters of glibc's mallopt, <malloc.h>.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
@@ -81,10 +85,22 @@ def _guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
   try:
     main(argv)
   except UserError as error:
-    _fail(str(error))
+    print(f'error: {error}', file=sys.stderr)
+    distributed.leave(USER_ERROR_CODE)
   except Preempted as notice:
     print(notice, file=sys.stderr)
-    sys.exit(PREEMPTED_CODE)
+    distributed.leave(PREEMPTED_CODE)
+  except jax.errors.JaxRuntimeError as error:
+    reason = str(error).strip().splitlines()[0]
+    if jax.process_count() == 1 or reason.startswith(_OWN_MISTAKES):
+      raise
+    print(
+      f'error: process {jax.process_index()} lost another process of the run '
+      f'({reason}); see the log of the one that died first, and run the same '
+      'command on all to continue from the last checkpoint',
+      file=sys.stderr,
+    )
+    distributed.leave(LOST_CODE)
 
 
 def _fail(message: str) -> None:

@@ -21,6 +21,9 @@ from softdimo_jax.training import optim, sharding
 from softdimo_jax.training.critic import used_terms
 
 CONFIG_FILE = 'config.json'
+# How a run is spread over devices, not what it computes: may differ between
+# the starts of a run.
+_SPREAD = 'mesh'
 KINDS = (
   'classifier',
   'tokenizer',
@@ -59,6 +62,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     family = families.build(config.model)
   except (ValueError, TypeError) as error:
     raise UserError(f'config.model: {error}') from error
+  pieces = _validate_mesh(config)
   elsewhere = _validate_pretrained(config)
   prompted = 'prompts' in config.data
   if prompted:
@@ -78,6 +82,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
         family,
         before,
         tuple(rewards.RELEASED) if prompted else before,
+        pieces,
       )
     except ValueError as error:
       raise UserError(f'config.{name}: {error}') from error
@@ -87,6 +92,18 @@ def validate(config: ml_collections.ConfigDict) -> None:
       _validate_scenes(config, family)
   except ValueError as error:
     raise UserError(f'config.{error}') from error
+
+
+def _validate_mesh(config: ml_collections.ConfigDict) -> int:
+  """Into how many pieces a batch is split."""
+  mesh = config.get(_SPREAD)
+  try:
+    if mesh is not None:
+      _choice('frozen', mesh.frozen, sharding.FROZEN)
+    sizes = sharding.mesh_shape(mesh, jax.device_count())
+  except ValueError as error:
+    raise UserError(f'config.mesh: {error}') from error
+  return sizes['data'] * sizes['fsdp']
 
 
 def _validate_pretrained(config: ml_collections.ConfigDict) -> tuple[str, ...]:
@@ -105,6 +122,7 @@ def _validate_stage(
   family: Family,
   earlier: tuple[str, ...],
   rewarding: tuple[str, ...],
+  pieces: int,
 ) -> None:
   _choice('kind', stage.kind, KINDS)
   if stage.kind == 'tokenizer' and family.tokenizer.reads_text:
@@ -115,7 +133,10 @@ def _validate_stage(
   for name in ('steps', 'batch_size'):
     if stage[name] < 1:
       raise ValueError(f'{name}={stage[name]} must be at least 1')
-  sharding.check_batch('batch_size', stage.batch_size)
+  accumulation = stage.get('accumulation', 1)
+  if accumulation < 1:
+    raise ValueError(f'accumulation={accumulation} must be at least 1')
+  sharding.check_batch('batch_size', stage.batch_size, pieces, accumulation)
   _validate_optimizer('optimizer', stage.optimizer)
   _between('ema_decay', stage.ema_decay, 0, 1)
   if stage.kind == 'teacher':
@@ -126,7 +147,8 @@ def _validate_stage(
   if stage.kind == 'distill':
     _validate_distillation(stage, family, earlier)
     if stage.reward.weight > 0:
-      _validate_reward(stage.reward, stage.batch_size, rewarding)
+      part = stage.batch_size // accumulation
+      _validate_reward(stage.reward, part, pieces, rewarding)
 
 
 def _validate_distillation(
@@ -172,14 +194,17 @@ def _validate_distillation(
 
 
 def _validate_reward(
-  reward: ml_collections.ConfigDict, batch: int, rewarding: tuple[str, ...]
+  reward: ml_collections.ConfigDict,
+  batch: int,
+  pieces: int,
+  rewarding: tuple[str, ...],
 ) -> None:
   _choice('reward.relaxation', reward.relaxation, RELAXATIONS)
   _divisor(
     'reward.micro_batch', reward.micro_batch, ('samples of a batch', batch)
   )
   if reward.micro_batch:
-    sharding.check_batch('reward.micro_batch', reward.micro_batch)
+    sharding.check_batch('reward.micro_batch', reward.micro_batch, pieces)
   if not used_terms(reward):
     raise ValueError('reward.terms gives no reward a weight: name some')
   for name in reward.terms:
@@ -316,7 +341,11 @@ def claim_workdir(
       'another --workdir'
     ) from error
   before, now = _flat(_read(path)), _flat(json.loads(text))
-  keys = sorted(before.keys() | now.keys())
+  keys = sorted(
+    key
+    for key in before.keys() | now.keys()
+    if not key.startswith(f'{_SPREAD}.')
+  )
   changed = [k for k in keys if before.get(k) != now.get(k)]
   if changed:
     shown = ', '.join(

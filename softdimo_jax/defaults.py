@@ -12,6 +12,18 @@ from ml_collections import ConfigDict
 CLIP_VOCABULARY = 'openai'
 
 
+def mesh(**changes: Any) -> ConfigDict:
+  """How many devices lie along each axis; -1 is what the others leave.
+
+  `data` splits batches, `fsdp` batches and the state, `tensor` matrices and
+  the vocabulary. `frozen` networks are 'sharded' as the state is, or
+  'replicated'.
+  """
+  return _section(
+    {'data': -1, 'fsdp': 1, 'tensor': 1, 'frozen': 'sharded'}, changes
+  )
+
+
 def optimizer(learning_rate: float, **changes: Any) -> ConfigDict:
   """Adam as Di[M]O sets it (AdamW with `weight_decay`).
 
@@ -52,6 +64,8 @@ def distillation(
       'start': start,
       'steps': 50_000,
       'batch_size': 128,
+      # Parts of a batch whose gradients are added up one after another.
+      'accumulation': 1,
       'ema_decay': 0.9999,
       # The official code leaves the teacher in training mode, too.
       'dropout': True,
@@ -178,6 +192,7 @@ def teacher(learning_rate: float, **changes: Any) -> ConfigDict:
       'kind': 'teacher',
       'steps': 1_350_000,
       'batch_size': 1024,
+      'accumulation': 1,
       'ema_decay': 0.999,
       'mask_schedule': 'arccos',
       'condition_dropout': 0.1,

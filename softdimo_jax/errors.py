@@ -2,6 +2,7 @@
 
 USER_ERROR_CODE = 2
 PREEMPTED_CODE = 75  # EX_TEMPFAIL: run the same command again
+LOST_CODE = 76  # EX_PROTOCOL: another process of the run has gone
 
 
 class UserError(Exception):

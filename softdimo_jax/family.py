@@ -369,6 +369,22 @@ class Family:
       )
     return (final,)
 
+  def stored(self, params: Params) -> Params:
+    """Parameters of a frozen generator as a step keeps them.
+
+    Kernels are in the dtype of the matrix products, which cast them to it
+    anyway: nothing changes but half the memory. Tables, biases and norms,
+    which are read in float32, stay as they are.
+    """
+    dtype = jnp.dtype(self.generator.dtype)
+
+    def cast(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+      name = path[-1].key
+      cast = name == 'kernel' and leaf.dtype != dtype
+      return leaf.astype(dtype) if cast else leaf
+
+    return jax.tree_util.tree_map_with_path(cast, params)
+
   def split(self, params: Params) -> tuple[Params, Params]:
     """(trained in distillation, frozen) parts of generator parameters."""
     frozen = {k: v for k, v in params.items() if k in self.frozen}

@@ -101,7 +101,7 @@ def multi_step_tokens(
 class Sampler:
   """Condition -> tokens and images, in batches of one compiled size.
 
-  Batches are split over all devices.
+  Batches are split over this process's devices.
 
   Attributes:
     tokens_fn: (generator params, key, condition) -> int tokens [B, L, G].
@@ -114,10 +114,10 @@ class Sampler:
   batch_size: int
 
   def __post_init__(self) -> None:
-    devices = jax.device_count()
+    devices = jax.local_device_count()
     size = -(-self.batch_size // devices) * devices
     object.__setattr__(self, 'batch_size', size)
-    object.__setattr__(self, '_mesh', sharding.make_mesh())
+    object.__setattr__(self, '_mesh', sharding.local_mesh())
     object.__setattr__(self, '_compiled', jax.jit(self._generate))
 
   def place(self, params: Params) -> Params:

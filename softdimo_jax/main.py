@@ -7,6 +7,7 @@ Exit codes: 0 finished, 2 a mistake in the input, 75 stopped by a signal after
 saving.
 """
 
+import json
 import pathlib
 
 import jax
@@ -22,7 +23,7 @@ from softdimo_jax import (
   results,
   stages,
 )
-from softdimo_jax.training import sharding
+from softdimo_jax.training import distributed
 from softdimo_jax.training.preemption import PreemptionNotice
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -30,6 +31,18 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder for checkpoints, results and the report.'
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator',
+  None,
+  'HOST:PORT of process 0 of a run of several processes; TPU, SLURM, GKE and '
+  'Open MPI tell this and the next two by themselves.',
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'Processes of the run.', lower_bound=1
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'Which of them this is, from 0.', lower_bound=0
 )
 flags.mark_flags_as_required(['config', 'workdir'])
 
@@ -40,24 +53,41 @@ def main(argv: list[str]) -> None:
   notice = PreemptionNotice()
   notice.install()
   config.check_loaded(_CONFIG.value)
-  config.validate(_CONFIG.value)
+  distributed.initialize(
+    _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+  )
+  notice.share()
   workdir = pathlib.Path(_WORKDIR.value).absolute()
   run = pipeline.Run(workdir, _CONFIG.value)
-  run.check_inputs()
-  config.claim_workdir(workdir, _CONFIG.value)
+  distributed.agree(f'{workdir} {json.dumps(run.config.to_dict())}')
+  distributed.together(lambda: _check(run))
+  # Nothing is written before all have found that it can work.
+  distributed.together(lambda: config.claim_workdir(workdir, run.config))
   cli.cache_compilations(workdir / 'compilation_cache')
   logging.info('%d %s devices', jax.device_count(), jax.default_backend())
-  stages.train(run, sharding.make_mesh(), notice)
+  stages.train(run, run.mesh, notice)
+  distributed.alone(lambda: _report(run, notice))
+
+
+def _check(run: pipeline.Run) -> None:
+  """Refuses what cannot work."""
+  config.validate(run.config)
+  run.check_inputs()
+
+
+def _report(run: pipeline.Run, notice: PreemptionNotice) -> None:
+  """Evaluates, where the configuration says how."""
+  notice.unshare()
   if 'evaluation' in run.config:
     reads_text = run.family.reads_text
     evaluator = prompt_results if reads_text else class_results
     rows = evaluator.evaluate(run, notice)
     print(results.summary(rows))
-    print(f'report: {workdir / "report.html"}')
+    print(f'report: {run.workdir / "report.html"}')
   else:
     print(
-      f'done; python -m softdimo_jax.sample --workdir={workdir} draws samples, '
-      'softdimo_jax.export writes a set for evaluation'
+      f'done; python -m softdimo_jax.sample --workdir={run.workdir} draws '
+      'samples, softdimo_jax.export writes a set for evaluation'
     )
 
 

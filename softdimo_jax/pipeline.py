@@ -30,7 +30,7 @@ from softdimo_jax.networks.rewards.clip import CLIP
 from softdimo_jax.prompted import Prompted
 from softdimo_jax.reward import CLIPReward, Reward
 from softdimo_jax.text_features import TextEncoder
-from softdimo_jax.training import checkpoint
+from softdimo_jax.training import checkpoint, sharding
 from softdimo_jax.training.critic import used_terms
 from softdimo_jax.training.state import Params, TrainState
 
@@ -53,6 +53,16 @@ class Run:
 
   workdir: pathlib.Path
   config: ml_collections.ConfigDict
+
+  @functools.cached_property
+  def mesh(self) -> jax.sharding.Mesh:
+    """Devices that train, of all processes."""
+    return sharding.make_mesh(self.config.get('mesh'))
+
+  @property
+  def splits_frozen(self) -> bool:
+    """Whether devices share what a stage only reads, as they do the state."""
+    return 'mesh' not in self.config or self.config.mesh.frozen == 'sharded'
 
   @functools.cached_property
   def family(self) -> Family:
@@ -334,7 +344,7 @@ class Run:
       if state.auxiliary is not None:
         trained = state.auxiliary.params
         tree['auxiliary'] = self.family.merge(trained, frozen)
-    checkpoint.save_params(self.folder(stage) / _PARAMS, jax.device_get(tree))
+    checkpoint.save_params(self.folder(stage) / _PARAMS, tree)
 
   def seed(self, stage: str) -> int:
     """Seed of a stage: of its name and its own seed, else the run's."""

@@ -23,6 +23,7 @@ from softdimo_jax.training import (
   distill,
   loop,
   reward_models,
+  sharding,
   teacher,
   tokenizer,
 )
@@ -48,7 +49,7 @@ def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
     Preempted: after saving, if a signal came.
     UserError: for corrupt files or a diverged stage.
   """
-  options = loop.LoopOptions(**run.config.loop)
+  options = loop.LoopOptions(**run.config.loop, split_frozen=run.splits_frozen)
   for name in run.config.stages:
     notice.check()
     if run.done(name):
@@ -66,18 +67,27 @@ def _keys(run: Run, name: str) -> tuple[jax.Array, jax.Array]:
   return init_key, step_key
 
 
+def _rows(run: Run, name: str) -> np.ndarray | None:
+  """Rows of the stage's batches that this process reads; None is all."""
+  return sharding.process_rows(run.mesh, run.config[name].batch_size)
+
+
 def _arrays(
   run: Run, name: str, arrays: Mapping[str, np.ndarray]
 ) -> grain.DatasetIterator:
   size = run.config[name].batch_size
-  return batches.shuffled_batches(arrays, size, run.seed(name))
+  return batches.shuffled_batches(
+    arrays, size, run.seed(name), _rows(run, name)
+  )
 
 
 def _gathered(
   run: Run, name: str, count: int, gather: Callable[[np.ndarray], Batch]
 ) -> grain.DatasetIterator:
   size = run.config[name].batch_size
-  return batches.gathered_batches(count, gather, size, run.seed(name))
+  return batches.gathered_batches(
+    count, gather, size, run.seed(name), _rows(run, name)
+  )
 
 
 def _images(run: Run, name: str) -> grain.DatasetIterator:
@@ -93,6 +103,7 @@ def _images(run: Run, name: str) -> grain.DatasetIterator:
     run.seed(name),
     run.family.image_shape[0],
     run.config.data.augment,
+    rows=_rows(run, name),
   )
 
 
@@ -116,7 +127,9 @@ def _tokens(run: Run, name: str) -> grain.DatasetIterator:
     return _arrays(run, name, {'tokens': run.tokens, 'label': labels})
   if run.config.weights == 'rule':
     return _arrays(run, name, _made_up_tokens(run.family))
-  return run.token_cache.batches(run.config[name].batch_size, run.seed(name))
+  return run.token_cache.batches(
+    run.config[name].batch_size, run.seed(name), _rows(run, name)
+  )
 
 
 def _made_up_tokens(family: Family) -> dict[str, np.ndarray]:
@@ -209,7 +222,9 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
 
 def _frozen(run: Run, config: ml_collections.ConfigDict) -> Frozen:
   read = lambda params: with_dtype(params, config.frozen_dtype)
-  frozen = Frozen(read(run.params('teacher')), run.null_condition)
+  frozen = Frozen(
+    read(run.family.stored(run.params('teacher'))), run.null_condition
+  )
   rewarded = used_terms(config.reward)
   if not rewarded:
     return frozen

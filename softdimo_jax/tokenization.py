@@ -128,7 +128,9 @@ def _spec(
 ) -> TokenCacheSpec:
   shape = (1, options.size, options.size, source.channels)
   try:
-    sharding.check_batch('batch_size', options.batch_size)
+    sharding.check_batch(
+      'batch_size', options.batch_size, jax.local_device_count()
+    )
     tokens = jax.eval_shape(
       functools.partial(tokenizer.apply, method='encode'),
       {'params': params},
@@ -154,7 +156,7 @@ def _spec(
 
 def _encoder(tokenizer: ImageTokenizer, params: Params, flip: bool) -> EncodeFn:
   """Encodes the batch and, if asked to, its mirror image on all devices."""
-  mesh = sharding.make_mesh()
+  mesh = sharding.local_mesh()
   placed = sharding.put_replicated(params, mesh)
 
   @jax.jit

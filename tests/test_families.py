@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -84,6 +85,27 @@ def test_frozen_and_trained_parameters_make_the_whole(name):
   for key in params:
     source = other if key in frozen else params
     jax.tree.map(np.testing.assert_array_equal, merged[key], source[key])
+
+
+@NAMES
+def test_kernels_in_the_dtype_of_products_change_nothing(name):
+  family, params = build(name)
+  half = dataclasses.replace(
+    family, generator=family.generator.clone(dtype=jnp.bfloat16)
+  )
+  assert_stored_is_exact(half, params, jnp.array([0, 2]))
+  unchanged = jax.tree.map(lambda a, b: a is b, family.stored(params), params)
+  assert all(jax.tree.leaves(unchanged))
+
+
+def assert_stored_is_exact(family, params, condition):
+  stored = family.stored(params)
+  dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(stored)}
+  assert dtypes == {'float32', 'bfloat16'}
+  tokens = jnp.arange(2 * np.prod(family.token_shape)) % CODES
+  tokens = tokens.reshape(2, *family.token_shape)
+  logits = quick_jit(lambda p: family.forward(p, tokens, condition).logits)
+  np.testing.assert_array_equal(logits(stored), logits(params))
 
 
 @NAMES
@@ -244,6 +266,15 @@ def test_text_families(name):
   )
   with pytest.raises(ValueError, match='no null condition'):
     family.guided_logits(params, tokens, text, 2.0)
+
+
+@pytest.mark.parametrize('name', TEXT)
+def test_kernels_of_text_families_in_the_dtype_of_products(name):
+  family, params, text, _ = build_text(name)
+  half = dataclasses.replace(
+    family, generator=family.generator.clone(dtype=jnp.bfloat16)
+  )
+  assert_stored_is_exact(half, params, text)
 
 
 @pytest.mark.parametrize('name', TEXT)

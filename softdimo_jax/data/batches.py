@@ -14,7 +14,10 @@ Batch = dict[str, np.ndarray]
 
 
 def shuffled_batches(
-  arrays: Mapping[str, np.ndarray], batch_size: int, seed: int
+  arrays: Mapping[str, np.ndarray],
+  batch_size: int,
+  seed: int,
+  rows: np.ndarray | None = None,
 ) -> grain.DatasetIterator:
   """Batches for ever; every epoch is a new permutation.
 
@@ -22,9 +25,10 @@ def shuffled_batches(
     arrays: equal first axis N.
     batch_size: B. Batches run across epoch borders, so B > N works too.
     seed: of the permutations.
+    rows: see `gathered_batches`.
 
   Returns:
-    An iterator of {name: [B, ...]} whose state Orbax saves and restores.
+    An iterator of {name: [B, ...]}; its state is that of `gathered_batches`.
   """
   sizes = {name: len(array) for name, array in arrays.items()}
   if len(set(sizes.values())) != 1:
@@ -34,6 +38,7 @@ def shuffled_batches(
     lambda index: {name: array[index] for name, array in arrays.items()},
     batch_size,
     seed,
+    rows,
   )
 
 
@@ -42,6 +47,7 @@ def gathered_batches(
   gather: Callable[[np.ndarray], Batch],
   batch_size: int,
   seed: int,
+  rows: np.ndarray | None = None,
   read_options: grain.ReadOptions | None = None,
 ) -> grain.DatasetIterator:
   """As `shuffled_batches`, of whatever can be gathered by index.
@@ -51,17 +57,21 @@ def gathered_batches(
     gather: int indices [B] -> {name: [B, ...]}; runs in several threads.
     batch_size: B.
     seed: of the permutations.
+    rows: int [N], those of every batch that this process reads, of several
+      that draw the same batches; None reads all.
     read_options: how many batches are gathered ahead; Grain's by default.
 
   Returns:
-    An iterator of {name: [B, ...]} whose state Orbax saves and restores.
+    An iterator of {name: [B, ...]}, or [N, ...] with `rows`. Its state is the
+    position in the stream of batches, in every process the same.
   """
+  mine = gather if rows is None else lambda index: gather(index[rows])
   return iter(
     grain.MapDataset.range(num_examples)
     .seed(seed)
     .shuffle()
     .repeat()
     .batch(batch_size)
-    .map(gather)
+    .map(mine)
     .to_iter_dataset(read_options)
   )

@@ -49,6 +49,7 @@ def image_batches(
   size: int,
   augment: str = 'none',
   *,
+  rows: np.ndarray | None = None,
   num_threads: int = 16,
 ) -> grain.DatasetIterator:
   """Endless shuffled batches; every epoch is a new permutation.
@@ -62,6 +63,9 @@ def image_batches(
     seed: of permutations and augmentations.
     size: H = W.
     augment: a name in `pixels.AUGMENTATIONS`.
+    rows: int [N], those of every batch that this process keeps, of several
+      that draw the same batches. All are read: which images are in a batch
+      depends on which can be.
     num_threads: that read and decode.
 
   Returns:
@@ -89,7 +93,7 @@ def image_batches(
     .random_map(prepare)
     .to_iter_dataset(_read_options(num_threads, batch_size))
     .batch(batch_size)
-    .map(_to_float)
+    .map(lambda batch: _to_float(_chosen(batch, rows)))
   )
 
 
@@ -124,6 +128,12 @@ def ordered_batches(
     .batch(batch_size)
     .map(_to_float)
   )
+
+
+def _chosen(batch: Example, rows: np.ndarray | None) -> Example:
+  if rows is None:
+    return batch
+  return {name: array[rows] for name, array in batch.items()}
 
 
 def _to_float(batch: Example) -> Example:

@@ -158,12 +158,15 @@ class TokenCache(RecordCache[TokenCacheSpec]):
       'label': records['label'].astype(np.int32),
     }
 
-  def batches(self, batch_size: int, seed: int) -> grain.DatasetIterator:
-    """Endless shuffled batches; see `batches.shuffled_batches`."""
+  def batches(
+    self, batch_size: int, seed: int, rows: np.ndarray | None = None
+  ) -> grain.DatasetIterator:
+    """Endless shuffled batches; see `batches.gathered_batches`."""
     return gathered_batches(
       len(self),
       self.gather,
       batch_size,
       seed,
+      rows,
       grain.ReadOptions(num_threads=4, prefetch_buffer_size=16),
     )

@@ -10,6 +10,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.method import parallel
+
+# A logit of no code: its probability is 0, its log ratio finite.
+_NO_CODE = -1e30
+
 REDUCTIONS = ('sum', 'masked_mean')
 
 
@@ -49,13 +54,30 @@ def logit_gradient(
   chex.assert_equal_shape([teacher_logits, auxiliary_logits])
   teacher = teacher_logits.astype(jnp.float32) / teacher_temperature
   auxiliary = auxiliary_logits.astype(jnp.float32) / auxiliary_temperature
-  log_phi = jax.nn.log_softmax(teacher)
-  log_psi = jax.nn.log_softmax(auxiliary)
+  teacher, auxiliary = jax.lax.stop_gradient((teacher, auxiliary))
+  if not parallel.is_split():
+    return _logit_gradient(teacher, auxiliary, beta, None)
+  return parallel.split(
+    lambda phi, psi: _logit_gradient(phi, psi, beta, parallel.TENSOR),
+    (teacher, auxiliary),
+    vocabulary=(teacher.ndim - 1,) * 2,
+    batched=(True, True),
+    fill=_NO_CODE,
+    returns_vocabulary=True,
+  )
+
+
+def _logit_gradient(
+  teacher: jax.Array, auxiliary: jax.Array, beta: float, axis: str | None
+) -> jax.Array:
+  """Of scaled logits; the devices of `axis` share the codes."""
+  log_phi = parallel.log_softmax(teacher, axis)
+  log_psi = parallel.log_softmax(auxiliary, axis)
   p_psi = jnp.exp(log_psi)
   gradient = (1 - beta) * (p_psi - jnp.exp(log_phi))
   if beta != 0:
     log_ratio = log_psi - log_phi
-    mean = (p_psi * log_ratio).sum(-1, keepdims=True)
+    mean = parallel.total(p_psi * log_ratio, axis)
     gradient += beta * p_psi * (log_ratio - mean)
   return jax.lax.stop_gradient(gradient)
 

@@ -11,6 +11,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.method import parallel
+
 RELAXATIONS = ('soft', 'gumbel', 'hard')
 
 
@@ -26,6 +28,19 @@ def soft_embedding(probabilities: jax.Array, table: jax.Array) -> jax.Array:
   """
   chex.assert_rank([probabilities, table], [4, 3])
   chex.assert_equal_shape_suffix([probabilities, table[..., 0]], 2)
+  if not parallel.is_split():
+    return _expectation(probabilities, table)
+  return parallel.split(
+    lambda p, rows: jax.lax.psum(_expectation(p, rows), parallel.TENSOR),
+    (probabilities, table),
+    vocabulary=(3, 1),
+    batched=(True, False),
+    fill=0.0,
+    returns_vocabulary=False,
+  )
+
+
+def _expectation(probabilities: jax.Array, table: jax.Array) -> jax.Array:
   batch, length, groups, codes = probabilities.shape
   # One matrix product over (group, code): XLA's 2-D product is the fast road
   # on every backend, and the sum over groups comes for free.

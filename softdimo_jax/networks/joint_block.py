@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.method.parallel import constrain_batch
 from softdimo_jax.networks import layers, rotary
 
 EPSILON = 1e-6
@@ -151,7 +152,7 @@ class JointBlock(nn.Module):
     condition: jax.Array,
     rotation: rotary.Rotation | None = None,
   ) -> tuple[Streams, jax.Array]:
-    image, text = streams
+    image, text = constrain_batch(streams)
     image_layers = self._stream(image, 'image')
     text_layers = self._stream(text, 'text', read_only=self.last)
     image_qkv, image_rest = image_layers.before(image, condition, rotation)

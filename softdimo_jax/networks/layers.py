@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from softdimo_jax.method.parallel import constrain_batch
 from softdimo_jax.method.precision import at_least_float32
 
 Initializer = Callable[..., jax.Array]
@@ -262,6 +263,7 @@ class Block(nn.Module):
   def __call__(
     self, x: jax.Array, mask: jax.Array | None
   ) -> tuple[jax.Array, jax.Array]:
+    x = constrain_batch(x)
     attention = functools.partial(self._attention, mask=mask)
     x = self._residual(x, attention, 'attention_norm')
     x = self._residual(x, self._mlp, 'mlp_norm')

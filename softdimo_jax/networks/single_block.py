@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.method.parallel import constrain_batch
 from softdimo_jax.networks import layers, rotary
 from softdimo_jax.networks.joint_block import EPSILON, Modulation, modulate
 
@@ -35,6 +36,7 @@ class SingleBlock(nn.Module):
   def __call__(
     self, x: jax.Array, condition: jax.Array, rotation: rotary.Rotation
   ) -> tuple[jax.Array, jax.Array]:
+    x = constrain_batch(x)
     shift, scale, gate = Modulation(
       3, self.dtype, self.kernel_init, name='modulation'
     )(condition)

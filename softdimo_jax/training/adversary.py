@@ -59,22 +59,22 @@ class Adversary:
     params = self.heads.init(key, jnp.zeros(shape), jnp.zeros(1))['params']
     return optim.create_role(params, self.tx, ema=False)
 
-  def step(
+  def gradients(
     self,
-    discriminator: Role,
+    discriminator: Params,
     teacher: Params,
     logits: jax.Array,
     batch: Batch,
     key: jax.Array,
     step: jax.Array,
-  ) -> tuple[jax.Array, Role, Metrics]:
-    """Gradient for the student, then one update of the heads.
+  ) -> tuple[jax.Array, Params, Metrics]:
+    """Gradients for the student and of the heads.
 
-    The heads are updated after they have judged, on the features of the same
-    pass of the frozen teacher.
+    The heads judge and learn on the features of the same pass of the frozen
+    teacher.
 
     Args:
-      discriminator: the heads.
+      discriminator: parameters of the heads.
       teacher: whole frozen generator parameters.
       logits: [B, L, G, C] of the student.
       batch: `tokens` [B, L, G] of real images and their condition; the
@@ -83,7 +83,7 @@ class Adversary:
       step: int32, index of this update.
 
     Returns:
-      (weighted gradient on the logits, updated heads, metrics).
+      (weighted gradient on the logits, gradient of the heads, metrics).
     """
     config = self.config
     mask_key, relax_key, sample_key = jax.random.split(key, 3)
@@ -100,7 +100,7 @@ class Adversary:
       table = self.family.table(teacher)
       fake = soft_masked_embedding(probabilities, table, mask)
       features = self._features(teacher, fake, condition)
-      score = self._score(discriminator.params, features, rate)
+      score = self._score(discriminator, features, rate)
       return adversarial.generator_loss(score, kind=config.loss), features
 
     (loss, fake), gradient = jax.value_and_grad(judge, has_aux=True)(logits)
@@ -111,16 +111,25 @@ class Adversary:
       )
       embeddings = self._hard_embedding(teacher, tokens, mask)
       fake = self._features(teacher, embeddings, condition)
-    discriminator, metrics = self._update(
-      discriminator, teacher, real, fake, condition, rate, step
+    heads_gradient, metrics = self._heads_gradient(
+      discriminator, teacher, real, fake, condition, rate
     )
     ramp = (step + 1 - config.delay_steps) / max(config.ramp_steps, 1)
     weight = config.weight * jnp.clip(ramp, 0.0, 1.0)
     return (
       weight * gradient,
-      discriminator,
+      heads_gradient,
       metrics | {'gan/generator_loss': loss},
     )
+
+  def update(
+    self, discriminator: Role, gradient: Params, step: jax.Array
+  ) -> tuple[Role, Metrics]:
+    """One step of the heads."""
+    discriminator, metrics = optim.update(
+      discriminator, gradient, self.tx, step=step
+    )
+    return discriminator, optim.prefix('discriminator', metrics)
 
   def _draw_mask(
     self, key: jax.Array, shape: tuple[int, int, int]
@@ -151,17 +160,16 @@ class Adversary:
   ) -> jax.Array:
     return self.heads.apply({'params': params}, features, rate)
 
-  def _update(
+  def _heads_gradient(
     self,
-    discriminator: Role,
+    discriminator: Params,
     teacher: Params,
     real: jax.Array,
     fake: jax.Array,
     condition: Condition,
     rate: jax.Array,
-    step: jax.Array,
-  ) -> tuple[Role, Metrics]:
-    """One step of the heads on real embeddings and fake features."""
+  ) -> tuple[Params, Metrics]:
+    """Of the heads' loss on real embeddings and fake features."""
     config = self.config
     real_features = self._features(teacher, real, condition)
 
@@ -182,10 +190,4 @@ class Adversary:
         metrics['gan/r1_penalty'] = penalty
       return loss, metrics
 
-    gradient, metrics = jax.grad(loss, has_aux=True)(discriminator.params)
-    discriminator, update_metrics = optim.update(
-      discriminator, gradient, self.tx, step=step
-    )
-    return discriminator, metrics | optim.prefix(
-      'discriminator', update_metrics
-    )
+    return jax.grad(loss, has_aux=True)(discriminator)

@@ -1,7 +1,6 @@
 """Every Orbax call of the project."""
 
 import pathlib
-from typing import Any
 
 import grain
 import jax
@@ -54,21 +53,27 @@ class Checkpoints:
     """Starts to save; returns once the arrays are copied from the device."""
     items = {_STATE: ocp.args.StandardSave(state)}
     if iterator is not None:
-      items[_ITERATOR] = grain.checkpoint.CheckpointSave(iterator)
+      # The same in every process: all count batches of the whole run.
+      items[_ITERATOR] = ocp.args.JsonSave(iterator.get_state())
     self._manager.save(step, args=ocp.args.Composite(**items))
 
   def restore(
     self, like: TrainState, iterator: grain.DatasetIterator | None
   ) -> TrainState:
-    """Newest checkpoint, on the devices of `like`; moves `iterator` there.
+    """Newest checkpoint; moves `iterator` to its position.
+
+    Args:
+      like: shapes and shardings, which need not be those of the devices that
+        saved it.
+      iterator: of the same batches as the saved one, whatever rows of them.
 
     Raises:
       UserError: if it cannot be read.
     """
     step = self.latest_step()
-    items = {_STATE: ocp.args.StandardRestore(_abstract(like))}
+    items = {_STATE: ocp.args.StandardRestore(like)}
     if iterator is not None:
-      items[_ITERATOR] = grain.checkpoint.CheckpointRestore(iterator)
+      items[_ITERATOR] = ocp.args.JsonRestore()
     try:
       restored = self._manager.restore(step, args=ocp.args.Composite(**items))
     except Exception as error:
@@ -77,6 +82,8 @@ class Checkpoints:
         f'({_first_line(error)}); delete that folder and run again to continue '
         'from the checkpoint before it'
       ) from error
+    if iterator is not None:
+      iterator.set_state(restored[_ITERATOR])
     return restored[_STATE]
 
   def close(self) -> None:
@@ -94,7 +101,10 @@ class _Always(ocp.checkpoint_managers.SaveDecisionPolicy):
 
 
 def save_params(folder: pathlib.Path, params: Params) -> None:
-  """Writes a parameter tree, atomically; `folder` must be absolute and new."""
+  """Writes a parameter tree, atomically; `folder` must be absolute and new.
+
+  All processes of a run call it; each writes what its devices hold.
+  """
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(folder, params)
 
@@ -110,7 +120,9 @@ def load_params(folder: pathlib.Path) -> Params:
       f'there are no parameters in {folder}; finish the run that writes them'
     )
   try:
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(
+      multiprocessing_options=_on_its_own()
+    ) as checkpointer:
       # Shapes come from the file, the place from here: without a target the
       # arrays would go back to the devices they were saved from.
       stored = checkpointer.metadata(folder).item_metadata.tree
@@ -126,12 +138,15 @@ def load_params(folder: pathlib.Path) -> Params:
     ) from error
 
 
-def _abstract(tree: Any) -> Any:
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(
-      x.shape, x.dtype, sharding=getattr(x, 'sharding', None)
-    ),
-    tree,
+def _on_its_own() -> ocp.options.MultiprocessingOptions:
+  """Reading waits for no other process, which may not read the same."""
+  if jax.process_count() == 1:
+    return ocp.options.MultiprocessingOptions()
+  here = jax.process_index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=here,
+    active_processes={here},
+    barrier_sync_key_prefix=f'process_{here}',
   )
 
 

@@ -6,45 +6,26 @@ the student once (Di[M]O Alg. 1; Soft-Di[M]O section 3).
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
 
 from softdimo_jax.family import Family
-from softdimo_jax.method import divergence, masking, sampling
-from softdimo_jax.method.chunks import map_positions
-from softdimo_jax.method.soft_embedding import concentration
-from softdimo_jax.networks.generators.condition import Condition, batch_size
+from softdimo_jax.method import divergence
 from softdimo_jax.reward import Reward
-from softdimo_jax.training import optim, sharding
+from softdimo_jax.training import optim
+from softdimo_jax.training.accumulation import mean_of_parts
 from softdimo_jax.training.adversary import Adversary
 from softdimo_jax.training.critic import Critic
 from softdimo_jax.training.state import Frozen, Params, Role, TrainState
+from softdimo_jax.training.student import Sample, Student
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-
-
-@flax.struct.dataclass
-class Sample:
-  """Tokens of the student and what the forward process made of them.
-
-  Attributes:
-    condition: labels int [B], or text.
-    tokens: int [B, L, G] drawn from the student's logits.
-    masked: int [B, L, G], tokens after the forward process.
-    mask: bool [B, L, G], what it masked.
-  """
-
-  condition: Condition
-  tokens: jax.Array
-  masked: jax.Array
-  mask: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +34,11 @@ class Distiller:
 
   Attributes:
     family: generator and vocabulary facts.
-    config: the stage: batch_size, steps, init, mask, guidance_scale,
-      divergence, auxiliary, gan, reward, optimizer, ema_decay.
+    config: the stage: batch_size, accumulation, steps, init, mask,
+      guidance_scale, divergence, auxiliary, gan, reward, optimizer, ema_decay.
     generator_tx: optimiser of the student.
     auxiliary_tx: optimiser of the auxiliary.
+    student: how the generator is called.
     adversary: the GAN term, or None.
     critic: the reward term, or None.
   """
@@ -65,6 +47,7 @@ class Distiller:
   config: ml_collections.FrozenConfigDict
   generator_tx: optax.GradientTransformation
   auxiliary_tx: optax.GradientTransformation
+  student: Student
   adversary: Adversary | None
   critic: Critic | None
 
@@ -82,12 +65,14 @@ class Distiller:
       config: the stage.
       rewards: by name, those of `config.reward.terms` among them.
     """
+    frozen_config = ml_collections.FrozenConfigDict(config)
     use_gan, use_reward = config.gan.weight > 0, config.reward.weight > 0
     return cls(
       family,
-      ml_collections.FrozenConfigDict(config),
+      frozen_config,
       optim.optimizer(config.optimizer, config.steps),
       optim.optimizer(config.auxiliary.optimizer, config.steps),
+      Student(family, frozen_config),
       Adversary.create(family, config) if use_gan else None,
       Critic.create(family, config.reward, rewards) if use_reward else None,
     )
@@ -126,34 +111,82 @@ class Distiller:
     Returns:
       (state, float32 scalars).
     """
-    step_key = jax.random.fold_in(key, state.step)
-    keys = _Keys(*jax.random.split(step_key, len(_Keys._fields)))
+    key = jax.random.fold_in(key, state.step)
+    gradients, metrics = mean_of_parts(
+      lambda part, key: self._gradients(state, part, frozen, _Keys.of(key)),
+      batch,
+      key,
+      self.config.accumulation,
+    )
+    model, update_metrics = optim.update(
+      state.model,
+      gradients.model,
+      self.generator_tx,
+      step=state.step,
+      ema_decay=self.config.ema_decay,
+    )
+    metrics |= optim.prefix('generator', update_metrics)
+    auxiliary, discriminator = state.auxiliary, state.discriminator
+    if auxiliary is not None:
+      gradient = gradients.auxiliary
+      if self.config.auxiliary.fresh_sample:
+        gradient, metrics['auxiliary/cross_entropy'] = mean_of_parts(
+          lambda part, key: self._fresh_auxiliary_gradient(
+            auxiliary, model.params, frozen.teacher, part, _Keys.of(key).fresh
+          ),
+          batch,
+          key,
+          self.config.accumulation,
+        )
+      auxiliary, update_metrics = optim.update(
+        auxiliary, gradient, self.auxiliary_tx, step=state.step
+      )
+      metrics |= optim.prefix('auxiliary', update_metrics)
+    if discriminator is not None:
+      discriminator, update_metrics = self.adversary.update(
+        discriminator, gradients.discriminator, state.step
+      )
+      metrics |= update_metrics
+    state = TrainState(state.step + 1, model, auxiliary, discriminator)
+    return state, metrics
+
+  def _gradients(
+    self, state: TrainState, batch: Batch, frozen: Frozen, keys: '_Keys'
+  ) -> tuple['_Gradients', Metrics]:
+    """Of all roles, from one forward pass of the student."""
     teacher = frozen.teacher
     condition = (
       self.family.condition(batch)
       if batch
-      else self._draw_labels(keys.condition)
+      else self.student.draw_labels(keys.condition)
     )
     logits, pullback = jax.vjp(
-      lambda params: self._student(params, teacher, condition, keys.student),
+      lambda params: self.student.logits(
+        params, teacher, condition, keys.student
+      ),
       state.model.params,
     )
     gradient = jnp.zeros_like(logits)
-    metrics = self._concentration(logits, teacher)
-    auxiliary, discriminator = state.auxiliary, state.discriminator
-    if auxiliary is not None:
-      sample = self._sample(keys.sample, logits, condition)
+    metrics = self.student.concentration(logits, teacher)
+    auxiliary_gradient, heads_gradient = None, None
+    if state.auxiliary is not None:
+      sample = self.student.sample(keys.sample, logits, condition)
       dimo_gradient, auxiliary_gradient, dimo_metrics = self._dimo(
-        auxiliary, frozen, sample, keys.auxiliary
+        state.auxiliary, frozen, sample, keys.auxiliary
       )
       metrics |= dimo_metrics
       gradient = dimo_gradient
-    if discriminator is not None:
-      gan_gradient, discriminator, gan_metrics = self.adversary.step(
-        discriminator, teacher, logits, batch, keys.gan, state.step
+    if state.discriminator is not None:
+      gan_gradient, heads_gradient, gan_metrics = self.adversary.gradients(
+        state.discriminator.params,
+        teacher,
+        logits,
+        batch,
+        keys.gan,
+        state.step,
       )
       metrics |= gan_metrics
-      if auxiliary is not None:
+      if state.auxiliary is not None:
         metrics['gan/gradient_ratio'] = _ratio(gan_gradient, dimo_gradient)
       gradient = gradient + gan_gradient
     if self.critic is not None:
@@ -161,94 +194,15 @@ class Distiller:
         frozen.tokenizer, frozen.rewards, logits, batch, keys.reward
       )
       metrics |= reward_metrics
-      if auxiliary is not None:
+      if state.auxiliary is not None:
         metrics['reward/gradient_ratio'] = _ratio(
           reward_gradient, dimo_gradient
         )
       gradient = gradient + reward_gradient
-    model, update_metrics = optim.update(
-      state.model,
-      pullback(gradient)[0],
-      self.generator_tx,
-      step=state.step,
-      ema_decay=self.config.ema_decay,
+    return (
+      _Gradients(pullback(gradient)[0], auxiliary_gradient, heads_gradient),
+      metrics,
     )
-    metrics |= optim.prefix('generator', update_metrics)
-    if auxiliary is not None:
-      if self.config.auxiliary.fresh_sample:
-        auxiliary_gradient, cross_entropy = self._fresh_auxiliary_gradient(
-          auxiliary, model.params, teacher, batch, keys.fresh
-        )
-        metrics['auxiliary/cross_entropy'] = cross_entropy
-      auxiliary, update_metrics = optim.update(
-        auxiliary, auxiliary_gradient, self.auxiliary_tx, step=state.step
-      )
-      metrics |= optim.prefix('auxiliary', update_metrics)
-    state = TrainState(state.step + 1, model, auxiliary, discriminator)
-    return state, metrics
-
-  # Student.
-
-  def _draw_labels(self, key: jax.Array) -> jax.Array:
-    shape = (self.config.batch_size,)
-    return sharding.constrain_batch(
-      jax.random.randint(key, shape, 0, self.family.null_label)
-    )
-
-  def _student(
-    self,
-    trained: Params,
-    teacher: Params,
-    condition: Condition,
-    key: jax.Array,
-  ) -> jax.Array:
-    """Logits [B, L, G, C] at a fresh x_init."""
-    input_key, dropout_key = jax.random.split(key)
-    embeddings = self.family.initial_embeddings(
-      teacher, input_key, batch_size(condition), self.config.init
-    )
-    params = self.family.merge(trained, teacher)
-    return self.family.from_initial(
-      params,
-      sharding.constrain_batch(embeddings),
-      self.family.timed(condition, self.config.init.mask_ratio),
-      dropout_key=dropout_key if self.config.dropout else None,
-    ).logits
-
-  def _draw_tokens(self, key: jax.Array, logits: jax.Array) -> jax.Array:
-    return sampling.sample_tokens(
-      key,
-      logits[..., : self.family.vocab_size],
-      temperature=self.config.temperature,
-    )
-
-  def _sample(
-    self, key: jax.Array, logits: jax.Array, condition: Condition
-  ) -> Sample:
-    """Hard tokens and their masked version; the mask is never sampled."""
-    token_key, mask_key = jax.random.split(key)
-    tokens = self._draw_tokens(token_key, logits)
-    mask = self.config.mask
-    masked, where, _ = masking.remask(
-      mask_key,
-      tokens,
-      self.family.mask_id,
-      schedule=mask.schedule,
-      low=mask.low,
-      high=mask.high,
-    )
-    return Sample(condition, tokens, masked, where)
-
-  def _concentration(self, logits: jax.Array, teacher: Params) -> Metrics:
-    table = self.family.table(teacher)[:, :-1]
-
-    def statistics(logits: jax.Array, _: jax.Array) -> dict[str, jax.Array]:
-      codes = logits[..., : self.family.vocab_size]
-      stats = concentration(jax.nn.softmax(codes), table)
-      return jax.tree.map(lambda x: x[None, None], dataclasses.asdict(stats))
-
-    stats = jax.tree.map(jnp.mean, self._chunked(statistics, logits))
-    return optim.prefix('student', stats)
 
   # Di[M]O.
 
@@ -273,17 +227,8 @@ class Distiller:
         label_smoothing=self.config.auxiliary.label_smoothing,
       )
 
-    losses = self._chunked(cross_entropy, last, sample.tokens)
+    losses = self.student.chunked(cross_entropy, last, sample.tokens)
     return divergence.masked_mean(losses, sample.mask), last
-
-  def _chunked(
-    self, function: Callable[..., jax.Array], *arrays: jax.Array
-  ) -> jax.Array:
-    """`map_positions`; the function gets the positions [1, P], too."""
-    positions = jnp.arange(self.family.token_shape[0])[None]
-    return map_positions(
-      function, self.config.divergence.chunk, *arrays, positions
-    )
 
   def _dimo(
     self,
@@ -332,7 +277,7 @@ class Distiller:
       return divergence.injected(target, config.weight * weight)
 
     weight = divergence.entry_weights(sample.mask, reduction=config.reduction)
-    logit_gradient, *entries = self._chunked(
+    logit_gradient, *entries = self.student.chunked(
       injected, teacher_last, auxiliary_last, weight
     )
     metrics = divergence.dimo_metrics(*entries, weight)
@@ -352,10 +297,10 @@ class Distiller:
     condition = (
       self.family.condition(batch)
       if self.family.reads_text
-      else self._draw_labels(keys[0])
+      else self.student.draw_labels(keys[0])
     )
-    logits = self._student(student, teacher, condition, keys[1])
-    sample = self._sample(keys[2], logits, condition)
+    logits = self.student.logits(student, teacher, condition, keys[1])
+    sample = self.student.sample(keys[2], logits, condition)
     (loss, _), gradient = jax.value_and_grad(
       self._auxiliary_loss, has_aux=True
     )(auxiliary.params, teacher, sample, keys[3])
@@ -372,6 +317,19 @@ class _Keys(NamedTuple):
   auxiliary: jax.Array
   fresh: jax.Array
   reward: jax.Array
+
+  @classmethod
+  def of(cls, key: jax.Array) -> '_Keys':
+    """From the key of a step, or of a part of one."""
+    return cls(*jax.random.split(key, len(cls._fields)))
+
+
+class _Gradients(NamedTuple):
+  """Of the parameters of every role; absent ones are None."""
+
+  model: Params
+  auxiliary: Params | None
+  discriminator: Params | None
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -10,9 +10,15 @@ import jax
 import numpy as np
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.training import sharding
+from softdimo_jax.training import distributed, sharding
 from softdimo_jax.training.checkpoint import Checkpoints
-from softdimo_jax.training.metrics import MetricWriter, Progress, peak_memory
+from softdimo_jax.training.metrics import (
+  MetricWriter,
+  Progress,
+  SilentProgress,
+  SilentWriter,
+  peak_memory,
+)
 from softdimo_jax.training.preemption import PreemptionNotice
 from softdimo_jax.training.state import Params, TrainState
 
@@ -35,7 +41,8 @@ class Stage:
     start: reads what `init` needs: parameters or a key. Called once, so that
       the host's copy of large parameters is gone before the first step.
     frozen: reads the parameters that the step does not train, or None.
-    iterator: batches of host arrays, or None for data-free stages.
+    iterator: batches of host arrays, of the rows of this process; None for
+      data-free stages.
     key: random key of the stage.
     headline: metrics shown on the progress line.
   """
@@ -59,11 +66,28 @@ class LoopOptions:
     log_every: steps between points of the curves (means over these steps).
     checkpoint_every: steps between checkpoints.
     max_skipped: consecutive skipped updates after which the run gives up.
+    split_frozen: whether what a stage only reads is split over the devices as
+      the state is; else every device has a copy.
   """
 
   log_every: int
   checkpoint_every: int
   max_skipped: int
+  split_frozen: bool = True
+
+
+def compile_once(
+  step: StepFn, layout: TrainState, mesh: jax.sharding.Mesh
+) -> StepFn:
+  """The step as the loop runs it, and the planner compiles it.
+
+  Args:
+    step: of a Stage.
+    layout: shardings of the state; it is donated and comes back there.
+    mesh: devices.
+  """
+  replicated = jax.NamedSharding(mesh, sharding.REPLICATED)
+  return jax.jit(step, donate_argnums=0, out_shardings=(layout, replicated))
 
 
 def run(
@@ -110,22 +134,20 @@ def _run(
   notice: PreemptionNotice,
   checkpoints: Checkpoints,
 ) -> TrainState:
-  replicated = jax.NamedSharding(mesh, sharding.REPLICATED)
-  state = jax.jit(stage.init, out_shardings=replicated)(stage.start())
-  if checkpoints.latest_step() is not None:
-    state = checkpoints.restore(state, stage.iterator)
+  state, layout = _state(stage, mesh, checkpoints)
   # The only read of state.step: inside the loop it would wait for the device.
-  first = int(state.step)
-  frozen = sharding.put_replicated(stage.frozen(), mesh)
-  step_fn = jax.jit(stage.step, donate_argnums=0, out_shardings=replicated)
-  writer = MetricWriter(folder, first)
-  progress = Progress(stage.name, first, stage.steps)
+  first = int(jax.device_get(state.step))
+  frozen = sharding.place(stage.frozen(), mesh, split=options.split_frozen)
+  key = sharding.put_replicated(stage.key, mesh)
+  step_fn = compile_once(stage.step, layout, mesh)
+  writer, progress = _outputs(stage, folder, first)
   window: list[dict[str, jax.Array]] = []
   for step in range(first + 1, stage.steps + 1):
     batch = next(stage.iterator) if stage.iterator is not None else {}
-    state, metrics = step_fn(
-      state, sharding.put_batch(batch, mesh), frozen, stage.key
-    )
+    with jax.transfer_guard('disallow'):  # but for explicit ones
+      state, metrics = step_fn(
+        state, sharding.put_batch(batch, mesh), frozen, key
+      )
     window.append(metrics)
     last = step == stage.steps
     if step % options.log_every == 0 or last:
@@ -140,14 +162,41 @@ def _run(
         shown['peak memory/GB'] = peak_memory() / 1e9
       progress.update(step, shown)
       _check_finite(stage.name, scalars, options.max_skipped)
-    stop = notice.received
+    stop = notice.poll()
     if checkpoints.due(step) or last or stop:
       checkpoints.save(step, state, stage.iterator)
       writer.flush()
     if stop:
-      notice.check()
+      notice.stop()
   writer.close()
   return state
+
+
+def _state(
+  stage: Stage, mesh: jax.sharding.Mesh, checkpoints: Checkpoints
+) -> tuple[TrainState, TrainState]:
+  """(newest or first state, its shardings).
+
+  Neither is ever whole on a device that holds a part of it.
+  """
+  start = stage.start()
+  shapes = jax.eval_shape(stage.init, start)
+  layout = sharding.layout(shapes, mesh)
+  if checkpoints.latest_step() is not None:
+    like = sharding.abstract(shapes, layout)
+    return checkpoints.restore(like, stage.iterator), layout
+  placed = sharding.place(start, mesh)
+  return jax.jit(stage.init, out_shardings=layout)(placed), layout
+
+
+def _outputs(
+  stage: Stage, folder: pathlib.Path, first: int
+) -> tuple[MetricWriter, Progress]:
+  """Curves and progress line; the first process has those of the run."""
+  if not distributed.is_primary():
+    return SilentWriter(), SilentProgress()
+  writer = MetricWriter(folder, first)
+  return writer, Progress(stage.name, first, stage.steps)
 
 
 def _mean(window: list[dict[str, jax.Array]]) -> dict[str, float]:

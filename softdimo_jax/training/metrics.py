@@ -53,6 +53,19 @@ class MetricWriter:
     self._events.close()
 
 
+class SilentWriter:
+  """Stands for a MetricWriter where another process writes."""
+
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Writes nothing."""
+
+  def flush(self) -> None:
+    """Does nothing."""
+
+  def close(self) -> None:
+    """Does nothing."""
+
+
 def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
   """Rows of a metrics.jsonl; a last line cut short by a kill is left out."""
   if not path.exists():
@@ -118,6 +131,13 @@ class Progress:
     else:
       self._stream.write(line + '\n')
     self._stream.flush()
+
+
+class SilentProgress:
+  """Stands for a Progress where another process prints."""
+
+  def update(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Prints nothing."""
 
 
 def peak_memory() -> int:

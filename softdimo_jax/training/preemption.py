@@ -1,7 +1,15 @@
-"""SIGTERM and Ctrl-C: finish the step, save, leave with a distinct code."""
+"""SIGTERM and Ctrl-C: finish the step, save, leave with a distinct code.
 
+With several processes a signal to one of them stops all after the same step:
+JAX's preemption service, which catches SIGTERM, agrees on it.
+"""
+
+import os
 import signal
 from types import FrameType
+
+import jax
+from jax.experimental import multihost_utils
 
 from softdimo_jax.errors import Preempted
 
@@ -11,24 +19,55 @@ class PreemptionNotice:
 
   def __init__(self) -> None:
     self._signal: int | None = None
+    self._shared = False
+    self._polls = 0
 
   def install(self) -> None:
     """Takes over SIGTERM and SIGINT; a second SIGINT interrupts at once."""
     for number in (signal.SIGTERM, signal.SIGINT):
       signal.signal(number, self._remember)
 
-  @property
-  def received(self) -> bool:
-    """Whether a signal has come."""
-    return self._signal is not None
+  def share(self) -> None:
+    """From now on a signal to one process stops all of them.
+
+    To be called once the processes have joined, which gave SIGTERM to the
+    service; a single process keeps its own signals.
+    """
+    if jax.process_count() == 1:
+      self.unshare()
+      return
+    self._shared = True
+    if self._signal is not None:
+      os.kill(os.getpid(), signal.SIGTERM)  # it came while they joined
+
+  def unshare(self) -> None:
+    """From now on signals are this process's own."""
+    self._shared = False
+    self.install()
+
+  def poll(self) -> bool:
+    """Whether to stop here; processes that share ask at the same places."""
+    if not self._shared:
+      return self._signal is not None
+    self._polls += 1
+    if multihost_utils.reached_preemption_sync_point(self._polls):
+      self._signal = signal.SIGTERM
+      return True
+    return False
 
   def check(self) -> None:
-    """Raises Preempted if a signal has come."""
-    if self._signal is not None:
-      name = signal.Signals(self._signal).name
-      raise Preempted(f'stopped by {name}; run the same command to continue')
+    """Raises Preempted if it is time to stop."""
+    if self.poll():
+      self.stop()
+
+  def stop(self) -> None:
+    """Raises Preempted, once `poll` has told to and all is saved."""
+    name = signal.Signals(self._signal).name
+    raise Preempted(f'stopped by {name}; run the same command to continue')
 
   def _remember(self, number: int, frame: FrameType | None) -> None:
     del frame
     self._signal = number
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if self._shared:
+      os.kill(os.getpid(), signal.SIGTERM)  # Ctrl-C, told to the service

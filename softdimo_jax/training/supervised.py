@@ -9,6 +9,7 @@ import ml_collections
 import optax
 
 from softdimo_jax.training import optim
+from softdimo_jax.training.accumulation import mean_of_parts
 from softdimo_jax.training.state import Params, TrainState
 
 Batch = dict[str, jax.Array]
@@ -26,12 +27,14 @@ class SupervisedTrainer:
     tx: optimiser.
     ema_decay: of the averaged parameters, which the next stages use.
     repair: optional (params, batch, key, step) -> params after each update.
+    accumulation: parts of a batch whose gradients are added up.
   """
 
   loss: LossFn
   tx: optax.GradientTransformation
   ema_decay: float
   repair: RepairFn | None = None
+  accumulation: int = 1
 
   @classmethod
   def create(
@@ -42,7 +45,9 @@ class SupervisedTrainer:
   ) -> 'SupervisedTrainer':
     """Optimiser and average from the stage's configuration."""
     tx = optim.optimizer(config.optimizer, config.steps)
-    return cls(loss, tx, config.ema_decay, repair)
+    # Only losses that are means over examples have the field.
+    accumulation = config.get('accumulation', 1)
+    return cls(loss, tx, config.ema_decay, repair, accumulation)
 
   def init(self, params: Params) -> TrainState:
     """State at step 0."""
@@ -63,8 +68,13 @@ class SupervisedTrainer:
       (state, float32 scalars).
     """
     key = jax.random.fold_in(key, state.step)
-    gradient, metrics = jax.grad(self.loss, has_aux=True)(
-      state.model.params, batch, frozen, key
+    gradient, metrics = mean_of_parts(
+      lambda part, key: jax.grad(self.loss, has_aux=True)(
+        state.model.params, part, frozen, key
+      ),
+      batch,
+      key,
+      self.accumulation,
     )
     model, update_metrics = optim.update(
       state.model,

@@ -56,6 +56,7 @@ OPTIMIZER = {
 STAGE = {
   'steps': 100,
   'batch_size': BATCH,
+  'accumulation': 1,
   'ema_decay': 0.9,
   'dropout': False,
   'teacher_dropout': False,

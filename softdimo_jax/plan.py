@@ -1,0 +1,130 @@
+"""Plans a training step for a machine before it is rented.
+
+  python -m softdimo_jax.plan --config=configs/maskbit.py --topology=v5e:16x16
+
+compiles the step that training would run with the TPU compiler (no TPU is
+needed: pip install 'softdimo_jax[plan]') and prints memory, arithmetic,
+communication, time and cost; `--sweep` compares batches, remat and meshes. For
+GPUs it estimates from shapes. docs/performance.md explains the columns.
+"""
+
+import itertools
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from softdimo_jax import cli, config
+from softdimo_jax.errors import UserError
+from softdimo_jax.networks.layers import REMAT_POLICIES
+from softdimo_jax.planning import chips, report
+from softdimo_jax.planning.plan import Choice, Plan, make_plan
+from softdimo_jax.training import sharding
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'Configuration file, e.g. configs/maskbit.py.'
+)
+_TOPOLOGY = flags.DEFINE_string(
+  'topology', None, 'Chip and shape: v5e:16x16, v5p:4x4x4, v6e:8x8, h100:8.'
+)
+_STAGE = flags.DEFINE_string(
+  'stage', None, 'Stage of the configuration; by default its last.'
+)
+_MESH = flags.DEFINE_multi_string(
+  'mesh', None, 'Devices by axis, data:64,fsdp:4; repeat it for a --sweep.'
+)
+_BATCH = flags.DEFINE_multi_integer(
+  'batch',
+  None,
+  "Images a chip; by default the configuration's global batch.",
+  lower_bound=1,
+)
+_REMAT = flags.DEFINE_multi_enum(
+  'remat', None, list(REMAT_POLICIES), 'What the backward pass keeps.'
+)
+_SWEEP = flags.DEFINE_bool(
+  'sweep', False, 'Try batches, remat and meshes, and recommend.'
+)
+_PRICE = flags.DEFINE_float(
+  'price', None, 'Dollars for a chip and hour.', lower_bound=0
+)
+_MFU = flags.DEFINE_float(
+  'mfu', 0.4, 'Share of the peak to expect at most.', lower_bound=0.001,
+  upper_bound=1,
+)  # fmt: skip
+flags.mark_flags_as_required(['config', 'topology'])
+
+
+def main(argv: list[str]) -> None:
+  """Prints the plan."""
+  cli.no_arguments(argv)
+  # Whatever this machine has: nothing runs on it.
+  jax.config.update('jax_platforms', 'cpu')
+  config.check_loaded(_CONFIG.value)
+  try:
+    topology = chips.parse_topology(_TOPOLOGY.value)
+    meshes = [parse_mesh(text) for text in _MESH.value or _meshes(topology)]
+  except ValueError as error:
+    raise UserError(f'--{error}') from error
+  stage = _STAGE.value or _CONFIG.value.stages[-1]
+  plan = lambda choice: make_plan(
+    _CONFIG.value,
+    stage,
+    topology,
+    choice,
+    price=_PRICE.value,
+    utilization=_MFU.value,
+  )
+  batches, remats = _BATCH.value or [None], _REMAT.value or [None]
+  if _SWEEP.value:
+    plans = sweep(
+      plan, meshes, _REMAT.value or ['dots', 'full'], _BATCH.value or [8, 16]
+    )
+    print(report.comparison(stage, plans))
+    return
+  for name, values in (('mesh', meshes), ('batch', batches), ('remat', remats)):
+    if len(values) > 1:
+      raise UserError(f'--{name} is given more than once; add --sweep')
+  choice = Choice(mesh=meshes[0], batch=batches[0], remat=remats[0])
+  print(report.table(stage, plan(choice)))
+
+
+def sweep(plan, meshes, remats, batches) -> list[Plan]:
+  """Plans of all choices but those larger than one that does not fit."""
+  plans = []
+  for mesh, remat in itertools.product(meshes, remats):
+    for batch in sorted(batches):
+      plans.append(plan(Choice(mesh=mesh, batch=batch, remat=remat)))
+      if not plans[-1].fits:
+        break
+  return plans
+
+
+def parse_mesh(text: str) -> dict[str, int]:
+  """Reads 'data:64,fsdp:4'; without `data` it is what the others leave.
+
+  Raises:
+    ValueError: saying what a mesh looks like.
+  """
+  sizes = {'data': -1}
+  for part in text.split(','):
+    axis, colon, size = part.partition(':')
+    if axis not in sharding.AXES or not colon or not size.isdigit():
+      raise ValueError(
+        f'mesh={text}: write AXIS:SIZE,... with axes of {sharding.AXES}, such '
+        'as data:64,fsdp:4'
+      )
+    sizes[axis] = int(size)
+  return sizes
+
+
+def _meshes(topology: chips.Topology) -> list[str]:
+  """All on data; in a sweep, also a quarter of them with fsdp."""
+  count = topology.num_chips
+  if _SWEEP.value and count % 4 == 0:
+    return [f'data:{count}', f'data:{count // 4},fsdp:4']
+  return [f'data:{count}']
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,50 @@
+"""Memory from shapes, where no compiler tells."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax.extend.core import Jaxpr
+
+from softdimo_jax.planning.flops import inner_jaxprs
+from softdimo_jax.training import sharding
+
+
+def shard_bytes(tree: Any, sizes: Mapping[str, int]) -> int:
+  """Bytes a device holds of a tree that lies by the rules.
+
+  Args:
+    tree: of arrays or their shapes.
+    sizes: devices along every axis.
+  """
+  total = 0
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    axes = sharding.spec(name, leaf.shape, sizes)
+    parts = math.prod(sizes[axis] for axis in axes if axis is not None)
+    total += leaf.size * leaf.dtype.itemsize // parts
+  return total
+
+
+def kept_bytes(function: Callable[..., Any], *args: Any) -> int:
+  """Bytes that scans over layers stack up, for their backward passes mostly.
+
+  All of a step together: the student's are needed until its end.
+  """
+  return _kept(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _kept(jaxpr: Jaxpr) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == 'scan':
+      stacked = equation.outvars[equation.params['num_carry'] :]
+      total += sum(
+        var.aval.size * var.aval.dtype.itemsize
+        for var in stacked
+        if not jax.dtypes.issubdtype(var.aval.dtype, jax.dtypes.prng_key)
+      )
+    else:
+      total += sum(map(_kept, inner_jaxprs(equation.params)))
+  return total

@@ -1,0 +1,49 @@
+"""Gradients of a batch in parts, for batches that memory has no room for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Tree = Any
+
+
+def mean_of_parts(
+  function: Callable[[Tree, jax.Array], Tree],
+  batch: Tree,
+  key: jax.Array,
+  parts: int,
+) -> Tree:
+  """Mean of what `function` makes of equal parts of a batch, one at a time.
+
+  Every part draws with a key of its own, as the official accumulation does.
+
+  Args:
+    function: (part of the batch, key) -> tree of float arrays.
+    batch: arrays [B, ...], B divisible by `parts`; may be empty.
+    key: random key; with one part it is handed on as it is.
+    parts: of the batch; part i are its rows i, i + parts, ..., so that every
+      device finds its share of each part among its own rows.
+
+  Returns:
+    As `function`.
+  """
+  if parts == 1:
+    return function(batch, key)
+  split = lambda x: jnp.moveaxis(
+    x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0
+  )
+  batches = jax.tree.map(split, batch)
+
+  def add(total: Tree, index: jax.Array) -> tuple[Tree, None]:
+    part = jax.tree.map(lambda x: x[index], batches)
+    output = function(part, jax.random.fold_in(key, index))
+    return jax.tree.map(jnp.add, total, output), None
+
+  first = jax.tree.map(lambda x: x[0], batches)
+  zeros = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first, key)
+  )
+  total, _ = jax.lax.scan(add, zeros, jnp.arange(parts))
+  return jax.tree.map(lambda x: x / parts, total)

@@ -1,0 +1,27 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from softdimo_jax.training.accumulation import mean_of_parts
+
+
+def gradient(batch, key):
+  noise = jax.random.normal(key, ())
+  return {'mean': batch['x'].mean(0), 'noise': noise}
+
+
+def test_mean_of_parts_is_that_of_the_batch_with_a_draw_for_each():
+  batch = {'x': jnp.arange(24.0).reshape(12, 2)}
+  key = jax.random.key(0)
+  whole = mean_of_parts(gradient, batch, key, 1)
+  parts = jax.jit(lambda b: mean_of_parts(gradient, b, key, 3))(batch)
+  np.testing.assert_allclose(parts['mean'], whole['mean'], rtol=1e-6)
+  draws = [jax.random.normal(jax.random.fold_in(key, i), ()) for i in range(3)]
+  np.testing.assert_allclose(parts['noise'], np.mean(draws), rtol=1e-6)
+
+
+def test_parts_of_no_data():
+  count = mean_of_parts(
+    lambda batch, key: jnp.float32(len(batch)), {}, jax.random.key(0), 4
+  )
+  assert count == 0

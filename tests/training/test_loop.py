@@ -1,0 +1,107 @@
+"""What the loop promises on one device; on more, see test_spread.py."""
+
+import time
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from softdimo_jax.training import loop, sharding
+from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.training.supervised import SupervisedTrainer
+from tests.training.plain_distillation import OPTIMIZER
+
+COMPILED = '/jax/core/compile/backend_compile_duration'
+
+
+class Batches:
+  """An endless iterator that remembers when it was asked."""
+
+  def __init__(self):
+    self.times, self.compiled, self.count = [], [], 0
+    jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+  def _listen(self, event, duration, **_):
+    self.count += event == COMPILED
+
+  def __next__(self):
+    self.times.append(time.perf_counter())
+    self.compiled.append(self.count)
+    return {'x': np.full((8, 64), len(self.times), np.float32)}
+
+  def get_state(self):
+    return {'next': len(self.times)}
+
+  def set_state(self, state):
+    self.times = [0.0] * state['next']
+
+  def close(self):
+    jax.monitoring.unregister_event_duration_listener(self._listen)
+
+
+@pytest.fixture
+def batches():
+  iterator = Batches()
+  yield iterator
+  iterator.close()
+
+
+def train(iterator, folder, steps):
+  def loss(params, batch, frozen, key):
+    x = batch['x'] * frozen['scale'] + jax.random.normal(key, batch['x'].shape)
+    value = ((x @ params['kernel']) ** 2).mean()
+    return value, {'loss': value}
+
+  optimizer = OPTIMIZER | {'learning_rate': 1e-4}
+  trainer = SupervisedTrainer.create(
+    loss,
+    ConfigDict({'optimizer': optimizer, 'steps': steps, 'ema_decay': 0.9}),
+  )
+  stage = loop.Stage(
+    name='small',
+    steps=steps,
+    step=trainer.step,
+    init=trainer.init,
+    start=lambda: {'kernel': np.ones((64, 64), np.float32)},
+    frozen=lambda: {'scale': np.float32(0.1)},
+    iterator=iterator,
+    key=jax.random.key(0),
+  )
+  return loop.run(
+    stage,
+    folder,
+    sharding.make_mesh(),
+    loop.LoopOptions(log_every=10, checkpoint_every=50, max_skipped=1),
+    PreemptionNotice(),
+  )
+
+
+def test_everything_compiles_before_the_second_step(batches, tmp_path):
+  train(batches, tmp_path, 60)
+  assert batches.compiled[0] > 0
+  assert batches.compiled[1] == batches.count
+
+
+def test_transfers_that_nobody_asked_for_are_refused(
+  batches, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(sharding, 'put_batch', lambda batch, mesh: batch)
+  with pytest.raises(Exception, match=r'[Dd]isallowed host-to-device'):
+    train(batches, tmp_path, 2)
+
+
+def test_continues_from_the_position_in_the_data(batches, tmp_path):
+  train(batches, tmp_path, 50)
+  other = Batches()
+  state = train(other, tmp_path, 60)
+  other.close()
+  assert len(other.times) == 60 and int(state.step) == 60
+
+
+@pytest.mark.slow
+def test_step_time_is_constant(batches, tmp_path):
+  train(batches, tmp_path, 260)
+  seconds = np.diff(batches.times)
+  early, late = np.median(seconds[20:60]), np.median(seconds[200:])
+  assert late < 1.3 * early

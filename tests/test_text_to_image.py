@@ -160,6 +160,24 @@ def test_shipped_configurations_are_valid(name, stages, other_size):
   config_lib.validate(load(path, stages + (size if other_size else '')))
 
 
+@pytest.mark.parametrize('weights', ['rule', 'converted'])
+@pytest.mark.parametrize(
+  ('variants', 'last'),
+  [('all', 'softdimo'), ('dimo', 'dimo'), ('tteo', 'softdimo')],
+)
+def test_the_most_distilled_model_is_sampled(variants, last, weights, tmp_path):
+  config = load(CONFIGS / 'maskgen.py', variants)
+  config.weights, config.pretrained.teacher = weights, 'somewhere'
+  if variants == 'tteo':
+    config.pretrained.softdimo = 'somewhere'
+  config_lib.claim_workdir(tmp_path, config)
+  run = pipeline.Run(tmp_path, config_lib.load(tmp_path))
+  assert results.generator_stage(run, None) == last
+  assert results.generator_stage(run, 'teacher') == 'teacher'
+  with pytest.raises(UserError, match='--model=text is not one of this run'):
+    results.generator_stage(run, 'text')
+
+
 @pytest.mark.parametrize(
   ('variants', 'message'),
   [

@@ -127,6 +127,10 @@ def check_features(run: pipeline.Run, cache: PromptCache) -> None:
   batch = next(run.prompted.batches(3, 0, ('clip',)))
   assert batch['text'].micro.shape == (3, len(run.family.micro))
   assert batch['caption']['clip'].shape == (3, 12)
+  second = next(run.prompted.batches(3, 0, (), np.array([1])))
+  np.testing.assert_array_equal(
+    second['text'].pooled, batch['text'].pooled[1:2]
+  )
 
 
 def test_encoding_goes_on_with_identical_bytes(maskgen):

@@ -56,6 +56,7 @@ def _base(size: dict[str, int]) -> ConfigDict:
     'name': '',
     'seed': 0,
     'stages': (),
+    'mesh': defaults.mesh(),
     'weights': 'converted',
     'pretrained': {'tokenizer': '', 'text': '', 'teacher': '', 'dimo': ''},
     'data': {'prompts': '', 'vocabulary': defaults.CLIP_VOCABULARY},

@@ -60,6 +60,7 @@ def _base(side: int, downsample: bool, pixels: int) -> ConfigDict:
     'name': '',
     'seed': 0,
     'stages': (),
+    'mesh': defaults.mesh(),
     'weights': 'converted',
     'pretrained': {'tokenizer': '', 'text': '', 'teacher': '', 'dimo': ''},
     'data': {'prompts': '', 'vocabulary': defaults.CLIP_VOCABULARY},

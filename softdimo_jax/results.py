@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from softdimo_jax import generate
+from softdimo_jax.convert.rule_weights import RULE
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import geneval, table
 from softdimo_jax.evaluation.report import Curve
@@ -60,10 +61,9 @@ def generator_stage(run: Run, wanted: str | None) -> str:
   Raises:
     UserError: if the run has no such generator.
   """
-  names = [*run.config.get('pretrained', {}), *run.config.stages]
   models = [
     name
-    for name in dict.fromkeys(names)
+    for name in (*_given(run), *run.config.stages)
     if run.config.get(name, {}).get('kind') in ('teacher', 'distill')
   ]
   if not models:
@@ -74,6 +74,25 @@ def generator_stage(run: Run, wanted: str | None) -> str:
       f'--model={stage} is not one of this run: {", ".join(models)}'
     )
   return stage
+
+
+def _given(run: Run) -> list[str]:
+  """What the run takes from elsewhere and has, the most distilled last."""
+  config = run.config
+  rule = config.get('weights') == RULE
+
+  def distance(name: str) -> int:
+    starts = 0
+    while 'start' in config.get(name, {}) and starts < len(config):
+      name, starts = config[name].start, starts + 1
+    return starts
+
+  names = [
+    name
+    for name, folder in config.get('pretrained', {}).items()
+    if (folder or rule) and name not in config.stages
+  ]
+  return sorted(names, key=distance)
 
 
 def sampler(

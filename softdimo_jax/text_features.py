@@ -1,4 +1,4 @@
-"""Token ids through a family's text tower, in batches over all devices."""
+"""Token ids through a family's text tower, in batches over local devices."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class TextEncoder:
   batch_size: int = 64
 
   def __post_init__(self) -> None:
-    mesh = sharding.make_mesh()
+    mesh = sharding.local_mesh()
     placed = sharding.put_replicated(self.params, mesh)
     object.__setattr__(self, '_mesh', mesh)
     object.__setattr__(self, '_placed', placed)
@@ -47,7 +47,7 @@ class TextEncoder:
     Returns:
       Arrays of the host.
     """
-    devices = jax.device_count()
+    devices = jax.local_device_count()
     size = -(-min(self.batch_size, len(ids)) // devices) * devices
     parts = []
     for number, start in enumerate(range(0, len(ids), size)):

@@ -127,6 +127,10 @@ def check_features(run: pipeline.Run, cache: PromptCache) -> None:
   batch = next(run.prompted.batches(3, 0, ('clip',)))
   assert batch['text'].micro.shape == (3, len(run.family.micro))
   assert batch['caption']['clip'].shape == (3, 12)
+  second = next(run.prompted.batches(3, 0, (), np.array([1])))
+  np.testing.assert_array_equal(
+    second['text'].pooled, batch['text'].pooled[1:2]
+  )
 
 
 def test_encoding_goes_on_with_identical_bytes(maskgen):
@@ -158,6 +162,24 @@ def test_shipped_configurations_are_valid(name, stages, other_size):
   size = {'maskgen': ',xl', 'meissonic': ',monetico'}[name]
   path = CONFIGS / f'{name}.py'
   config_lib.validate(load(path, stages + (size if other_size else '')))
+
+
+@pytest.mark.parametrize('weights', ['rule', 'converted'])
+@pytest.mark.parametrize(
+  ('variants', 'last'),
+  [('all', 'softdimo'), ('dimo', 'dimo'), ('tteo', 'softdimo')],
+)
+def test_the_most_distilled_model_is_sampled(variants, last, weights, tmp_path):
+  config = load(CONFIGS / 'maskgen.py', variants)
+  config.weights, config.pretrained.teacher = weights, 'somewhere'
+  if variants == 'tteo':
+    config.pretrained.softdimo = 'somewhere'
+  config_lib.claim_workdir(tmp_path, config)
+  run = pipeline.Run(tmp_path, config_lib.load(tmp_path))
+  assert results.generator_stage(run, None) == last
+  assert results.generator_stage(run, 'teacher') == 'teacher'
+  with pytest.raises(UserError, match='--model=text is not one of this run'):
+    results.generator_stage(run, 'text')
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,11 @@ class Prompted:
     return self.encode(self.tokenizer([self.config.model.prompt.null]).ids)
 
   def batches(
-    self, batch_size: int, seed: int, rewarded: Iterable[str]
+    self,
+    batch_size: int,
+    seed: int,
+    rewarded: Iterable[str],
+    rows: np.ndarray | None = None,
   ) -> grain.DatasetIterator:
     """Endless shuffled batches of `text`, and of `caption` by reward.
 
@@ -210,6 +214,7 @@ class Prompted:
       batch_size: B.
       seed: of the permutations.
       rewarded: names of the rewards that read the prompts.
+      rows: see `gathered_batches`.
     """
     names = tuple(rewarded)
     caption = self.rewards(names).captions if names else None
@@ -225,6 +230,7 @@ class Prompted:
       gather,
       batch_size,
       seed,
+      rows,
       grain.ReadOptions(num_threads=4, prefetch_buffer_size=16),
     )
 

@@ -112,7 +112,10 @@ def _tokens(run: Run, name: str) -> grain.DatasetIterator:
   if run.reads_prompts:
     config = run.config[name]
     return run.prompted.batches(
-      config.batch_size, run.seed(name), used_terms(config.reward)
+      config.batch_size,
+      run.seed(name),
+      used_terms(config.reward),
+      _rows(run, name),
     )
   if run.family.reads_text:
     features = run.text_features(run.captioned.unique_captions)

@@ -89,7 +89,7 @@ def _distill(run: Run, config: ml_collections.ConfigDict) -> Program:
   params = jax.eval_shape(family.init, key)
   read = lambda params: with_dtype(params, config.frozen_dtype)
   frozen = Frozen(
-    teacher=jax.eval_shape(lambda x: read(family.stored(x)), params),
+    teacher=jax.eval_shape(lambda x: family.stored(read(x)), params),
     null=_condition(family, 1) if family.reads_text else None,
   )
   batch = {}

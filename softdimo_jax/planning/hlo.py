@@ -28,8 +28,8 @@ _BITS = {
   'bf16': 16, 'f16': 16, 's32': 32, 'u32': 32, 'f32': 32, 's64': 64,
   'u64': 64, 'f64': 64, 'c64': 64,
 }  # fmt: skip
-# Memory space of TPU layouts.
-_ON_CHIP = 'S(1)'
+# A memory space other than HBM, in TPU layouts.
+_ON_CHIP = 'S('
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$')
 _INSTRUCTION = re.compile(
   r'^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$'

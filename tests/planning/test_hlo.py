@@ -60,7 +60,7 @@ ENTRY %main (p: f32[8,4]) -> f32[8,4] {
 %first), condition=%condition, body=%body, \
 backend_config={"known_trip_count":{"n":"3"}}
   %last = f32[8,4]{1,0} get-tuple-element(%loop), index=1
-  %fetched = (f32[8,4]{1,0}, f32[8,4]{1,0:S(1)}, u32[]) copy-start(%last)
+  %fetched = (f32[8,4]{1,0}, f32[8,4]{1,0:S(1)}, u32[]{:S(2)}) copy-start(%last)
   ROOT %all = f32[8,4]{1,0} all-reduce(\
 %last), replica_groups={{0,1}}, to_apply=%add
 }

@@ -52,7 +52,6 @@ _MFU = flags.DEFINE_float(
   'mfu', 0.4, 'Share of the peak to expect at most.', lower_bound=0.001,
   upper_bound=1,
 )  # fmt: skip
-flags.mark_flags_as_required(['config', 'topology'])
 
 
 def main(argv: list[str]) -> None:
@@ -127,4 +126,6 @@ def _meshes(topology: chips.Topology) -> list[str]:
 
 
 if __name__ == '__main__':
+  # Not above: who imports this module for its functions has other flags.
+  flags.mark_flags_as_required(['config', 'topology'])
   cli.run(main)

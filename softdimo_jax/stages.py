@@ -226,7 +226,7 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
 def _frozen(run: Run, config: ml_collections.ConfigDict) -> Frozen:
   read = lambda params: with_dtype(params, config.frozen_dtype)
   frozen = Frozen(
-    read(run.family.stored(run.params('teacher'))), run.null_condition
+    run.family.stored(read(run.params('teacher'))), run.null_condition
   )
   rewarded = used_terms(config.reward)
   if not rewarded:

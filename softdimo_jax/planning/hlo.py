@@ -21,15 +21,15 @@ _FREE = frozenset({
   'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while',
   'conditional', 'call', 'after-all', 'partition-id', 'replica-id', 'iota',
   'opt-barrier', 'bitcast-convert', 'async-start', 'async-update',
-  'async-done', 'copy-start', 'copy-done', 'get-dimension-size',
+  'async-done', 'get-dimension-size',
 })  # fmt: skip
 _BITS = {
   'pred': 8, 's4': 4, 'u4': 4, 's8': 8, 'u8': 8, 's16': 16, 'u16': 16,
   'bf16': 16, 'f16': 16, 's32': 32, 'u32': 32, 'f32': 32, 's64': 64,
   'u64': 64, 'f64': 64, 'c64': 64,
 }  # fmt: skip
-# Memory space of TPU layouts.
-_ON_CHIP = 'S(1)'
+# A memory space other than HBM, in TPU layouts.
+_ON_CHIP = 'S('
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$')
 _INSTRUCTION = re.compile(
   r'^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$'
@@ -157,6 +157,11 @@ def _touched(
 ) -> int:
   """Bytes of HBM that an instruction reads and writes."""
   operands = [in_hbm.get(operand, 0) for operand in item.operands]
+  if item.opcode == 'copy-start':
+    return item.in_hbm  # its result holds source and destination
+  if item.opcode == 'slice-start':
+    written = item.in_hbm - operands[0]
+    return written + item.bytes - operands[0]
   if item.opcode in ('dynamic-slice', 'gather', 'slice'):
     return item.in_hbm + min(item.bytes, operands[0])
   if item.opcode == 'dynamic-update-slice':
@@ -165,13 +170,18 @@ def _touched(
     return item.in_hbm + sum(operands)
   inside = computations.get(_called(item)[0], [])
   read = sum(
-    min(size, _sliced(inside, index, size))
+    min(size, _sliced(inside, index, size, computations))
     for index, size in enumerate(operands)
   )
   return read + min(item.in_hbm, _updated(inside, item.in_hbm))
 
 
-def _sliced(inside: list[_Instruction], index: int, size: int) -> int:
+def _sliced(
+  inside: list[_Instruction],
+  index: int,
+  size: int,
+  computations: dict[str, list[_Instruction]],
+) -> int:
   """Bytes that a fusion reads of its operand number `index`."""
   names = {
     item.name
@@ -186,6 +196,13 @@ def _sliced(inside: list[_Instruction], index: int, size: int) -> int:
       names.add(user.name)
     elif user.opcode in ('dynamic-slice', 'gather', 'slice'):
       total += user.bytes
+    elif user.opcode == 'fusion':
+      deeper = computations[_called(user)[0]]
+      total += sum(
+        _sliced(deeper, position, size, computations)
+        for position, operand in enumerate(user.operands)
+        if operand in names
+      )
     elif user.opcode != 'dynamic-update-slice' or user.operands[0] not in names:
       return size
   return total

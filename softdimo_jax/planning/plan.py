@@ -192,6 +192,8 @@ def _chosen(
   choice: Choice,
 ) -> ml_collections.ConfigDict:
   config = config.copy_and_resolve_references()
+  if 'weights' in config:
+    config.weights = 'rule'  # nothing is looked for
   if choice.remat is not None:
     config.model.generator.remat = choice.remat
   if choice.batch is not None and stage in config:

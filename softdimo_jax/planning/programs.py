@@ -85,33 +85,39 @@ def _distill(run: Run, config: ml_collections.ConfigDict) -> Program:
   family, rewarded = run.family, used_terms(config.reward)
   modules = run.rewards(rewarded)
   distiller = distill.Distiller.create(family, config, modules)
-  params = jax.eval_shape(family.init, jax.random.key(0))
+  key = jax.random.key(0)
+  params = jax.eval_shape(family.init, key)
   read = lambda params: with_dtype(params, config.frozen_dtype)
   frozen = Frozen(
-    teacher=jax.eval_shape(lambda x: read(family.stored(x)), params),
+    teacher=jax.eval_shape(lambda x: family.stored(read(x)), params),
     null=_condition(family, 1) if family.reads_text else None,
   )
   batch = {}
   if config.gan.weight > 0 or family.reads_text:
     batch = _tokens(family, config.batch_size)
   if rewarded:
+    captions = _captions(run, rewarded, config.batch_size)
+    batch['caption'] = captions
+    ids = captions if isinstance(captions, dict) else {}
     frozen = frozen.replace(
-      tokenizer=jax.eval_shape(
-        lambda key: read(family.init_decoder(key)), jax.random.key(0)
-      ),
-      rewards={name: _reward(modules[name]) for name in rewarded},
+      tokenizer=jax.eval_shape(lambda x: read(family.init_decoder(x)), key),
+      rewards={
+        name: jax.eval_shape(
+          read, _reward(modules[name], ids.get(name, captions))
+        )
+        for name in rewarded
+      },
     )
-    ids = (config.batch_size, vocabulary.MAX_LENGTH)
-    batch['caption'] = jax.ShapeDtypeStruct(ids, jnp.int32)
   return Program(
     step=distiller.step,
-    state=jax.eval_shape(distiller.init, jax.random.key(0), params, params),
+    state=jax.eval_shape(distiller.init, key, params, params),
     frozen=frozen,
     batch=batch,
   )
 
 
 def _tokens(family: Family, batch: int) -> dict[str, Shapes]:
+  """Of real images and their condition; a step drops what it does not read."""
   tokens = jax.ShapeDtypeStruct((batch, *family.token_shape), jnp.int32)
   name = 'text' if family.reads_text else 'label'
   return {'tokens': tokens, name: _condition(family, batch)}
@@ -120,20 +126,43 @@ def _tokens(family: Family, batch: int) -> dict[str, Shapes]:
 def _condition(family: Family, batch: int) -> Shapes:
   if not family.reads_text:
     return jax.ShapeDtypeStruct((batch,), jnp.int32)
-  return jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype),
-    family.generator.condition_shape(),
+  ids = jax.ShapeDtypeStruct((batch, family.text.length), jnp.int32)
+  encode = lambda key, ids: family.encode_text(
+    family.text.init(key, ids)['params'], ids
   )
+  return jax.eval_shape(encode, jax.random.key(0), ids)
 
 
-def _reward(reward: scoring.CLIPReward) -> Shapes:
-  """Parameters of a reward that compares an image with a prompt."""
-  image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
-  ids = jax.ShapeDtypeStruct((1, vocabulary.MAX_LENGTH), jnp.int32)
-  init = lambda image, ids: reward.module.init(
-    jax.random.key(0), reward.transform(image), ids
+def _captions(run: Run, rewarded: tuple[str, ...], batch: int) -> Shapes:
+  """Token ids of prompts, by reward where released ones read them."""
+  ids = lambda length: jax.ShapeDtypeStruct((batch, length), jnp.int32)
+  if not run.reads_prompts:
+    return ids(vocabulary.MAX_LENGTH)
+  captions = run.prompted.captions([''], rewarded)
+  return {name: ids(array.shape[1]) for name, array in captions.items()}
+
+
+def _reward(reward: scoring.Reward, ids: Shapes) -> Shapes:
+  """Parameters of a reward that reads such ids."""
+  key = jax.random.key(0)
+  image = jax.eval_shape(
+    reward.transform, jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
   )
-  return jax.eval_shape(init, image, ids)['params']
+  init = lambda module, *inputs: jax.eval_shape(module.init, key, *inputs)[
+    'params'
+  ]
+  if isinstance(reward, scoring.AestheticReward):
+    width = reward.image.projection_width
+    features = jax.ShapeDtypeStruct((1, width), jnp.float32)
+    return {
+      'image': init(reward.image, image),
+      'head': init(reward.head, features),
+    }
+  one = jax.ShapeDtypeStruct((1, *ids.shape[1:]), ids.dtype)
+  if isinstance(reward, scoring.ImageReward):
+    mask = jax.ShapeDtypeStruct(one.shape, jnp.bool_)
+    return init(reward.module, image, one, mask)
+  return init(reward.module, image, one)
 
 
 _PROGRAMS: dict[str, Callable[[Run, ml_collections.ConfigDict], Program]] = {

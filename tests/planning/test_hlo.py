@@ -14,8 +14,14 @@ HloModule step, entry_computation_layout={()->f32[]}
   %t = f32[3,8,4]{2,1,0} bitcast(%s)
   %y = f32[8,4]{1,0} parameter(1)
   %j = s32[] parameter(2)
-  %layer = f32[1,8,4]{2,1,0} dynamic-slice(%t, %j)
+  %layer = f32[1,8,4]{2,1,0} fusion(%t, %j), kind=kLoop, calls=%take
   ROOT %small = bf16[2,4]{1,0} custom(%layer, %y)
+}
+
+%take (u: f32[3,8,4], l: s32[]) -> f32[1,8,4] {
+  %u = f32[3,8,4]{2,1,0} parameter(0)
+  %l = s32[] parameter(1)
+  ROOT %taken = f32[1,8,4]{2,1,0} dynamic-slice(%u, %l)
 }
 
 %store (b: f32[3,8,4], w: bf16[8,4], i: s32[]) -> f32[3,8,4] {
@@ -54,6 +60,7 @@ ENTRY %main (p: f32[8,4]) -> f32[8,4] {
 %first), condition=%condition, body=%body, \
 backend_config={"known_trip_count":{"n":"3"}}
   %last = f32[8,4]{1,0} get-tuple-element(%loop), index=1
+  %fetched = (f32[8,4]{1,0}, f32[8,4]{1,0:S(1)}, u32[]{:S(2)}) copy-start(%last)
   ROOT %all = f32[8,4]{1,0} all-reduce(\
 %last), replica_groups={{0,1}}, to_apply=%add
 }
@@ -66,7 +73,7 @@ def test_loops_count_as_often_as_they_run():
   # A layer of the stack, x, the counter; the gather; a layer written in place.
   loop = (128 + 128 + 4 + 16) + (16 + 16 + 64) + (64 + 4 + 128)
   # The stack is begun on the chip, of a counter in HBM.
-  assert found.memory == 3 * loop + 4 + 2 * 128
+  assert found.memory == 3 * loop + 4 + 128 + 2 * 128
 
 
 def test_the_counter_s_limit_tells_when_nothing_else_does():

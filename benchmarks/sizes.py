@@ -33,7 +33,7 @@ def get(
   *,
   batch_size: int = 0,
   dtype: str = 'float32',
-  remat: str = 'none',
+  remat: str = '',
   dropout: bool = False,
 ) -> Size:
   """A size.
@@ -42,7 +42,8 @@ def get(
     name: one of SIZES.
     batch_size: 0 is the size's own: what two cores do in seconds.
     dtype: of the matrix products.
-    remat: what the backward pass keeps, a key of `layers.REMAT_POLICIES`.
+    remat: what the backward pass keeps, a key of `layers.REMAT_POLICIES`; ''
+      is the size's own: to recompute pays where what is kept leaves the cache.
     dropout: of student and auxiliary, with the official rate.
 
   Raises:
@@ -62,7 +63,9 @@ def get(
     1e-5, warmup_steps=0, clip_norm=0.0
   )
   config.model.generator.update(
-    dtype=dtype, remat=remat, dropout=0.1 if dropout else 0.0
+    dtype=dtype,
+    remat=remat or ('none' if name == 'digits' else 'dots'),
+    dropout=0.1 if dropout else 0.0,
   )
   if name == 'medium':
     config.model.generator.update(

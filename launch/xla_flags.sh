@@ -6,6 +6,7 @@
 # The default everywhere is no set: measure before you keep one. Sets:
 #
 #   none               nothing
+#   cpu                temporary buffers in large pages (Linux with glibc)
 #   tpu_data           all-reduces of gradients run beside the backward pass
 #   tpu_fsdp           all-gathers of parameters run beside the layers
 #   tpu_v6e            tpu_fsdp with more on-chip memory for dense layers
@@ -23,7 +24,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 readonly SETS=(
-  none tpu_data tpu_fsdp tpu_v6e
+  none cpu tpu_data tpu_fsdp tpu_v6e
   gpu gpu_hopper gpu_profiled gpu_deterministic
 )
 readonly TPU_DATA=(
@@ -68,6 +69,7 @@ fi
 ((${#positional[@]} == 1)) || fail "name one set of ${SETS[*]}"
 case ${positional[0]} in
   none) ;;
+  cpu) echo 'export GLIBC_TUNABLES=glibc.malloc.hugetlb=1' ;;
   tpu_data) set_variable LIBTPU_INIT_ARGS "${TPU_DATA[@]}" ;;
   tpu_fsdp) set_variable LIBTPU_INIT_ARGS "${TPU_FSDP[@]}" ;;
   tpu_v6e) set_variable LIBTPU_INIT_ARGS "${TPU_V6E[@]}" ;;

@@ -32,7 +32,7 @@ def gelu(x: jax.Array) -> jax.Array:
   flax goes by erfc, which is exact far to the left and costs several times as
   much on CPU. float32 inside, as the sum cancels there.
   """
-  wide = x.astype(jnp.float32)
+  wide = at_least_float32(x)
   return (0.5 * wide * (1 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
 
 

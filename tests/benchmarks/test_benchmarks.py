@@ -33,11 +33,11 @@ def tiny():
 
 
 @pytest.mark.parametrize('name', sizes.SIZES)
-def test_sizes_are_systems_in_float32_without_recomputation(name):
+def test_sizes_are_systems_in_float32(name):
   size = sizes.get(name)
   generator = families.build(size.model).generator
   assert jnp.dtype(generator.dtype) == jnp.float32
-  assert generator.remat == 'none'
+  assert sizes.get(name, remat='full').model.generator.remat == 'full'
   assert sizes.get(name, batch_size=3).distillation.batch_size == 3
   assert (size.distillation.gan.weight == 0) == (name in sizes.TORCH_SIZES)
 
@@ -99,10 +99,17 @@ def run(module, *arguments):
   )
 
 
-def test_pytorch_is_not_compared_where_it_has_no_such_step():
-  result = run('train_step', '--size=maskbit', '--program=eager')
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (('train_step', '--size=maskbit', '--program=eager'), 'program eager: '),
+    (('sampler', '--steps=64'), '--steps=64: an image of size digits has 16'),
+  ],
+)
+def test_what_cannot_be_timed_is_refused(arguments, message):
+  result = run(*arguments)
   assert result.returncode == 2
-  assert result.stderr.splitlines()[-1].startswith('error: program eager: ')
+  assert result.stderr.splitlines()[-1].startswith(f'error: {message}')
 
 
 @pytest.mark.slow

@@ -55,7 +55,6 @@ def _base(size: dict[str, int]) -> ConfigDict:
   return ConfigDict({
     'name': '',
     'seed': 0,
-    'mesh': defaults.mesh(),
     'stages': (),
     'mesh': defaults.mesh(),
     'weights': 'converted',

@@ -59,7 +59,6 @@ def _base(side: int, downsample: bool, pixels: int) -> ConfigDict:
   return ConfigDict({
     'name': '',
     'seed': 0,
-    'mesh': defaults.mesh(),
     'stages': (),
     'mesh': defaults.mesh(),
     'weights': 'converted',

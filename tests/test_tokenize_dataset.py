@@ -157,7 +157,7 @@ def test_stopping_keeps_whole_shards(folder, params, tmp_path):
 def test_options_that_do_not_fit(
   folder, params, tmp_path, options, words, monkeypatch
 ):
-  monkeypatch.setattr(jax, 'device_count', lambda: 2)
+  monkeypatch.setattr(jax, 'local_device_count', lambda: 2)
   with pytest.raises(UserError, match=words):
     tokenize(folder, params, tmp_path, **options)
   assert not any(tmp_path.iterdir())

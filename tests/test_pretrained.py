@@ -87,7 +87,13 @@ def save_images(folder: pathlib.Path) -> None:
   (folder / 'class_0' / 'broken.png').write_bytes(b'no picture')
 
 
-@pytest.mark.parametrize('system', SYSTEMS)
+@pytest.mark.parametrize(
+  'system',
+  [
+    pytest.param(name, marks=() if name == 'maskbit' else pytest.mark.slow)
+    for name in SYSTEMS
+  ],
+)
 def test_official_checkpoint_to_exported_images(system, tmp_path):
   convert(system, tmp_path)
   save_images(tmp_path / 'images')

@@ -276,9 +276,8 @@ def test_another_tower_is_refused(maskgen, tmp_path):
     run.check_inputs()
 
 
-@pytest.mark.parametrize(
-  'name', [pytest.param('maskgen', marks=pytest.mark.slow), 'meissonic']
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['maskgen', 'meissonic'])
 def test_made_up_weights_need_no_files(name, tmp_path):
   config = load(CONFIGS / f'{name}.py', 'dimo')
   shrink(config)

@@ -42,6 +42,7 @@ def test_gpus_are_estimated_from_shapes():
   assert one.images_per_second > 0 and one.dollars > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['maskgen', 'meissonic'])
 def test_rewards_are_planned_without_their_weights(name):
   found = plan('h100:8', name=name, batch=2, mesh={'data': 1, 'fsdp': 8})

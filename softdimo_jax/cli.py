@@ -100,7 +100,7 @@ def _guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
       'command on all to continue from the last checkpoint',
       file=sys.stderr,
     )
-    distributed.leave(LOST_CODE)
+    distributed.abandon(LOST_CODE)
 
 
 def _fail(message: str) -> None:

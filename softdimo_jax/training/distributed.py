@@ -180,20 +180,25 @@ def alone(work: Callable[[], None]) -> None:
   client.key_value_set('alone', 'done')
 
 
-def leave(code: int) -> None:
-  """Ends this process after a mistake or a loss, without waiting for others.
-
-  They are given a moment to come to the same end and to say so.
-  """
+def abandon(code: int) -> None:
+  """Ends this process at once: the others cannot be waited for."""
   sys.stdout.flush()
   sys.stderr.flush()
+  os._exit(code)
+
+
+def leave(code: int) -> None:
+  """Ends this process after a mistake or a signal.
+
+  The others are given a moment to come to the same end and to say so.
+  """
   client = _client()
   if client is None:
     sys.exit(code)
   try:
     client.wait_at_barrier('leave', _LEAVE_MILLISECONDS)
   except jax.errors.JaxRuntimeError:
-    os._exit(code)
+    abandon(code)
   sys.exit(code)
 
 

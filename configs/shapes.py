@@ -6,9 +6,7 @@ Variants after a colon, joined by commas: `maskgen` (default), `meissonic`,
 `ablations` (more stages from the same Di[M]O student), `tiny` (a minute, for
 plumbing only).
 
-Two virtual cores, 14 min 36 s beside other work, 3 GB; `exact` .545 of the
-teacher in 16 steps, .092 of Di[M]O, .181 with rewards (one run;
-docs/results.md).
+Two virtual cores: 13 min 16 s, 3.35 GB. What it gives: docs/results.md.
 `meissonic` was never trained at full length.
 """
 

@@ -21,16 +21,12 @@ these batch sizes. None of it was run at full length here: docs/results.md says
 what was.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from softdimo_jax import defaults
 
-STAGES = {
-  'all': ('dimo', 'softdimo'),
-  'dimo': ('dimo',),
-  'reward': ('softdimo',),
-  'tteo': (),
-}
 SIZES = {
   'l': {'width': 1024, 'depth': 16, 'mlp_width': 4096},
   'xl': {'width': 1280, 'depth': 20, 'mlp_width': 5120},
@@ -40,26 +36,18 @@ SIZES = {
 def get_config(variants: str = 'all') -> ConfigDict:
   """Configuration of the variants named, e.g. 'reward,xl'."""
   stages, size = defaults.choose(
-    'configs/maskgen.py', variants, (STAGES, 'all'), (SIZES, 'l')
+    'configs/maskgen.py',
+    variants,
+    (defaults.PROMPTED_STAGES, 'all'),
+    (SIZES, 'l'),
   )
-  config = _base(SIZES[size])
-  config.name = f'maskgen-{size}'
-  config.stages = STAGES[stages]
-  del config.rewards.terms  # every stage has its own
-  if stages == 'tteo':
-    config.pretrained.softdimo = ''
-  return config
+  return defaults.prompted(
+    stages, name=f'maskgen-{size}', **_sections(SIZES[size])
+  )
 
 
-def _base(size: dict[str, int]) -> ConfigDict:
-  return ConfigDict({
-    'name': '',
-    'seed': 0,
-    'stages': (),
-    'mesh': defaults.mesh(),
-    'weights': 'converted',
-    'pretrained': {'tokenizer': '', 'text': '', 'teacher': '', 'dimo': ''},
-    'data': {'prompts': '', 'vocabulary': defaults.CLIP_VOCABULARY},
+def _sections(size: dict[str, int]) -> dict[str, Any]:
+  return {
     'model': {
       'generator': {
         'name': 'maskgen',
@@ -88,7 +76,6 @@ def _base(size: dict[str, int]) -> ConfigDict:
         'activation': 'quick_gelu',
       },
     },
-    'teacher': {'kind': 'teacher'},  # taken from elsewhere
     'dimo': _distillation('teacher'),
     'softdimo': _post_training(),
     'sampling': {
@@ -105,10 +92,8 @@ def _base(size: dict[str, int]) -> ConfigDict:
         'choice_temperature': 2.0,
       },
     },
-    'rewards': defaults.rewards(dtype='bfloat16', remat='full'),
     'tteo': defaults.test_time(batch_size=16),
-    'loop': {'log_every': 100, 'checkpoint_every': 1000, 'max_skipped': 50},
-  })  # fmt: skip
+  }
 
 
 def _tokenizer() -> dict:

@@ -20,16 +20,12 @@ Hardware: accelerators of 80 GB. None of it was run at full length here:
 docs/results.md says what was.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from softdimo_jax import defaults
 
-STAGES = {
-  'all': ('dimo', 'softdimo'),
-  'dimo': ('dimo',),
-  'reward': ('softdimo',),
-  'tteo': (),
-}
 # Side of the token grid, whether the blocks see a quarter of it, and pixels.
 SIZES = {'meissonic': (64, True, 1024), 'monetico': (32, False, 512)}
 
@@ -44,26 +40,16 @@ NEGATIVE_PROMPT = (
 def get_config(variants: str = 'all') -> ConfigDict:
   """Configuration of the variants named, e.g. 'reward,monetico'."""
   stages, size = defaults.choose(
-    'configs/meissonic.py', variants, (STAGES, 'all'), (SIZES, 'meissonic')
+    'configs/meissonic.py',
+    variants,
+    (defaults.PROMPTED_STAGES, 'all'),
+    (SIZES, 'meissonic'),
   )
-  config = _base(*SIZES[size])
-  config.name = size
-  config.stages = STAGES[stages]
-  del config.rewards.terms  # every stage has its own
-  if stages == 'tteo':
-    config.pretrained.softdimo = ''
-  return config
+  return defaults.prompted(stages, name=size, **_sections(*SIZES[size]))
 
 
-def _base(side: int, downsample: bool, pixels: int) -> ConfigDict:
-  return ConfigDict({
-    'name': '',
-    'seed': 0,
-    'stages': (),
-    'mesh': defaults.mesh(),
-    'weights': 'converted',
-    'pretrained': {'tokenizer': '', 'text': '', 'teacher': '', 'dimo': ''},
-    'data': {'prompts': '', 'vocabulary': defaults.CLIP_VOCABULARY},
+def _sections(side: int, downsample: bool, pixels: int) -> dict[str, Any]:
+  return {
     'model': {
       'generator': {
         'name': 'meissonic',
@@ -106,7 +92,6 @@ def _base(side: int, downsample: bool, pixels: int) -> ConfigDict:
         'activation': 'gelu',
       },
     },
-    'teacher': {'kind': 'teacher'},  # taken from elsewhere
     'dimo': _distillation('teacher'),
     'softdimo': _post_training(),
     'sampling': {
@@ -122,10 +107,8 @@ def _base(side: int, downsample: bool, pixels: int) -> ConfigDict:
         'choice_temperature': (2.0, 0.0),
       },
     },
-    'rewards': defaults.rewards(dtype='bfloat16', remat='full'),
     'tteo': defaults.test_time(batch_size=4),
-    'loop': {'log_every': 100, 'checkpoint_every': 1000, 'max_skipped': 50},
-  })  # fmt: skip
+  }
 
 
 def _distillation(start: str, **changes: object) -> ConfigDict:

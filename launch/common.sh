@@ -127,6 +127,15 @@ need_flag_set() {
     "$root/launch/xla_flags.sh" "${option[xla-flags]}" >/dev/null
 }
 
+# tpu_resource KIND VERB ARGUMENTS...: gcloud on the one of --name and --zone.
+tpu_resource() {
+  local kind=$1 verb=$2
+  shift 2
+  run gcloud compute tpus "$kind" "$verb" "${option[name]}" \
+    "--zone=${option[zone]}" \
+    ${option[project]:+"--project=${option[project]}"} "$@"
+}
+
 # Image for --type, unless --runtime names one.
 tpu_runtime() {
   if [[ -n ${option[runtime]:-} ]]; then

@@ -29,13 +29,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 readonly FOLDER=softdimo_jax # on every worker, below its home
 readonly MOUNT=/mnt/shared
 
-tpu() {
-  local verb=$1
-  shift
-  run gcloud compute tpus tpu-vm "$verb" "${option[name]}" \
-    "--zone=${option[zone]}" \
-    ${option[project]:+"--project=${option[project]}"} "$@"
-}
+tpu() { tpu_resource tpu-vm "$@"; }
 
 on_workers() { tpu ssh "--worker=$1" "--command=$2"; }
 

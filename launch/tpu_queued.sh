@@ -18,13 +18,7 @@ set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-queue() {
-  local verb=$1
-  shift
-  run gcloud compute tpus queued-resources "$verb" "${option[name]}" \
-    "--zone=${option[zone]}" \
-    ${option[project]:+"--project=${option[project]}"} "$@"
-}
+queue() { tpu_resource queued-resources "$@"; }
 
 # pod ACTION NAMES... [-- WORDS...]: tpu_pod.sh, handing on the options named.
 pod() {

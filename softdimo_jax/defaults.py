@@ -283,6 +283,41 @@ def test_time(**changes: Any) -> ConfigDict:
   )
 
 
+# Variants of a configuration on encoded prompts.
+PROMPTED_STAGES = {
+  'all': ('dimo', 'softdimo'),
+  'dimo': ('dimo',),
+  'reward': ('softdimo',),
+  'tteo': (),
+}
+
+
+def prompted(variant: str, **sections: Any) -> ConfigDict:
+  """A run that distils on encoded prompts what was trained elsewhere.
+
+  Args:
+    variant: a key of PROMPTED_STAGES.
+    **sections: name, model, dimo, softdimo, sampling, tteo, and what differs
+      from the frame.
+  """
+  config = ConfigDict({
+    'seed': 0,
+    'stages': PROMPTED_STAGES[variant],
+    'mesh': mesh(),
+    'weights': 'converted',
+    'pretrained': {'tokenizer': '', 'text': '', 'teacher': '', 'dimo': ''},
+    'data': {'prompts': '', 'vocabulary': CLIP_VOCABULARY},
+    'teacher': {'kind': 'teacher'},  # taken from elsewhere
+    'rewards': rewards(dtype='bfloat16', remat='full'),
+    'loop': {'log_every': 100, 'checkpoint_every': 1000, 'max_skipped': 50},
+    **sections,
+  })  # fmt: skip
+  del config.rewards.terms  # every stage has its own
+  if variant == 'tteo':
+    config.pretrained.softdimo = ''
+  return config
+
+
 def choose(
   file: str, variants: str, *kinds: tuple[Collection[str], str]
 ) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import pathlib
 from absl import flags
 from ml_collections import config_flags
 
-from softdimo_jax import cli, config, prompt_encoding
+from softdimo_jax import cli, config, prompt_encoding, validation
 from softdimo_jax.data import prompt_cache, prompt_sources
 from softdimo_jax.errors import UserError
 from softdimo_jax.pipeline import Run
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
   notice = PreemptionNotice()
   notice.install()
   config.check_loaded(_CONFIG.value)
-  config.validate(_CONFIG.value)
+  validation.validate(_CONFIG.value)
   run = Run(pathlib.Path(_OUT.value).absolute(), _CONFIG.value)
   if not run.reads_prompts:
     raise UserError(

@@ -22,6 +22,7 @@ from softdimo_jax import (
   prompt_results,
   results,
   stages,
+  validation,
 )
 from softdimo_jax.training import distributed
 from softdimo_jax.training.preemption import PreemptionNotice
@@ -71,7 +72,7 @@ def main(argv: list[str]) -> None:
 
 def _check(run: pipeline.Run) -> None:
   """Refuses what cannot work."""
-  config.validate(run.config)
+  validation.validate(run.config)
   run.check_inputs()
 
 

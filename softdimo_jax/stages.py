@@ -29,7 +29,7 @@ from softdimo_jax.training import (
 )
 from softdimo_jax.training.critic import used_terms
 from softdimo_jax.training.preemption import PreemptionNotice
-from softdimo_jax.training.state import Frozen, with_dtype
+from softdimo_jax.training.state import Frozen
 
 # Images whose made-up tokens stand for a token cache with weights by rule.
 _MADE_UP = 1024
@@ -216,26 +216,22 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
     step=distiller.step,
     init=lambda start: distiller.init(*start),
     start=lambda: (init_key, run.params(start), run.params(start, role)),
-    frozen=lambda: _frozen(run, config),
+    frozen=lambda: _frozen(run, config, distiller),
     iterator=_tokens(run, name) if reads_data else None,
     key=step_key,
     headline=headline,
   )
 
 
-def _frozen(run: Run, config: ml_collections.ConfigDict) -> Frozen:
-  read = lambda params: with_dtype(params, config.frozen_dtype)
-  frozen = Frozen(
-    run.family.stored(read(run.params('teacher'))), run.null_condition
-  )
+def _frozen(
+  run: Run, config: ml_collections.ConfigDict, distiller: distill.Distiller
+) -> Frozen:
+  teacher, null = run.params('teacher'), run.null_condition
   rewarded = used_terms(config.reward)
   if not rewarded:
-    return frozen
+    return distiller.freeze(teacher, null)
   tokenizer = run.family.decoder_params(run.params('tokenizer'))
-  return frozen.replace(
-    tokenizer=read(tokenizer),
-    rewards=read(run.reward_params(rewarded)),
-  )
+  return distiller.freeze(teacher, null, tokenizer, run.reward_params(rewarded))
 
 
 def _contrastive_stage(run: Run, name: str) -> loop.Stage:

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from softdimo_jax import config as config_lib
+from softdimo_jax import validation
 from softdimo_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -23,7 +24,7 @@ def digits(variants: str = 'maskgit'):
   'variants', ['maskgit', 'maskbit', 'ablations', 'maskbit,ablations,tiny']
 )
 def test_shipped_variants_are_valid(variants):
-  config_lib.validate(digits(variants))
+  validation.validate(digits(variants))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_mistakes_are_named(key, value, words):
   config = digits()
   config.update_from_flattened_dict({key: value})
   with pytest.raises(UserError) as error:
-    config_lib.validate(config)
+    validation.validate(config)
   assert words in str(error.value)
   assert '\n' not in str(error.value)
 
@@ -66,7 +67,7 @@ def test_workdir_remembers_its_configuration(tmp_path):
   config_lib.claim_workdir(tmp_path / 'run', config)
   loaded = config_lib.load(tmp_path / 'run')
   assert loaded.to_dict() == config.to_dict()
-  config_lib.validate(loaded)
+  validation.validate(loaded)
   steps, config.dimo.steps = config.dimo.steps, 1
   with pytest.raises(UserError, match=rf'dimo\.steps was {steps} and is 1'):
     config_lib.claim_workdir(tmp_path / 'run', config)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from softdimo_jax import config as config_lib
-from softdimo_jax import pipeline, pretrained, stages
+from softdimo_jax import pipeline, pretrained, stages, validation
 from softdimo_jax.convert import command
 from softdimo_jax.convert.rule_weights import rule_params, rule_weight
 from softdimo_jax.errors import UserError
@@ -157,7 +157,7 @@ def full_size(name: str, variant: str = 'all'):
   'variant', ['all', 'dimo', 'gan', 'gan_long', 'tokenizer', 'teacher']
 )
 def test_shipped_configurations_are_valid(name, variant):
-  config_lib.validate(full_size(name, variant))
+  validation.validate(full_size(name, variant))
 
 
 @pytest.mark.parametrize('variant', ['tokenizer', 'teacher', 'gan'])
@@ -180,7 +180,7 @@ def test_stages_at_size_stream_their_data(variant, tmp_path):
   config[name].update({'steps': 2, 'batch_size': 4})
   if variant == 'gan':
     config[name].gan.taps = (0, 1)
-  config_lib.validate(config)
+  validation.validate(config)
   run = pipeline.Run(tmp_path / 'run', config)
   run.check_inputs()
   stages.train(run, sharding.make_mesh(), PreemptionNotice())

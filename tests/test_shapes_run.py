@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from softdimo_jax import config as config_lib
+from softdimo_jax import validation
 from softdimo_jax.errors import UserError
 from softdimo_jax.training import checkpoint
 from tests import released
@@ -148,7 +148,7 @@ def test_bad_configurations(override, message):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config('tiny')
-  config_lib.validate(config)
+  validation.validate(config)
   for name, value in override.items():
     *parents, field = name.split('.')
     section = config
@@ -156,7 +156,7 @@ def test_bad_configurations(override, message):
       section = section[parent]
     section[field] = value
   with pytest.raises(UserError, match=message):
-    config_lib.validate(config)
+    validation.validate(config)
 
 
 GENEVAL = [

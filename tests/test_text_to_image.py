@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from softdimo_jax import config as config_lib
-from softdimo_jax import pipeline, prompt_encoding, results, stages
+from softdimo_jax import pipeline, prompt_encoding, results, stages, validation
 from softdimo_jax.data import prompt_sources
 from softdimo_jax.data.prompt_cache import PromptCache
 from softdimo_jax.data.record_cache import MANIFEST
@@ -83,7 +83,7 @@ def test_prompts_to_distilled_images(name, request, tmp_path, caplog):
 
   config = load(system / 'small.py', 'reward')
   config.pretrained.dimo = config.pretrained.teacher
-  config_lib.validate(config)
+  validation.validate(config)
   run = pipeline.Run(tmp_path / 'run', config)
   run.check_inputs()
   check_features(run, cache)
@@ -161,7 +161,7 @@ def test_encoding_goes_on_with_identical_bytes(maskgen):
 def test_shipped_configurations_are_valid(name, stages, other_size):
   size = {'maskgen': ',xl', 'meissonic': ',monetico'}[name]
   path = CONFIGS / f'{name}.py'
-  config_lib.validate(load(path, stages + (size if other_size else '')))
+  validation.validate(load(path, stages + (size if other_size else '')))
 
 
 @pytest.mark.parametrize('weights', ['rule', 'converted'])
@@ -237,7 +237,7 @@ def test_bad_configurations(override, message):
       section = section[parent]
     section[field] = value
   with pytest.raises(UserError, match=message):
-    config_lib.validate(config)
+    validation.validate(config)
 
 
 def test_what_is_missing_is_named_before_training(maskgen, tmp_path):
@@ -282,7 +282,7 @@ def test_made_up_weights_need_no_files(name, tmp_path):
   config = load(CONFIGS / f'{name}.py', 'dimo')
   shrink(config)
   config.weights = config.data.vocabulary = 'rule'
-  config_lib.validate(config)
+  validation.validate(config)
   run = pipeline.Run(tmp_path, config)
   run.check_inputs()
   stages.train(run, sharding.make_mesh(), PreemptionNotice())

@@ -16,7 +16,7 @@ from softdimo_jax.pipeline import Run
 from softdimo_jax.training import distill, teacher, tokenizer
 from softdimo_jax.training.critic import used_terms
 from softdimo_jax.training.loop import StepFn
-from softdimo_jax.training.state import Frozen, TrainState, with_dtype
+from softdimo_jax.training.state import TrainState
 
 Shapes = Any
 
@@ -87,27 +87,19 @@ def _distill(run: Run, config: ml_collections.ConfigDict) -> Program:
   distiller = distill.Distiller.create(family, config, modules)
   key = jax.random.key(0)
   params = jax.eval_shape(family.init, key)
-  read = lambda params: with_dtype(params, config.frozen_dtype)
-  frozen = Frozen(
-    teacher=jax.eval_shape(lambda x: family.stored(read(x)), params),
-    null=_condition(family, 1) if family.reads_text else None,
-  )
-  batch = {}
+  null = _condition(family, 1) if family.reads_text else None
+  batch, decoder, scores = {}, None, None
   if config.gan.weight > 0 or family.reads_text:
     batch = _tokens(family, config.batch_size)
   if rewarded:
     captions = _captions(run, rewarded, config.batch_size)
     batch['caption'] = captions
     ids = captions if isinstance(captions, dict) else {}
-    frozen = frozen.replace(
-      tokenizer=jax.eval_shape(lambda x: read(family.init_decoder(x)), key),
-      rewards={
-        name: jax.eval_shape(
-          read, _reward(modules[name], ids.get(name, captions))
-        )
-        for name in rewarded
-      },
-    )
+    decoder = jax.eval_shape(family.init_decoder, key)
+    scores = {
+      name: _reward(modules[name], ids.get(name, captions)) for name in rewarded
+    }
+  frozen = jax.eval_shape(distiller.freeze, params, null, decoder, scores)
   return Program(
     step=distiller.step,
     state=jax.eval_shape(distiller.init, key, params, params),

@@ -9,6 +9,24 @@ import jax.numpy as jnp
 Tree = Any
 
 
+def in_parts(batch: Tree, parts: int) -> Tree:
+  """Arrays [B, ...] -> [parts, B / parts, ...].
+
+  Part i are the rows i, i + parts, ..., so that every device finds its share
+  of each part among its own rows.
+  """
+  return jax.tree.map(
+    lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch
+  )
+
+
+def joined(batch: Tree) -> Tree:
+  """Inverse of `in_parts`."""
+  return jax.tree.map(
+    lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), batch
+  )
+
+
 def mean_of_parts(
   function: Callable[[Tree, jax.Array], Tree],
   batch: Tree,
@@ -23,18 +41,14 @@ def mean_of_parts(
     function: (part of the batch, key) -> tree of float arrays.
     batch: arrays [B, ...], B divisible by `parts`; may be empty.
     key: random key; with one part it is handed on as it is.
-    parts: of the batch; part i are its rows i, i + parts, ..., so that every
-      device finds its share of each part among its own rows.
+    parts: of the batch, see `in_parts`.
 
   Returns:
     As `function`.
   """
   if parts == 1:
     return function(batch, key)
-  split = lambda x: jnp.moveaxis(
-    x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0
-  )
-  batches = jax.tree.map(split, batch)
+  batches = in_parts(batch, parts)
 
   def add(total: Tree, index: jax.Array) -> tuple[Tree, None]:
     part = jax.tree.map(lambda x: x[index], batches)

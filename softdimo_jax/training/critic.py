@@ -14,6 +14,7 @@ from softdimo_jax import reward as scoring
 from softdimo_jax.family import Family
 from softdimo_jax.method.soft_embedding import relax
 from softdimo_jax.training import optim
+from softdimo_jax.training.accumulation import in_parts, joined
 from softdimo_jax.training.state import Params
 
 Batch = dict[str, jax.Array]
@@ -84,16 +85,11 @@ class Critic:
     if count == 1:
       return self._gradient(tokenizer, params, logits, read, key)
 
-    # Every count-th sample: a batch stays split over the devices as it was.
-    def split(x: jax.Array) -> jax.Array:
-      return x.reshape(size, count, *x.shape[1:]).swapaxes(0, 1)
-
     gradient, metrics = jax.lax.map(
       lambda part: self._gradient(tokenizer, params, *part),
-      (*jax.tree.map(split, (logits, read)), jax.random.split(key, count)),
+      (*in_parts((logits, read), count), jax.random.split(key, count)),
     )
-    gradient = gradient.swapaxes(0, 1).reshape(logits.shape) / count
-    return gradient, jax.tree.map(jnp.mean, metrics)
+    return joined(gradient) / count, jax.tree.map(jnp.mean, metrics)
 
   def _gradient(
     self,

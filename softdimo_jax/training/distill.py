@@ -16,12 +16,19 @@ import optax
 
 from softdimo_jax.family import Family
 from softdimo_jax.method import divergence
+from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.reward import Reward
 from softdimo_jax.training import optim
 from softdimo_jax.training.accumulation import mean_of_parts
 from softdimo_jax.training.adversary import Adversary
 from softdimo_jax.training.critic import Critic
-from softdimo_jax.training.state import Frozen, Params, Role, TrainState
+from softdimo_jax.training.state import (
+  Frozen,
+  Params,
+  Role,
+  TrainState,
+  with_dtype,
+)
 from softdimo_jax.training.student import Sample, Student
 
 Batch = dict[str, jax.Array]
@@ -93,6 +100,26 @@ class Distiller:
       discriminator = self.adversary.init(key)
     return TrainState.create(
       model, auxiliary=auxiliary_role, discriminator=discriminator
+    )
+
+  def freeze(
+    self,
+    teacher: Params,
+    null: Condition | None,
+    tokenizer: Params | None = None,
+    rewards: dict[str, Params] | None = None,
+  ) -> Frozen:
+    """What the step only reads, in the dtypes that it is kept in.
+
+    Args:
+      teacher: whole generator parameters.
+      null: condition of the teacher's other branch, None for the null class.
+      tokenizer: parameters that `Family.decode` reads, for rewards.
+      rewards: parameters by name.
+    """
+    read = lambda params: with_dtype(params, self.config.frozen_dtype)
+    return Frozen(
+      self.family.stored(read(teacher)), null, read(tokenizer), read(rewards)
     )
 
   def step(

@@ -104,6 +104,8 @@ def test_numbers_are_torch_fidelitys(place, torch_fidelity):
     isc=True,
     kid=True,
     prc=True,
+    feature_extractor='inception-v3-compat',  # VGG is its default for prc.
+    feature_layer_prc='2048',
     kid_subset_size=SUBSET,
     feature_extractor_weights_path=str(place / 'inception.pth'),
     batch_size=50,

@@ -124,9 +124,9 @@ def test_bfloat16_keeps_float32_parameters_and_scores(variables, scores):
     (TINY, (2, 9, 9, 3), r'shape \(2, 9, 9, 3\) are not \[B, 6, 6, 3\]'),
     (TINY, (2, 6, 6, 1), r'shape \(2, 6, 6, 1\) are not \[B, 6, 6, 3\]'),
     (
-      TINY.clone(image=TINY.image.clone(patch=4)),
+      TINY.clone(image=TINY.image.clone(patch=7)),
       (2, 6, 6, 3),
-      '6 pixels a side do not divide into patches of 4',
+      '6 pixels a side have no patch of 7',
     ),
     (
       TINY.clone(text=TINY.text.clone(length=3)),

@@ -83,14 +83,22 @@ def test_an_image_is_scored_by_its_own_prompt_alone(variables):
   assert one.logits.shape == (1, 1)
 
 
-def test_patches_are_cut_as_the_official_convolution_cuts_them(variables):
+# Of 7 pixels the official convolution reads 6.
+@pytest.mark.parametrize('side', [6, 7])
+def test_patches_are_cut_as_the_official_convolution_cuts_them(variables, side):
+  images = np.random.default_rng(1).normal(size=(2, side, side, 3))
   params = variables['params']['image']
   kernel = params['patch_kernel'].reshape(3, 3, 3, 8)
   expected = jax.lax.conv_general_dilated(
-    IMAGES, kernel, (3, 3), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    jnp.float32(images),
+    kernel,
+    (3, 3),
+    'VALID',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   ).reshape(2, 4, 8)
-  embed = lambda model, images: model.image.embed(images)
-  tokens = TINY.apply(variables, IMAGES, method=embed) - params['pos_emb']
+  tower = IMAGE.clone(resolution=side)
+  tokens = tower.apply({'params': params}, jnp.float32(images), method='embed')
+  tokens -= params['pos_emb']
   np.testing.assert_allclose(tokens[:, 1:], expected, atol=1e-5)
   np.testing.assert_allclose(
     tokens[:, 0], jnp.stack([params['class_emb']] * 2), atol=1e-6
@@ -148,9 +156,9 @@ def test_bfloat16_keeps_float32_parameters_and_features(variables):
     (TINY, (2, 6, 6, 1), r'shape \(2, 6, 6, 1\) are not \[B, 6, 6, 3\]'),
     (TINY, (6, 6, 3), r'shape \(6, 6, 3\) are not \[B, 6, 6, 3\]'),
     (
-      TINY.clone(image=IMAGE.clone(patch=4)),
+      TINY.clone(image=IMAGE.clone(patch=7)),
       (2, 6, 6, 3),
-      '6 pixels a side do not divide into patches of 4',
+      '6 pixels a side have no patch of 7',
     ),
     (
       TINY.clone(image=IMAGE.clone(projection_width=6)),

@@ -43,8 +43,8 @@ class BLIPImageTower(nn.Module):
   keeps all positions.
 
   Attributes:
-    resolution: side of the images, a multiple of `patch`.
-    patch: pixels along a side of a patch; P = (resolution / patch)^2.
+    resolution: side of the images.
+    patch: pixels along a side of a patch; P = (resolution // patch)^2.
     width: Di.
     depth: blocks.
     num_heads: attention heads.
@@ -79,8 +79,7 @@ class BLIPImageTower(nn.Module):
       [B, 1 + P, Di] of `dtype`; the class token is first.
 
     Raises:
-      ValueError: if the images have another shape, or the patches do not fill
-        them.
+      ValueError: if the images have another shape, or a patch is larger.
     """
     blocks = layers.scan_blocks(
       layers.Block, self.depth, remat=self.remat, unroll=self.unroll
@@ -116,10 +115,9 @@ class BLIPImageTower(nn.Module):
 
   def _check(self, shape: tuple[int, ...]) -> None:
     side = self.resolution
-    if side % self.patch:
+    if side < self.patch:
       raise ValueError(
-        f'images of {side} pixels a side do not divide into patches of '
-        f'{self.patch}'
+        f'images of {side} pixels a side have no patch of {self.patch}'
       )
     if shape[1:] != (side, side, _CHANNELS):
       raise ValueError(

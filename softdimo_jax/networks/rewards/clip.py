@@ -66,8 +66,8 @@ class CLIPImageTower(nn.Module):
   """Pre-norm transformer over patches; defaults are ViT-H/14's.
 
   Attributes:
-    resolution: side of the images, a multiple of `patch`.
-    patch: pixels along a side of a patch; P = (resolution / patch)^2.
+    resolution: side of the images.
+    patch: pixels along a side of a patch; P = (resolution // patch)^2.
     width: D.
     depth: blocks.
     num_heads: attention heads.
@@ -81,7 +81,7 @@ class CLIPImageTower(nn.Module):
     unroll: blocks per scan iteration.
 
   Raises:
-    ValueError: at first use, if the patches do not fill the image.
+    ValueError: at first use, if a patch is larger than the image.
   """
 
   resolution: int = 224
@@ -99,10 +99,10 @@ class CLIPImageTower(nn.Module):
   unroll: int = 1
 
   def setup(self) -> None:
-    if self.resolution % self.patch:
+    if self.resolution < self.patch:
       raise ValueError(
-        f'images of {self.resolution} pixels a side do not divide into '
-        f'patches of {self.patch}'
+        f'images of {self.resolution} pixels a side have no patch of '
+        f'{self.patch}'
       )
     normal = nn.initializers.normal(self.width**-0.5)
     length = 1 + (self.resolution // self.patch) ** 2
@@ -175,10 +175,15 @@ class CLIPImageTower(nn.Module):
 
 
 def flat_patches(images: jax.Array, patch: int) -> jax.Array:
-  """[B, H, W, C] -> [B, P, p p C], row-major inside and outside."""
+  """[B, H, W, C] -> [B, P, p p C], row-major inside and outside.
+
+  As with the official convolutions, pixels at the right and at the bottom that
+  fill no patch are not read.
+  """
   batch, height, width, channels = images.shape
-  grid = images.reshape(
-    batch, height // patch, patch, width // patch, patch, channels
+  rows, columns = height // patch, width // patch
+  grid = images[:, : rows * patch, : columns * patch].reshape(
+    batch, rows, patch, columns, patch, channels
   )
   return grid.swapaxes(2, 3).reshape(batch, -1, patch**2 * channels)
 

@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -160,17 +160,17 @@ def look(
     notice.check()
     read = images.read(start, stop)
     names = [images.name(index) for index in range(start, stop)]
-    for (probe, store), lacking in zip(views, missing, strict=True):
-      if (start, stop) in lacking:
-        pixels = probe.prepare(read, names)
-        store.write(start, dict(_arrays(probe, pixels)))
-    done += stop - start
-    progress.update(done, {})
-
-
-def _arrays(
-  probe: Probe, pixels: np.ndarray
-) -> Iterator[tuple[str, np.ndarray]]:
-  parts = list(probe.network.outputs(pixels))
-  for name, arrays in zip(probe.outputs, zip(*parts, strict=True), strict=True):
-    yield name, np.concatenate(arrays)
+    lacking = [
+      view
+      for view, gaps in zip(views, missing, strict=True)
+      if (start, stop) in gaps
+    ]
+    for probe, store in lacking:
+      pixels = probe.prepare(read, names)
+      parts = []
+      for part in probe.network.outputs(pixels):
+        parts.append(part)
+        done += len(part[0]) / len(lacking)
+        progress.update(round(done), {})
+      arrays = map(np.concatenate, zip(*parts, strict=True))
+      store.write(start, dict(zip(probe.outputs, arrays, strict=True)))

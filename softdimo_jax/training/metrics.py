@@ -112,17 +112,22 @@ class Progress:
     self._print(self._line(step, now, scalars), end=step >= self._last)
 
   def _line(self, step: int, now: float, scalars: Mapping[str, float]) -> str:
-    rate = (step - self._counted_from) / max(now - self._start, 1e-9)
-    left = (self._last - step) / rate if rate else 0.0
-    speed = f'{rate:6.1f} {self._unit}/s'
-    if 0 < rate < 1:
-      speed = f'{1 / rate:6.1f} s a {self._unit.removesuffix("s")}'
     values = '  '.join(f'{k} {v:.4g}' for k, v in scalars.items())
     percent = 100 * step / self._last
     return (
       f'{self._name:<10} {step:>6}/{self._last} {percent:3.0f}%  '
-      f'{speed}  {_clock(left)} left  {values}'
+      f'{self._speed(step, now)}{values}'
     )
+
+  def _speed(self, step: int, now: float) -> str:
+    """Empty as long as nothing is known of it."""
+    if step == self._counted_from:
+      return ''
+    rate = (step - self._counted_from) / max(now - self._start, 1e-9)
+    speed = f'{rate:6.1f} {self._unit}/s'
+    if rate < 1:
+      speed = f'{1 / rate:6.1f} s a {self._unit.removesuffix("s")}'
+    return f'{speed}  {_clock((self._last - step) / rate)} left  '
 
   def _print(self, line: str, *, end: bool) -> None:
     if self._live:

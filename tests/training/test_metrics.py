@@ -45,3 +45,5 @@ def test_progress_on_a_terminal_is_one_live_line():
   progress = Progress('dimo', 0, 4, stream)
   progress.update(4, {})
   assert stream.getvalue().startswith('\r') and '4/4' in stream.getvalue()
+  # Of a speed nothing is known after one report.
+  assert '/s' not in stream.getvalue()

@@ -37,6 +37,14 @@ _TITOK_SIZES = {
   'large': (1024, 24, 16),
 }
 _OPENCLIP_MLP_RATIO, _OPENCLIP_HEAD_WIDTH = 4, 64
+# Options that leave no trace in the weights, with the only values known.
+_OPENCLIP_TEXT_OPTIONS = {
+  'no_causal_mask': False,
+  'final_ln_after_pool': False,
+  'pool_type': 'argmax',
+  'act_kwargs': None,
+  'norm_kwargs': None,
+}
 # End-of-text id of old configurations, which stands for the largest id.
 _LEGACY_END = 2
 _HF_ACTIVATIONS = {
@@ -222,8 +230,15 @@ def _hf_activation(config: Config) -> str:
 
 
 def openclip_text(config: Config) -> CLIPTextTower:
-  """The text half of open_clip's `CLIP`."""
+  """The text half of open_clip's `CLIP`.
+
+  Raises:
+    ValueError: for options that no CLIP has.
+  """
   text = config['text_cfg']
+  for name, known in _OPENCLIP_TEXT_OPTIONS.items():
+    if text.get(name, known) != known:
+      raise ValueError(f'{name} {text[name]!r} is unknown; choose {known!r}')
   ratio = text.get('mlp_ratio', _OPENCLIP_MLP_RATIO)
   return CLIPTextTower(
     vocab_size=text['vocab_size'],
@@ -238,7 +253,11 @@ def openclip_text(config: Config) -> CLIPTextTower:
 
 
 def openclip(config: Config) -> CLIP:
-  """`CLIP` of open_clip, which is OpenAI's and HPSv2's as well."""
+  """`CLIP` of open_clip, which is OpenAI's and HPSv2's as well.
+
+  Raises:
+    ValueError: for options of the text half that no CLIP has.
+  """
   image = config['vision_cfg']
   width = image['width']
   ratio = image.get('mlp_ratio', _OPENCLIP_MLP_RATIO)
@@ -300,7 +319,8 @@ def tatitok(
   coders = [model[f'vit_{coder}_model_size'] for coder in ('enc', 'dec')]
   if unknown := [name for name in coders if name not in known]:
     raise ValueError(f'size {unknown[0]!r} is unknown; there are {list(known)}')
-  if model['quantize_mode'] != 'vq' or model['is_legacy']:
+  # The official code, too, takes what is not named for legacy.
+  if model.get('quantize_mode', 'vq') != 'vq' or model.get('is_legacy', True):
     raise ValueError('only quantize_mode vq with is_legacy False is known')
   encoder, decoder = (known[name] for name in coders)
   return TATiTok(

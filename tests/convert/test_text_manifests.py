@@ -113,6 +113,24 @@ def test_variants_of_tatitok_without_a_module_are_refused(option, value):
     official.tatitok(config)
 
 
+def test_tatitok_without_a_quantize_mode_has_a_codebook():
+  config = json.loads(manifest('tatitok').read_text())['config']
+  module = official.tatitok(config)
+  del config['model']['vq_model']['quantize_mode']
+  assert official.tatitok(config) == module
+
+
+@pytest.mark.parametrize(
+  ('option', 'value'),
+  [('no_causal_mask', True), ('norm_kwargs', {'eps': 1e-6})],
+)
+def test_options_of_other_open_clip_towers_are_refused(option, value):
+  config = json.loads(manifest('openclip_text').read_text())['config']
+  config['text_cfg'][option] = value
+  with pytest.raises(ValueError, match=f'{option} .+ is unknown'):
+    official.openclip_text(config)
+
+
 def test_an_unknown_activation_is_refused():
   config = json.loads(manifest('clip_text').read_text())['config']
   with pytest.raises(ValueError, match="hidden_act 'relu' is unknown"):

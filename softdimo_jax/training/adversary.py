@@ -38,7 +38,7 @@ class Adversary:
   family: Family
   config: ml_collections.FrozenConfigDict
   heads: DiscriminatorHeads
-  tx: optax.GradientTransformation
+  tx: optax.GradientTransformationExtraArgs
 
   @classmethod
   def create(

@@ -52,8 +52,8 @@ class Distiller:
 
   family: Family
   config: ml_collections.FrozenConfigDict
-  generator_tx: optax.GradientTransformation
-  auxiliary_tx: optax.GradientTransformation
+  generator_tx: optax.GradientTransformationExtraArgs
+  auxiliary_tx: optax.GradientTransformationExtraArgs
   student: Student
   adversary: Adversary | None
   critic: Critic | None

@@ -47,23 +47,73 @@ def learning_rate(
 
 def optimizer(
   config: ml_collections.ConfigDict, steps: int
-) -> optax.GradientTransformation:
-  """Adam (AdamW with weight decay) behind an optional global-norm clip."""
-  adam = optax.adamw(
-    learning_rate(config, steps),
-    b1=config.b1,
-    b2=config.b2,
-    eps=config.eps,
-    weight_decay=config.weight_decay,
-    mu_dtype=config.moment_dtype,
+) -> optax.GradientTransformationExtraArgs:
+  """Adam (AdamW with weight decay) behind an optional global-norm clip.
+
+  Its update takes `finite`, bool []: whether the moments may change.
+  """
+  adam = optax.chain(
+    _scale_by_adam(config),
+    optax.add_decayed_weights(config.weight_decay),
+    optax.scale_by_learning_rate(learning_rate(config, steps)),
   )
   if config.clip_norm > 0:
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam)
+    return optax.chain(_clip_by_global_norm(config.clip_norm), adam)
   return adam
 
 
+def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+  """As optax has it, but a product: quotients would be a second gradient."""
+
+  def clip(gradient: Params, params: Params | None) -> Params:
+    del params
+    scale = jnp.minimum(1, limit / optax.tree.norm(gradient))
+    return jax.tree.map(lambda g: scale * g, gradient)
+
+  return optax.stateless(clip)
+
+
+def _scale_by_adam(
+  config: ml_collections.ConfigDict,
+) -> optax.GradientTransformationExtraArgs:
+  """optax's Adam, whose new moments exist before they are used.
+
+  Else XLA computes them again wherever they are used, from old ones that have
+  been overwritten in place by then, and has to copy all of them first. For the
+  same reason an update that is not `finite` keeps the old ones here.
+  """
+  adam = optax.scale_by_adam(
+    config.b1, config.b2, config.eps, mu_dtype=config.moment_dtype
+  )
+
+  def update(
+    gradient: Params,
+    state: optax.OptState,
+    params: Params,
+    *,
+    finite: jax.Array,
+  ) -> tuple[Params, optax.OptState]:
+    del params
+    _, new = adam.update(gradient, state)
+    new = _kept(finite, new, state)
+    mu = optax.tree.bias_correction(new.mu, config.b1, new.count)
+    nu = optax.tree.bias_correction(new.nu, config.b2, new.count)
+    step = lambda m, n: m / (jnp.sqrt(n) + config.eps)
+    return jax.tree.map(step, mu, nu), new
+
+  return optax.GradientTransformationExtraArgs(adam.init, update)
+
+
+def _kept(finite: jax.Array, new: Params, old: Params) -> Params:
+  """The new arrays, or the old ones, in memory before anything reads them."""
+  keep = lambda new, old: jax.lax.optimization_barrier(
+    jnp.where(finite, new, old)
+  )
+  return jax.tree.map(keep, new, old)
+
+
 def create_role(
-  params: Params, tx: optax.GradientTransformation, *, ema: bool
+  params: Params, tx: optax.GradientTransformationExtraArgs, *, ema: bool
 ) -> Role:
   """A network before its first update; the average starts at `params`.
 
@@ -85,7 +135,7 @@ def ema_rate(step: jax.Array, decay: float) -> jax.Array:
 def update(
   role: Role,
   gradient: Params,
-  tx: optax.GradientTransformation,
+  tx: optax.GradientTransformationExtraArgs,
   *,
   step: jax.Array,
   ema_decay: float = 0.0,
@@ -104,19 +154,22 @@ def update(
   """
   norm = optax.tree.norm(gradient)
   finite = jnp.isfinite(norm)
-  # Zeros, not NaN, go through the optimiser: its unused result must not
-  # poison the selection below.
-  safe = jax.tree.map(lambda g: jnp.where(finite, g, 0), gradient)
-  delta, opt_state = tx.update(safe, role.opt_state, role.params)
+  delta, opt_state = tx.update(
+    gradient, role.opt_state, role.params, finite=finite
+  )
+  # The moments are kept already; what is left are counters.
+  opt_state = jax.tree.map(
+    lambda new, old: new if new.ndim else jnp.where(finite, new, old),
+    opt_state,
+    role.opt_state,
+  )
   params = optax.apply_updates(role.params, delta)
+  params = _kept(finite, params, role.params)
   ema = role.ema
   if ema is not None:
     rate = ema_rate(step, ema_decay)
-    ema = jax.tree.map(lambda a, p: rate * a + (1 - rate) * p, ema, params)
-  keep = lambda new, old: jnp.where(finite, new, old)
-  params, opt_state, ema = jax.tree.map(
-    keep, (params, opt_state, ema), (role.params, role.opt_state, role.ema)
-  )
+    average = jax.tree.map(lambda a, p: rate * a + (1 - rate) * p, ema, params)
+    ema = _kept(finite, average, ema)
   bad = (~finite).astype(jnp.int32)
   role = Role(
     params,

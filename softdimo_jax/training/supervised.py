@@ -31,7 +31,7 @@ class SupervisedTrainer:
   """
 
   loss: LossFn
-  tx: optax.GradientTransformation
+  tx: optax.GradientTransformationExtraArgs
   ema_decay: float
   repair: RepairFn | None = None
   accumulation: int = 1

@@ -209,3 +209,30 @@ def test_a_new_role_shares_no_buffer_with_what_it_was_made_from():
   for leaf in jax.tree.leaves(role):
     leaf.delete()
   jax.tree.map(np.testing.assert_array_equal, params, PARAMS)
+
+
+@pytest.mark.parametrize('clip_norm', [0.0, 1.0])
+def test_an_update_needs_no_memory_but_the_gradients(clip_norm):
+  """The donated state is overwritten without a copy of any of it."""
+  tx = optim.optimizer(config(clip_norm=clip_norm), STEPS)
+  shape = jax.ShapeDtypeStruct((256, 256), jnp.float32)
+  role = jax.eval_shape(
+    lambda params: optim.create_role(params, tx, ema=True),
+    dict.fromkeys('abc', shape),
+  )
+
+  def step(role, x):
+    loss = lambda params: sum(
+      jnp.tanh(x @ kernel).sum() for kernel in params.values()
+    )
+    gradient = jax.grad(loss)(role.params)
+    return optim.update(role, gradient, tx, step=jnp.int32(0), ema_decay=0.9)
+
+  x = jax.ShapeDtypeStruct((1, 256), jnp.float32)
+  lowered = jax.jit(step, donate_argnums=0).lower(role, x)
+  compiled = lowered.compile(
+    {'xla_backend_optimization_level': 2, 'xla_cpu_use_fusion_emitters': True}
+  )
+  gradients = 3 * 4 * 256**2
+  temporaries = compiled.memory_analysis().temp_size_in_bytes
+  assert temporaries < 1.5 * gradients

@@ -71,7 +71,9 @@ def gathered_batches(
     .seed(seed)
     .shuffle()
     .repeat()
-    .batch(batch_size)
+    # No stream without end has a remainder; Grain rounds up what is left over,
+    # past the largest integer for batches of one.
+    .batch(batch_size, drop_remainder=True)
     .map(mine)
     .to_iter_dataset(read_options)
   )

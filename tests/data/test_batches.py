@@ -14,9 +14,10 @@ def take(iterator, count: int) -> np.ndarray:
   return np.concatenate([next(iterator)['id'] for _ in range(count)])
 
 
-def test_every_example_once_an_epoch_in_changing_order():
-  iterator = batches.shuffled_batches(arrays(12), batch_size=4, seed=0)
-  first, second = take(iterator, 3), take(iterator, 3)
+@pytest.mark.parametrize('size', [1, 4])
+def test_every_example_once_an_epoch_in_changing_order(size):
+  iterator = batches.shuffled_batches(arrays(12), batch_size=size, seed=0)
+  first, second = take(iterator, 12 // size), take(iterator, 12 // size)
   np.testing.assert_array_equal(np.sort(first), np.arange(12))
   np.testing.assert_array_equal(np.sort(second), np.arange(12))
   assert not np.array_equal(first, second)

@@ -1,6 +1,5 @@
 """What the commands share: flag errors and user errors in one sentence."""
 
-import ctypes
 import pathlib
 import sys
 from collections.abc import Callable
@@ -15,17 +14,15 @@ from softdimo_jax.errors import (
   Preempted,
   UserError,
 )
-from softdimo_jax.training import distributed
+from softdimo_jax.training import distributed, memory
 
 # Errors of the runtime that no other process causes.
 _OWN_MISTAKES = ('INVALID_ARGUMENT', 'RESOURCE_EXHAUSTED', 'UNIMPLEMENTED')
-# Parameters of glibc's mallopt, <malloc.h>.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def run(main: Callable[[list[str]], None]) -> None:
   """`absl.app.run` without tracebacks for mistakes a user can mend."""
-  _keep_freed_memory()
+  memory.keep_freed()
   logging.set_verbosity(logging.WARNING)
   jax.config.config_with_absl()
   app.run(lambda argv: _guard(main, argv), flags_parser=_parse)
@@ -50,20 +47,6 @@ def no_arguments(argv: list[str]) -> None:
     raise UserError(
       f'argument {argv[1]!r} belongs to no flag; flags are written --name=value'
     )
-
-
-def _keep_freed_memory() -> None:
-  """Tells glibc not to return freed blocks to the system.
-
-  XLA on CPU allocates its temporary buffers anew at every step; paging them
-  in again takes a third of the step at laptop size.
-  """
-  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-  if mallopt is not None:  # musl and macOS have none
-    # Above it the parameters of full-size models are returned after all.
-    mallopt(_M_MMAP_THRESHOLD, 2**27)
-    mallopt(_M_TRIM_THRESHOLD, 2**30)
-    mallopt(_M_TOP_PAD, 2**28)
 
 
 def _parse(argv: list[str]) -> list[str]:

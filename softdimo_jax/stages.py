@@ -57,8 +57,8 @@ def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
       continue
     run.folder(name).mkdir(parents=True, exist_ok=True)
     stage = _STAGES[run.config[name].kind](run, name)
-    state = loop.run(stage, run.folder(name), mesh, options, notice)
-    run.export(name, state)
+    # Without a name for the state, which the next stage has no room for.
+    run.export(name, loop.run(stage, run.folder(name), mesh, options, notice))
 
 
 def _keys(run: Run, name: str) -> tuple[jax.Array, jax.Array]:
@@ -226,12 +226,19 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
 def _frozen(
   run: Run, config: ml_collections.ConfigDict, distiller: distill.Distiller
 ) -> Frozen:
-  teacher, null = run.params('teacher'), run.null_condition
+  teacher, null = lambda: run.params('teacher'), run.null_condition
   rewarded = used_terms(config.reward)
   if not rewarded:
     return distiller.freeze(teacher, null)
-  tokenizer = run.family.decoder_params(run.params('tokenizer'))
-  return distiller.freeze(teacher, null, tokenizer, run.reward_params(rewarded))
+  return distiller.freeze(
+    teacher,
+    null,
+    tokenizer=lambda: run.family.decoder_params(run.params('tokenizer')),
+    rewards={
+      name: lambda name=name: run.reward_params((name,))[name]
+      for name in rewarded
+    },
+  )
 
 
 def _contrastive_stage(run: Run, name: str) -> loop.Stage:

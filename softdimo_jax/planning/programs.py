@@ -16,7 +16,7 @@ from softdimo_jax.pipeline import Run
 from softdimo_jax.training import distill, teacher, tokenizer
 from softdimo_jax.training.critic import used_terms
 from softdimo_jax.training.loop import StepFn
-from softdimo_jax.training.state import TrainState
+from softdimo_jax.training.state import Frozen, TrainState
 
 Shapes = Any
 
@@ -88,18 +88,23 @@ def _distill(run: Run, config: ml_collections.ConfigDict) -> Program:
   key = jax.random.key(0)
   params = jax.eval_shape(family.init, key)
   null = _condition(family, 1) if family.reads_text else None
-  batch, decoder, scores = {}, None, None
+  batch, decoder, scores = {}, None, {}
   if config.gan.weight > 0 or family.reads_text:
     batch = _tokens(family, config.batch_size)
   if rewarded:
     captions = _captions(run, rewarded, config.batch_size)
     batch['caption'] = captions
     ids = captions if isinstance(captions, dict) else {}
-    decoder = jax.eval_shape(family.init_decoder, key)
+    decoder = lambda: family.init_decoder(key)
     scores = {
       name: _reward(modules[name], ids.get(name, captions)) for name in rewarded
     }
-  frozen = jax.eval_shape(distiller.freeze, params, null, decoder, scores)
+
+  def freeze(params: Shapes, null: Shapes, scores: Shapes) -> Frozen:
+    rewards = {name: lambda x=x: x for name, x in scores.items()}
+    return distiller.freeze(lambda: params, null, decoder, rewards)
+
+  frozen = jax.eval_shape(freeze, params, null, scores)
   return Program(
     step=distiller.step,
     state=jax.eval_shape(distiller.init, key, params, params),

@@ -11,6 +11,8 @@ from softdimo_jax.training.state import Params, TrainState
 
 _ITERATOR = 'data'
 _STATE = 'state'
+# Most of a tree that is in host memory on its way to or from the disk.
+_CONCURRENT_GB = 1
 
 
 class Checkpoints:
@@ -33,6 +35,9 @@ class Checkpoints:
         # The snapshot of an asynchronous save is a second copy of the state
         # where the device's memory is the host's.
         enable_async_checkpointing=jax.default_backend() != 'cpu',
+      ),
+      handler_registry=ocp.handlers.create_default_handler_registry(
+        **{_STATE: _handler()}
       ),
     )
 
@@ -100,13 +105,19 @@ class _Always(ocp.checkpoint_managers.SaveDecisionPolicy):
     return True
 
 
+def _handler() -> ocp.StandardCheckpointHandler:
+  return ocp.StandardCheckpointHandler(
+    save_concurrent_gb=_CONCURRENT_GB, restore_concurrent_gb=_CONCURRENT_GB
+  )
+
+
 def save_params(folder: pathlib.Path, params: Params) -> None:
   """Writes a parameter tree, atomically; `folder` must be absolute and new.
 
   All processes of a run call it; each writes what its devices hold.
   """
-  with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(folder, params)
+  with ocp.Checkpointer(_handler()) as checkpointer:
+    checkpointer.save(folder, args=ocp.args.StandardSave(params))
 
 
 def load_params(folder: pathlib.Path) -> Params:

@@ -6,7 +6,7 @@ the student once (Di[M]O Alg. 1; Soft-Di[M]O section 3).
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -33,6 +33,8 @@ from softdimo_jax.training.student import Sample, Student
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
+# Reads parameters when they are needed.
+Read = Callable[[], Params]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,22 +106,30 @@ class Distiller:
 
   def freeze(
     self,
-    teacher: Params,
+    teacher: Read,
     null: Condition | None,
-    tokenizer: Params | None = None,
-    rewards: dict[str, Params] | None = None,
+    tokenizer: Read | None = None,
+    rewards: Mapping[str, Read] | None = None,
   ) -> Frozen:
     """What the step only reads, in the dtypes that it is kept in.
 
+    One is read after the other: before they are converted they are too large
+    to lie beside each other and the state.
+
     Args:
-      teacher: whole generator parameters.
+      teacher: reads the parameters of a whole generator.
       null: condition of the teacher's other branch, None for the null class.
-      tokenizer: parameters that `Family.decode` reads, for rewards.
-      rewards: parameters by name.
+      tokenizer: reads what `Family.decode` does, for rewards.
+      rewards: read their parameters, by name.
     """
-    read = lambda params: with_dtype(params, self.config.frozen_dtype)
+    keep = lambda read: with_dtype(read(), self.config.frozen_dtype)
     return Frozen(
-      self.family.stored(read(teacher)), null, read(tokenizer), read(rewards)
+      teacher=self.family.stored(keep(teacher)),
+      null=null,
+      tokenizer=keep(tokenizer) if tokenizer else None,
+      rewards={n: keep(read) for n, read in rewards.items()}
+      if rewards
+      else None,
     )
 
   def step(

@@ -10,14 +10,13 @@ import jax
 import numpy as np
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.training import distributed, sharding
+from softdimo_jax.training import distributed, memory, sharding
 from softdimo_jax.training.checkpoint import Checkpoints
 from softdimo_jax.training.metrics import (
   MetricWriter,
   Progress,
   SilentProgress,
   SilentWriter,
-  peak_memory,
 )
 from softdimo_jax.training.preemption import PreemptionNotice
 from softdimo_jax.training.state import Params, TrainState
@@ -142,12 +141,15 @@ def _run(
   step_fn = compile_once(stage.step, layout, mesh)
   writer, progress = _outputs(stage, folder, first)
   window: list[dict[str, jax.Array]] = []
+  compiled = None
   for step in range(first + 1, stage.steps + 1):
-    batch = next(stage.iterator) if stage.iterator is not None else {}
-    with jax.transfer_guard('disallow'):  # but for explicit ones
-      state, metrics = step_fn(
-        state, sharding.put_batch(batch, mesh), frozen, key
-      )
+    rows = next(stage.iterator) if stage.iterator is not None else {}
+    batch = sharding.put_batch(rows, mesh)
+    if compiled is None:  # Only the first batch tells what shapes there are.
+      compiled = step_fn.lower(state, batch, frozen, key).compile()
+      memory.return_freed()
+    with jax.transfer_guard('disallow'):
+      state, metrics = compiled(state, batch, frozen, key)
     window.append(metrics)
     last = step == stage.steps
     if step % options.log_every == 0 or last:
@@ -159,7 +161,7 @@ def _run(
       writer.write_scalars(step, scalars)
       shown = {k: scalars[k] for k in stage.headline}
       if last:
-        shown['peak memory/GB'] = peak_memory() / 1e9
+        shown['peak memory/GB'] = memory.peak() / 1e9
       progress.update(step, shown)
       _check_finite(stage.name, scalars, options.max_skipped)
     stop = notice.poll()
@@ -183,10 +185,11 @@ def _state(
   shapes = jax.eval_shape(stage.init, start)
   layout = sharding.layout(shapes, mesh)
   if checkpoints.latest_step() is not None:
+    del start  # Of full-size models too much to keep beside the state.
     like = sharding.abstract(shapes, layout)
     return checkpoints.restore(like, stage.iterator), layout
-  placed = sharding.place(start, mesh)
-  return jax.jit(stage.init, out_shardings=layout)(placed), layout
+  start = sharding.place(start, mesh)
+  return jax.jit(stage.init, out_shardings=layout)(start), layout
 
 
 def _outputs(

@@ -6,13 +6,11 @@ TensorFlow.
 
 import json
 import pathlib
-import resource
 import sys
 import time
 from collections.abc import Mapping
 from typing import TextIO
 
-import jax
 import tensorboardX
 
 from softdimo_jax.evaluation.files import write_atomically
@@ -143,15 +141,6 @@ class SilentProgress:
 
   def update(self, step: int, scalars: Mapping[str, float]) -> None:
     """Prints nothing."""
-
-
-def peak_memory() -> int:
-  """Bytes: the largest of the local devices', else this process's."""
-  stats = [device.memory_stats() or {} for device in jax.local_devices()]
-  peaks = [x['peak_bytes_in_use'] for x in stats if 'peak_bytes_in_use' in x]
-  if peaks:
-    return max(peaks)
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _clock(seconds: float) -> str:

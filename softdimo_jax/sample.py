@@ -4,6 +4,8 @@ python -m softdimo_jax.sample --workdir=DIR --labels=0,1,2 --num=64
 python -m softdimo_jax.sample --workdir=DIR --prompt="a red circle" --num=16
 """
 
+import time
+
 import jax
 import numpy as np
 from absl import flags
@@ -11,6 +13,7 @@ from absl import flags
 from softdimo_jax import cli, results, sampling_flags
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import images
+from softdimo_jax.training import memory
 
 _NUM = flags.DEFINE_integer(
   'num', 64, 'Number of images; labels or prompts repeat in their order.', 1
@@ -25,7 +28,8 @@ _BATCH = 256
 
 
 def main(argv: list[str]) -> None:
-  """Writes the picture and says where it is."""
+  """Writes the picture; says where it is and what it took."""
+  start = time.monotonic()
   cli.no_arguments(argv)
   run = sampling_flags.load_run()
   stage = results.generator_stage(run, sampling_flags.MODEL.value)
@@ -44,7 +48,11 @@ def main(argv: list[str]) -> None:
   scale = sampling_flags.file_scale(run, _SCALE.value, 4)
   grid = images.image_grid(pictures, scale=scale)
   images.save_png(_OUT.value, grid)
-  print(f'{_NUM.value} samples of {stage} in {_OUT.value}')
+  print(
+    f'{_NUM.value} samples of {stage} in {_OUT.value} '
+    f'({time.monotonic() - start:.1f} s, compilation included; '
+    f'peak memory {memory.peak() / 1e9:.2f} GB)'
+  )
 
 
 if __name__ == '__main__':

@@ -16,8 +16,9 @@ the student in `--config.pretrained.softdimo`); `monetico` for 512 px.
 Settings: Di[M]O's published ones; what Soft-Di[M]O leaves open is this
 project's choice, and Monetico's are Meissonic's. Metric to expect from the
 papers: GenEval .43 of Di[M]O, .53 of Soft-Di[M]O (Meissonic in 32 steps .46).
-Hardware: accelerators of 80 GB. None of it was run at full length here:
-docs/results.md says what was.
+Hardware: accelerators of 80 GB, sixteen for the batch of 16; with fewer, decode
+fewer images at a time, e.g. `--config.softdimo.reward.micro_batch=4` on four.
+None of it was run at full length here: docs/results.md says what was.
 """
 
 from typing import Any
@@ -80,6 +81,7 @@ def _sections(side: int, downsample: bool, pixels: int) -> dict[str, Any]:
         'latent_channels': 64,
         'codebook_size': 8192,
         'embedding_dim': 64,
+        'remat': 'full',
       },
       'text': {
         'vocab_size': 49408,

@@ -7,6 +7,8 @@
 #
 #   none               nothing
 #   cpu                temporary buffers in large pages (Linux with glibc)
+#   cpu_memory         less memory for full-size steps: nothing is computed
+#                      before it is needed, or shared, to be kept meanwhile
 #   tpu_data           all-reduces of gradients run beside the backward pass
 #   tpu_fsdp           all-gathers of parameters run beside the layers
 #   tpu_v6e            tpu_fsdp with more on-chip memory for dense layers
@@ -24,8 +26,14 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 readonly SETS=(
-  none cpu tpu_data tpu_fsdp tpu_v6e
+  none cpu cpu_memory tpu_data tpu_fsdp tpu_v6e
   gpu gpu_hopper gpu_profiled gpu_deterministic
+)
+# Without these passes the zeros that gradients begin with are not one array,
+# and layers convert their bfloat16 matrices each in its turn.
+readonly CPU_MEMORY=(
+  --xla_cpu_enable_concurrency_optimized_scheduler=false
+  "--xla_disable_hlo_passes=cse,while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
 )
 readonly TPU_DATA=(
   --xla_tpu_enable_data_parallel_all_reduce_opt=true
@@ -70,6 +78,7 @@ fi
 case ${positional[0]} in
   none) ;;
   cpu) echo 'export GLIBC_TUNABLES=glibc.malloc.hugetlb=1' ;;
+  cpu_memory) set_variable XLA_FLAGS "${CPU_MEMORY[@]}" ;;
   tpu_data) set_variable LIBTPU_INIT_ARGS "${TPU_DATA[@]}" ;;
   tpu_fsdp) set_variable LIBTPU_INIT_ARGS "${TPU_FSDP[@]}" ;;
   tpu_v6e) set_variable LIBTPU_INIT_ARGS "${TPU_V6E[@]}" ;;

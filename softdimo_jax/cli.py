@@ -8,7 +8,6 @@ import jax
 from absl import app, flags, logging
 
 from softdimo_jax.errors import (
-  LOST_CODE,
   PREEMPTED_CODE,
   USER_ERROR_CODE,
   Preempted,
@@ -77,13 +76,7 @@ def _guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
     reason = str(error).strip().splitlines()[0]
     if jax.process_count() == 1 or reason.startswith(_OWN_MISTAKES):
       raise
-    print(
-      f'error: process {jax.process_index()} lost another process of the run '
-      f'({reason}); see the log of the one that died first, and run the same '
-      'command on all to continue from the last checkpoint',
-      file=sys.stderr,
-    )
-    distributed.abandon(LOST_CODE)
+    distributed.lost(reason)
 
 
 def _fail(message: str) -> None:

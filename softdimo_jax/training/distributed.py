@@ -1,9 +1,13 @@
 """Several processes as one run, on JAX's own multi-controller runtime."""
 
+import atexit
 import importlib.util
+import itertools
 import os
 import pathlib
 import sys
+import threading
+import time
 import zlib
 from collections.abc import Callable
 
@@ -11,11 +15,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from softdimo_jax.errors import Preempted, UserError
+from softdimo_jax.errors import LOST_CODE, Preempted, UserError
 
-# Whether a process still lives is known after this time; it has to be below
-# the two minutes within which the others should stop.
-_HEARTBEAT_SECONDS = 60
+# A process that has not been heard of for so long is lost. JAX itself aborts
+# after some more, with a stack trace instead of a sentence, in case that the
+# thread which should say it cannot.
+_SILENCE_SECONDS, _HEARTBEAT_SECONDS = 45, 90
+_BEAT_SECONDS = 5
+_ALIVE, _DONE = 'alive', 'done'
 _ALONE_MILLISECONDS = 7 * 24 * 3600 * 1000
 _LEAVE_MILLISECONDS = 10_000
 
@@ -58,6 +65,8 @@ def initialize(
       'one with each --process_id and the same --coordinator=HOST:PORT and '
       '--num_processes, or give --num_processes=1 for a run of one process'
     ) from error
+  if _client() is not None:
+    _watch_others()
 
 
 def _check_flags(
@@ -180,11 +189,66 @@ def alone(work: Callable[[], None]) -> None:
   client.key_value_set('alone', 'done')
 
 
-def abandon(code: int) -> None:
-  """Ends this process at once: the others cannot be waited for."""
+def lost(reason: str) -> None:
+  """Ends this process at once, because another one has died.
+
+  Args:
+    reason: how it was noticed.
+  """
+  print(
+    f'error: process {jax.process_index()} lost another process of the run '
+    f'({reason}); see the log of the one that died first, and run the same '
+    'command on all to continue from the last checkpoint',
+    file=sys.stderr,
+  )
+  _abandon(LOST_CODE)
+
+
+def _abandon(code: int) -> None:
+  """Ends this process without waiting for the others, which cannot answer."""
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(code)
+
+
+def _watch_others() -> None:
+  """Starts the thread that tells the others of this process, and hears them.
+
+  A collective operation with a dead process may wait for ever.
+  """
+  client, key = _client(), f'{_ALIVE}/{jax.process_index()}'
+
+  def say(word: str) -> None:
+    client.key_value_set(key, word, allow_overwrite=True)
+
+  def watch() -> None:
+    heard: dict[str, tuple[str, float]] = {}
+    for beat in itertools.count():
+      now = time.monotonic()
+      try:
+        say(str(beat))
+        words = dict(client.key_value_dir_get(_ALIVE))
+      except jax.errors.JaxRuntimeError:
+        return  # Process 0 has gone; JAX tells the main thread.
+      for name, word in words.items():
+        if word == _DONE or word != heard.get(name, ('', now))[0]:
+          heard[name] = word, now
+        elif now - heard[name][1] > _SILENCE_SECONDS:
+          index = name.rpartition('/')[2]
+          lost(f'nothing heard of process {index} for {_SILENCE_SECONDS} s')
+      if done.wait(_BEAT_SECONDS):
+        say(_DONE)
+        return
+
+  done = threading.Event()
+  thread = threading.Thread(target=watch, daemon=True)
+  thread.start()
+
+  def end() -> None:  # before JAX waits for the others
+    done.set()
+    thread.join()
+
+  atexit.register(end)
 
 
 def leave(code: int) -> None:
@@ -198,7 +262,7 @@ def leave(code: int) -> None:
   try:
     client.wait_at_barrier('leave', _LEAVE_MILLISECONDS)
   except jax.errors.JaxRuntimeError:
-    abandon(code)
+    _abandon(code)
   sys.exit(code)
 
 

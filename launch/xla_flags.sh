@@ -6,7 +6,7 @@
 # The default everywhere is no set: measure before you keep one. Sets:
 #
 #   none               nothing
-#   cpu                temporary buffers in large pages (Linux with glibc)
+#   cpu                temporary buffers small and in large pages (glibc)
 #   cpu_memory         less memory for full-size steps: nothing is computed
 #                      before it is needed, or shared, to be kept meanwhile
 #   tpu_data           all-reduces of gradients run beside the backward pass
@@ -77,7 +77,10 @@ fi
 ((${#positional[@]} == 1)) || fail "name one set of ${SETS[*]}"
 case ${positional[0]} in
   none) ;;
-  cpu) echo 'export GLIBC_TUNABLES=glibc.malloc.hugetlb=1' ;;
+  cpu)
+    echo 'export GLIBC_TUNABLES=glibc.malloc.hugetlb=1'
+    set_variable XLA_FLAGS "${CPU_MEMORY[0]}"
+    ;;
   cpu_memory) set_variable XLA_FLAGS "${CPU_MEMORY[@]}" ;;
   tpu_data) set_variable LIBTPU_INIT_ARGS "${TPU_DATA[@]}" ;;
   tpu_fsdp) set_variable LIBTPU_INIT_ARGS "${TPU_FSDP[@]}" ;;

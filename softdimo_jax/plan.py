@@ -14,7 +14,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from softdimo_jax import cli, config
+from softdimo_jax import cli, config, validation
 from softdimo_jax.errors import UserError
 from softdimo_jax.networks.layers import REMAT_POLICIES
 from softdimo_jax.planning import chips, report
@@ -60,6 +60,7 @@ def main(argv: list[str]) -> None:
   # Whatever this machine has: nothing runs on it.
   jax.config.update('jax_platforms', 'cpu')
   config.check_loaded(_CONFIG.value)
+  validation.validate(_CONFIG.value)
   try:
     topology = chips.parse_topology(_TOPOLOGY.value)
     meshes = [parse_mesh(text) for text in _MESH.value or _meshes(topology)]

@@ -37,6 +37,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
   """
   try:
     family = families.build(config.model)
+    for init in (family.init, family.init_tokenizer):
+      jax.eval_shape(init, jax.random.key(0))
   except (ValueError, TypeError) as error:
     raise UserError(f'config.model: {error}') from error
   pieces = _validate_mesh(config)

@@ -99,9 +99,10 @@ class Stream(nn.Module):
     """
     shift, scale, *rest = self.modulation(condition)
     y = modulate(x, shift, scale, self.dtype)
-    heads = (*y.shape[:2], self.num_heads, -1)
     projections = (self.query, self.key, self.value)
-    query, key, value = (project(y).reshape(heads) for project in projections)
+    query, key, value = (
+      layers.split_heads(project(y), self.num_heads) for project in projections
+    )
     if self.qk_norm:
       query, key = self.query_norm(query), self.key_norm(key)
     if rotation is not None:

@@ -146,6 +146,18 @@ class RMSNorm(nn.Module):
     return (normal * scale).astype(self.dtype)
 
 
+def split_heads(x: jax.Array, num_heads: int) -> jax.Array:
+  """[B, L, D] -> [B, L, h, D / h].
+
+  Raises:
+    ValueError: if the heads do not divide the width.
+  """
+  *shape, width = x.shape
+  if width % num_heads:
+    raise ValueError(f'width {width} does not divide into {num_heads} heads')
+  return x.reshape(*shape, num_heads, width // num_heads)
+
+
 class SelfAttention(nn.Module):
   """Multi-head self-attention with biases: [B, L, D] -> [B, L, D].
 
@@ -172,12 +184,11 @@ class SelfAttention(nn.Module):
     *,
     deterministic: bool,
   ) -> jax.Array:
-    batch, length, width = x.shape
-    heads, head_width = self.num_heads, width // self.num_heads
+    width = x.shape[-1]
 
     def project(name: str) -> jax.Array:
       y = Dense(width, self.dtype, self.qkv_init, name=name)(x)
-      return y.reshape(batch, length, heads, head_width)
+      return split_heads(y, self.num_heads)
 
     query, key, value = project('query'), project('key'), project('value')
     mask = None if mask is None else mask[:, None, None]
@@ -195,7 +206,7 @@ class SelfAttention(nn.Module):
         implementation=self.attention,
       )
     return Dense(width, self.dtype, self.out_init, name='out')(
-      mixed.reshape(batch, length, width)
+      mixed.reshape(x.shape)
     )
 
   def _mix(

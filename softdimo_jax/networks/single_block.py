@@ -52,8 +52,10 @@ class SingleBlock(nn.Module):
 
   def _attention(self, y: jax.Array, rotation: rotary.Rotation) -> jax.Array:
     """What is attended to, without a projection: [B, N, D]."""
-    heads = (*y.shape[:2], self.num_heads, -1)
-    project = lambda name: self._dense(y.shape[-1], name)(y).reshape(heads)
+
+    def project(name: str) -> jax.Array:
+      z = self._dense(y.shape[-1], name)(y)
+      return layers.split_heads(z, self.num_heads)
 
     def turned(name: str) -> jax.Array:
       norm = layers.RMSNorm(EPSILON, self.dtype, name=f'{name}_norm')

@@ -134,13 +134,13 @@ class CrossAttention(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, image: jax.Array) -> jax.Array:
     width = x.shape[-1]
-    heads, head_width = self.num_heads, width // self.num_heads
 
     def project(states: jax.Array, name: str) -> jax.Array:
       y = layers.Dense(width, self.dtype, name=name)(states)
-      return y.reshape(*states.shape[:2], heads, head_width)
+      return layers.split_heads(y, self.num_heads)
 
-    query = project(x, 'query') * head_width**-0.5
+    query = project(x, 'query')
+    query = query * query.shape[-1] ** -0.5
     key, value = project(image, 'key'), project(image, 'value')
     scores = jnp.einsum('blhd,bmhd->bhlm', query, key)
     weights = jax.nn.softmax(at_least_float32(scores)).astype(self.dtype)

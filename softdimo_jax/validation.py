@@ -241,11 +241,17 @@ def _validate_scenes(config: ml_collections.ConfigDict, family: Family) -> None:
   students = tuple(x for x in config.stages if config[x].kind == 'distill')
   for name in config.evaluation.tteo.stages:
     _choice('evaluation.tteo.stages', name, students)
+  tower = config.image_tower
+  if tower.resolution % tower.patch:  # Released ones may leave pixels out.
+    raise ValueError(
+      f'image_tower: images of {tower.resolution} pixels a side do not divide '
+      f'into patches of {tower.patch}'
+    )
   try:
     jax.eval_shape(
-      families.build_clip(config.image_tower, family).init,
+      families.build_clip(tower, family).init,
       jax.random.key(0),
-      jnp.zeros((1, *[config.image_tower.resolution] * 2, 3)),
+      jnp.zeros((1, *[tower.resolution] * 2, 3)),
       jnp.zeros((1, vocabulary.MAX_LENGTH), jnp.int32),
     )
   except (TypeError, ValueError) as error:

@@ -87,13 +87,9 @@ def save_images(folder: pathlib.Path) -> None:
   (folder / 'class_0' / 'broken.png').write_bytes(b'no picture')
 
 
-@pytest.mark.parametrize(
-  'system',
-  [
-    pytest.param(name, marks=() if name == 'maskbit' else pytest.mark.slow)
-    for name in SYSTEMS
-  ],
-)
+# tests/test_text_to_image.py takes the same road in the default suite.
+@pytest.mark.slow
+@pytest.mark.parametrize('system', SYSTEMS)
 def test_official_checkpoint_to_exported_images(system, tmp_path):
   convert(system, tmp_path)
   save_images(tmp_path / 'images')

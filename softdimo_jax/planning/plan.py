@@ -195,7 +195,8 @@ def _chosen(
   if 'weights' in config:
     config.weights = 'rule'  # nothing is looked for
   if choice.remat is not None:
-    config.model.generator.remat = choice.remat
+    with config.unlocked():  # Small configurations do not name it.
+      config.model.generator.remat = choice.remat
   if choice.batch is not None and stage in config:
     config[stage].batch_size = choice.batch * topology.num_chips
   return config

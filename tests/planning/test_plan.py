@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import importlib.util
 import pathlib
@@ -23,6 +24,7 @@ def config_file(name):
 def plan(topology, stage='softdimo', name='digits', **choice):
   config = config_file(name).get_config()
   config.model.generator.unroll = 1
+  config.lock()  # as a file that comes by the flag
   mesh = choice.pop('mesh', {'data': -1})
   return make_plan(
     config, stage, parse_topology(topology), Choice(mesh=mesh, **choice)
@@ -40,6 +42,13 @@ def test_gpus_are_estimated_from_shapes():
   assert one.flops > one.model_flops
   assert 'estimated' in report.table('softdimo', one)
   assert one.images_per_second > 0 and one.dollars > 0
+
+
+def test_a_sweep_stops_at_the_batch_that_does_not_fit():
+  make = lambda choice: plan('h100:8', **dataclasses.asdict(choice))
+  plans = command.sweep(make, [{'data': 8}], ['full'], [64, 10**7, 10**8])
+  tried = [(p.remat, p.batch // 8, p.fits) for p in plans]
+  assert tried == [('full', 64, True), ('full', 10**7, False)]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Several processes as one run, on JAX's own multi-controller runtime."""
 
 import atexit
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -224,13 +225,9 @@ def _watch_others() -> None:
   def watch() -> None:
     heard: dict[str, tuple[str, float]] = {}
     for beat in itertools.count():
+      say(str(beat))
       now = time.monotonic()
-      try:
-        say(str(beat))
-        words = dict(client.key_value_dir_get(_ALIVE))
-      except jax.errors.JaxRuntimeError:
-        return  # Process 0 has gone; JAX tells the main thread.
-      for name, word in words.items():
+      for name, word in client.key_value_dir_get(_ALIVE):
         if word == _DONE or word != heard.get(name, ('', now))[0]:
           heard[name] = word, now
         elif now - heard[name][1] > _SILENCE_SECONDS:
@@ -240,8 +237,13 @@ def _watch_others() -> None:
         say(_DONE)
         return
 
+  def run() -> None:
+    # Without process 0 there is nobody to ask; JAX tells the main thread.
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+      watch()
+
   done = threading.Event()
-  thread = threading.Thread(target=watch, daemon=True)
+  thread = threading.Thread(target=run, daemon=True)
   thread.start()
 
   def end() -> None:  # before JAX waits for the others

@@ -9,12 +9,14 @@ GPUs it estimates from shapes. docs/performance.md explains the columns.
 """
 
 import itertools
+from collections.abc import Mapping
 
 import jax
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from softdimo_jax import cli, config, validation
+from softdimo_jax import cli, config, defaults, validation
 from softdimo_jax.errors import UserError
 from softdimo_jax.networks.layers import REMAT_POLICIES
 from softdimo_jax.planning import chips, report
@@ -31,7 +33,10 @@ _STAGE = flags.DEFINE_string(
   'stage', None, 'Stage of the configuration; by default its last.'
 )
 _MESH = flags.DEFINE_multi_string(
-  'mesh', None, 'Devices by axis, data:64,fsdp:4; repeat it for a --sweep.'
+  'mesh',
+  None,
+  "Devices by axis, data:64,fsdp:4; by default the configuration's. Repeat it "
+  'for a --sweep.',
 )
 _BATCH = flags.DEFINE_multi_integer(
   'batch',
@@ -60,12 +65,13 @@ def main(argv: list[str]) -> None:
   # Whatever this machine has: nothing runs on it.
   jax.config.update('jax_platforms', 'cpu')
   config.check_loaded(_CONFIG.value)
-  validation.validate(_CONFIG.value)
+  _validate(_CONFIG.value)
   try:
     topology = chips.parse_topology(_TOPOLOGY.value)
-    meshes = [parse_mesh(text) for text in _MESH.value or _meshes(topology)]
+    meshes = [parse_mesh(text) for text in _MESH.value or ()]
   except ValueError as error:
     raise UserError(f'--{error}') from error
+  meshes = meshes or _meshes(_CONFIG.value, topology)
   stage = _STAGE.value or _CONFIG.value.stages[-1]
   plan = lambda choice: make_plan(
     _CONFIG.value,
@@ -118,12 +124,22 @@ def parse_mesh(text: str) -> dict[str, int]:
   return sizes
 
 
-def _meshes(topology: chips.Topology) -> list[str]:
-  """All on data; in a sweep, also a quarter of them with fsdp."""
-  count = topology.num_chips
-  if _SWEEP.value and count % 4 == 0:
-    return [f'data:{count}', f'data:{count // 4},fsdp:4']
-  return [f'data:{count}']
+def _validate(config: ml_collections.ConfigDict) -> None:
+  """All but the mesh, which is of another machine than this one."""
+  config = config.copy_and_resolve_references()
+  if 'mesh' in config:
+    config.mesh = defaults.mesh()
+  validation.validate(config)
+
+
+def _meshes(
+  config: ml_collections.ConfigDict, topology: chips.Topology
+) -> list[Mapping[str, int]]:
+  """The configuration's; in a sweep all on data, and a quarter with fsdp."""
+  if not _SWEEP.value:
+    return [config.get('mesh', {'data': -1})]
+  quarter = [{'data': -1, 'fsdp': 4}] if topology.num_chips % 4 == 0 else []
+  return [{'data': -1}, *quarter]
 
 
 if __name__ == '__main__':

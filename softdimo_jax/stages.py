@@ -216,23 +216,25 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
     step=distiller.step,
     init=lambda start: distiller.init(*start),
     start=lambda: (init_key, run.params(start), run.params(start, role)),
-    frozen=lambda: _frozen(run, config, distiller),
+    frozen=lambda: _frozen(run, config),
     iterator=_tokens(run, name) if reads_data else None,
     key=step_key,
     headline=headline,
   )
 
 
-def _frozen(
-  run: Run, config: ml_collections.ConfigDict, distiller: distill.Distiller
-) -> Frozen:
-  teacher, null = lambda: run.params('teacher'), run.null_condition
+def _frozen(run: Run, config: ml_collections.ConfigDict) -> Frozen:
+  read = functools.partial(
+    Frozen.read,
+    run.family,
+    config.frozen_dtype,
+    teacher=lambda: run.params('teacher'),
+    null=run.null_condition,
+  )
   rewarded = used_terms(config.reward)
   if not rewarded:
-    return distiller.freeze(teacher, null)
-  return distiller.freeze(
-    teacher,
-    null,
+    return read()
+  return read(
     tokenizer=lambda: run.family.decoder_params(run.params('tokenizer')),
     rewards={
       name: lambda name=name: run.reward_params((name,))[name]

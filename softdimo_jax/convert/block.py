@@ -1,4 +1,4 @@
-"""Rules of torch transformer blocks -> `layers.Block` under `nn.scan`."""
+"""Rules of torch transformer blocks -> `transformer.Block` under `nn.scan`."""
 
 from softdimo_jax.convert import tree
 
@@ -85,7 +85,7 @@ def encoder_layer_rules(layer: str, path: str) -> tuple[tree.Rule, ...]:
 
 
 def _attention_rules(name: str, path: str) -> tuple[tree.Rule, ...]:
-  """Rules of torch's `MultiheadAttention` -> `layers.SelfAttention`."""
+  """Rules of torch's `MultiheadAttention` -> `transformer.SelfAttention`."""
   return (
     tree.Rule(
       rf'{name}\.in_proj_weight',

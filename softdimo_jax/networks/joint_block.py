@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.method.parallel import constrain_batch
-from softdimo_jax.networks import layers, rotary
+from softdimo_jax.networks import layers, rotary, transformer
 
 EPSILON = 1e-6
 
@@ -101,7 +101,8 @@ class Stream(nn.Module):
     y = modulate(x, shift, scale, self.dtype)
     projections = (self.query, self.key, self.value)
     query, key, value = (
-      layers.split_heads(project(y), self.num_heads) for project in projections
+      transformer.split_heads(project(y), self.num_heads)
+      for project in projections
     )
     if self.qk_norm:
       query, key = self.query_norm(query), self.key_norm(key)

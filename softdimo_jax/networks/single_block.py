@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.method.parallel import constrain_batch
-from softdimo_jax.networks import layers, rotary
+from softdimo_jax.networks import layers, rotary, transformer
 from softdimo_jax.networks.joint_block import EPSILON, Modulation, modulate
 
 
@@ -55,7 +55,7 @@ class SingleBlock(nn.Module):
 
     def project(name: str) -> jax.Array:
       z = self._dense(y.shape[-1], name)(y)
-      return layers.split_heads(z, self.num_heads)
+      return transformer.split_heads(z, self.num_heads)
 
     def turned(name: str) -> jax.Array:
       norm = layers.RMSNorm(EPSILON, self.dtype, name=f'{name}_norm')

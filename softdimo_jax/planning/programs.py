@@ -102,7 +102,14 @@ def _distill(run: Run, config: ml_collections.ConfigDict) -> Program:
 
   def freeze(params: Shapes, null: Shapes, scores: Shapes) -> Frozen:
     rewards = {name: lambda x=x: x for name, x in scores.items()}
-    return distiller.freeze(lambda: params, null, decoder, rewards)
+    return Frozen.read(
+      family,
+      config.frozen_dtype,
+      teacher=lambda: params,
+      null=null,
+      tokenizer=decoder,
+      rewards=rewards,
+    )
 
   frozen = jax.eval_shape(freeze, params, null, scores)
   return Program(

@@ -6,7 +6,7 @@ the student once (Di[M]O Alg. 1; Soft-Di[M]O section 3).
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -16,7 +16,6 @@ import optax
 
 from softdimo_jax.family import Family
 from softdimo_jax.method import divergence
-from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.reward import Reward
 from softdimo_jax.training import optim
 from softdimo_jax.training.accumulation import mean_of_parts
@@ -27,14 +26,11 @@ from softdimo_jax.training.state import (
   Params,
   Role,
   TrainState,
-  with_dtype,
 )
 from softdimo_jax.training.student import Sample, Student
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-# Reads parameters when they are needed.
-Read = Callable[[], Params]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,34 +98,6 @@ class Distiller:
       discriminator = self.adversary.init(key)
     return TrainState.create(
       model, auxiliary=auxiliary_role, discriminator=discriminator
-    )
-
-  def freeze(
-    self,
-    teacher: Read,
-    null: Condition | None,
-    tokenizer: Read | None = None,
-    rewards: Mapping[str, Read] | None = None,
-  ) -> Frozen:
-    """What the step only reads, in the dtypes that it is kept in.
-
-    One is read after the other: before they are converted they are too large
-    to lie beside each other and the state.
-
-    Args:
-      teacher: reads the parameters of a whole generator.
-      null: condition of the teacher's other branch, None for the null class.
-      tokenizer: reads what `Family.decode` does, for rewards.
-      rewards: read their parameters, by name.
-    """
-    keep = lambda read: with_dtype(read(), self.config.frozen_dtype)
-    return Frozen(
-      teacher=self.family.stored(keep(teacher)),
-      null=null,
-      tokenizer=keep(tokenizer) if tokenizer else None,
-      rewards={n: keep(read) for n, read in rewards.items()}
-      if rewards
-      else None,
     )
 
   def step(

@@ -144,11 +144,11 @@ def _run(
   compiled = None
   for step in range(first + 1, stage.steps + 1):
     rows = next(stage.iterator) if stage.iterator is not None else {}
-    batch = sharding.put_batch(rows, mesh)
-    if compiled is None:  # Only the first batch tells what shapes there are.
-      compiled = step_fn.lower(state, batch, frozen, key).compile()
-      memory.return_freed()
-    with jax.transfer_guard('disallow'):
+    with jax.transfer_guard('disallow'):  # but for explicit ones
+      batch = sharding.put_batch(rows, mesh)
+      if compiled is None:  # Only the first batch tells what shapes there are.
+        compiled = step_fn.lower(state, batch, frozen, key).compile()
+        memory.return_freed()
       state, metrics = compiled(state, batch, frozen, key)
     window.append(metrics)
     last = step == stage.steps

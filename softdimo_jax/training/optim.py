@@ -50,13 +50,9 @@ def optimizer(
 ) -> optax.GradientTransformationExtraArgs:
   """Adam (AdamW with weight decay) behind an optional global-norm clip.
 
-  Its update takes `finite`, bool []: whether the moments may change.
+  Its update takes `finite`, bool []: if not, its state stays as it was.
   """
-  adam = optax.chain(
-    _scale_by_adam(config),
-    optax.add_decayed_weights(config.weight_decay),
-    optax.scale_by_learning_rate(learning_rate(config, steps)),
-  )
+  adam = _adamw(config, learning_rate(config, steps))
   if config.clip_norm > 0:
     return optax.chain(_clip_by_global_norm(config.clip_norm), adam)
   return adam
@@ -73,10 +69,10 @@ def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
   return optax.stateless(clip)
 
 
-def _scale_by_adam(
-  config: ml_collections.ConfigDict,
+def _adamw(
+  config: ml_collections.ConfigDict, rate: optax.Schedule
 ) -> optax.GradientTransformationExtraArgs:
-  """optax's Adam, whose new moments exist before they are used.
+  """optax's AdamW, whose new moments exist before they are used.
 
   Else XLA computes them again wherever they are used, from old ones that have
   been overwritten in place by then, and has to copy all of them first. For the
@@ -88,18 +84,21 @@ def _scale_by_adam(
 
   def update(
     gradient: Params,
-    state: optax.OptState,
+    state: optax.ScaleByAdamState,
     params: Params,
     *,
     finite: jax.Array,
-  ) -> tuple[Params, optax.OptState]:
-    del params
+  ) -> tuple[Params, optax.ScaleByAdamState]:
     _, new = adam.update(gradient, state)
     new = _kept(finite, new, state)
     mu = optax.tree.bias_correction(new.mu, config.b1, new.count)
     nu = optax.tree.bias_correction(new.nu, config.b2, new.count)
-    step = lambda m, n: m / (jnp.sqrt(n) + config.eps)
-    return jax.tree.map(step, mu, nu), new
+    scale, decay = -rate(state.count), config.weight_decay
+
+    def step(m: jax.Array, n: jax.Array, p: jax.Array) -> jax.Array:
+      return scale * (m / (jnp.sqrt(n) + config.eps) + decay * p)
+
+    return jax.tree.map(step, mu, nu, params), new
 
   return optax.GradientTransformationExtraArgs(adam.init, update)
 
@@ -156,12 +155,6 @@ def update(
   finite = jnp.isfinite(norm)
   delta, opt_state = tx.update(
     gradient, role.opt_state, role.params, finite=finite
-  )
-  # The moments are kept already; what is left are counters.
-  opt_state = jax.tree.map(
-    lambda new, old: new if new.ndim else jnp.where(finite, new, old),
-    opt_state,
-    role.opt_state,
   )
   params = optax.apply_updates(role.params, delta)
   params = _kept(finite, params, role.params)

@@ -4,15 +4,19 @@ The frozen teacher is an argument of the step: it is never in the state, hence
 never in a checkpoint.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.family import Family
 from softdimo_jax.networks.generators.condition import Condition
 
 Params = Any
+# Reads parameters when they are needed.
+Read = Callable[[], Params]
 
 
 @flax.struct.dataclass
@@ -73,6 +77,40 @@ class Frozen:
   null: Condition | None = None
   tokenizer: Params | None = None
   rewards: dict[str, Params] | None = None
+
+  @classmethod
+  def read(
+    cls,
+    family: Family,
+    dtype: str,
+    *,
+    teacher: Read,
+    null: Condition | None,
+    tokenizer: Read | None = None,
+    rewards: Mapping[str, Read] | None = None,
+  ) -> 'Frozen':
+    """Everything as the step keeps it.
+
+    One is read after the other: before they are converted they are too large
+    to lie beside each other and the state.
+
+    Args:
+      family: of the teacher.
+      dtype: that the matrices are kept in.
+      teacher: reads the attribute's parameters, as the next two do.
+      null: the attribute.
+      tokenizer: left out without rewards.
+      rewards: by name.
+    """
+    keep = lambda read: with_dtype(read(), dtype)
+    return cls(
+      teacher=family.stored(keep(teacher)),
+      null=null,
+      tokenizer=keep(tokenizer) if tokenizer else None,
+      rewards={n: keep(read) for n, read in rewards.items()}
+      if rewards
+      else None,
+    )
 
 
 def with_dtype(params: Params, dtype: str) -> Params:

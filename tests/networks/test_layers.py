@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from softdimo_jax.networks import layers
+from softdimo_jax.networks import layers, transformer
 
 # Compiling takes longer than running: spare it LLVM's costly passes.
 quick_jit = functools.partial(
@@ -23,7 +23,7 @@ def inputs():
 
 @pytest.fixture(scope='module')
 def params():
-  module = layers.scan_blocks(layers.Block, DEPTH)(**BLOCK)
+  module = layers.scan_blocks(transformer.Block, DEPTH)(**BLOCK)
   shapes = jax.eval_shape(module.init, jax.random.key(0), inputs(), None)
   rng = np.random.default_rng(0)
   return jax.tree.map(
@@ -34,7 +34,7 @@ def params():
 
 def gradient(params, **options):
   """(gradient of a loss on all outputs, outputs of all blocks)."""
-  module = layers.scan_blocks(layers.Block, DEPTH, **options)(**BLOCK)
+  module = layers.scan_blocks(transformer.Block, DEPTH, **options)(**BLOCK)
 
   def loss(params):
     x, hidden = module.apply({'params': params}, inputs(), None)
@@ -50,7 +50,7 @@ def reference(params):
 
 def test_scanned_blocks_are_the_blocks_one_after_the_other(params, reference):
   x = inputs()
-  block = quick_jit(layers.Block(**BLOCK).apply)
+  block = quick_jit(transformer.Block(**BLOCK).apply)
   for index, hidden in enumerate(reference[1]):
     own = jax.tree.map(lambda leaf, index=index: leaf[index], params)
     x, _ = block({'params': own}, x, None)
@@ -74,7 +74,7 @@ def test_remat_and_unrolling_change_nothing(params, reference, options):
 
 
 def test_each_layer_draws_its_own_parameters_and_dropout():
-  module = layers.scan_blocks(layers.Block, 2)(
+  module = layers.scan_blocks(transformer.Block, 2)(
     **BLOCK, dropout=0.5, deterministic=False
   )
   keys = {'params': jax.random.key(0), 'dropout': jax.random.key(1)}
@@ -154,7 +154,7 @@ def test_the_fused_attention_is_asked_for_the_same(monkeypatch, causal):
 
   monkeypatch.setattr(jax.nn, 'dot_product_attention', stand_in)
   mask = jnp.arange(5) < jnp.array([[5], [3]])
-  run = lambda attention, **options: layers.SelfAttention(
+  run = lambda attention, **options: transformer.SelfAttention(
     2, causal=causal, attention=attention, **options
   )
   variables = run('xla').init(

@@ -99,7 +99,7 @@ def make(*, ema=True, **changes):
 def test_the_first_moment_may_take_half_the_memory():
   role, update = make(moment_dtype='bfloat16')
   after, _ = update(role, GRADIENT, step=jnp.int32(0))
-  adam = after.opt_state[0]
+  adam = after.opt_state
   for moment, dtype in ((adam.mu, 'bfloat16'), (adam.nu, 'float32')):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(moment)} == {dtype}
   exact, _ = make()[1](make()[0], GRADIENT, step=jnp.int32(0))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.method.soft_embedding import hard_embedding
-from softdimo_jax.networks import layers
+from softdimo_jax.networks import layers, transformer
 from softdimo_jax.networks.generators.output import GeneratorOutput
 
 
@@ -101,7 +101,7 @@ class GoogleMaskGitTransformer(nn.Module):
     x = self.sequence(embeddings, labels)
     x = self.drop(x, deterministic=deterministic)
     blocks = layers.scan_blocks(
-      layers.Block, self.depth, remat=self.remat, unroll=self.unroll
+      transformer.Block, self.depth, remat=self.remat, unroll=self.unroll
     )
     x, hidden = blocks(
       self.num_heads,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from softdimo_jax.method.quantization import codes_to_bits
 from softdimo_jax.method.soft_embedding import hard_embedding
-from softdimo_jax.networks import layers
+from softdimo_jax.networks import layers, transformer
 from softdimo_jax.networks.generators.output import GeneratorOutput
 
 
@@ -127,7 +127,7 @@ class MaskBitTransformer(nn.Module):
     x = self.first_norm(self.sequence(embeddings, labels))
     x = self.drop(x, deterministic=deterministic)
     blocks = layers.scan_blocks(
-      layers.Block, self.depth, remat=self.remat, unroll=self.unroll
+      transformer.Block, self.depth, remat=self.remat, unroll=self.unroll
     )
     x, hidden = blocks(
       self.num_heads,

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.method.soft_embedding import hard_embedding
-from softdimo_jax.networks import layers
+from softdimo_jax.networks import layers, transformer
 from softdimo_jax.networks.generators.output import GeneratorOutput
 
 
@@ -103,7 +103,7 @@ class MaskGitTransformer(nn.Module):
     """
     x = self._first(self.sequence(embeddings, labels), deterministic)
     blocks = layers.scan_blocks(
-      layers.Block, self.depth, remat=self.remat, unroll=self.unroll
+      transformer.Block, self.depth, remat=self.remat, unroll=self.unroll
     )
     x, hidden = blocks(
       self.num_heads,

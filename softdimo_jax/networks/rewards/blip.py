@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.method.precision import at_least_float32
-from softdimo_jax.networks import layers
+from softdimo_jax.networks import layers, transformer
 from softdimo_jax.networks.rewards.clip import flat_patches
 from softdimo_jax.networks.rewards.head import LinearHead
 
@@ -51,7 +51,7 @@ class BLIPImageTower(nn.Module):
     mlp_width: hidden width of the MLPs.
     epsilon: of the norms.
     dtype: of the matrix products; parameters are float32.
-    attention: see `layers.SelfAttention`.
+    attention: see `transformer.SelfAttention`.
     remat: what the backward pass keeps, see `layers.scan_blocks`.
     unroll: blocks per scan iteration.
   """
@@ -82,7 +82,7 @@ class BLIPImageTower(nn.Module):
       ValueError: if the images have another shape, or a patch is larger.
     """
     blocks = layers.scan_blocks(
-      layers.Block, self.depth, remat=self.remat, unroll=self.unroll
+      transformer.Block, self.depth, remat=self.remat, unroll=self.unroll
     )
     last, _ = blocks(
       self.num_heads,
@@ -137,7 +137,7 @@ class CrossAttention(nn.Module):
 
     def project(states: jax.Array, name: str) -> jax.Array:
       y = layers.Dense(width, self.dtype, name=name)(states)
-      return layers.split_heads(y, self.num_heads)
+      return transformer.split_heads(y, self.num_heads)
 
     query = project(x, 'query')
     query = query * query.shape[-1] ** -0.5
@@ -176,7 +176,7 @@ class TextBlock(nn.Module):
       mask: bool [B, T], False where no position is to attend; or None.
       image: [B, M, Di]; None leaves the attention to it out.
     """
-    attention = layers.SelfAttention(
+    attention = transformer.SelfAttention(
       self.num_heads, dtype=self.dtype, name='attention'
     )
     y = attention(x, mask, deterministic=True)

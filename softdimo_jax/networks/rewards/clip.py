@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from softdimo_jax.method.precision import at_least_float32
 from softdimo_jax.method.quantization import l2_normalize
-from softdimo_jax.networks import layers
+from softdimo_jax.networks import layers, transformer
 from softdimo_jax.networks.text.clip import CLIPTextTower
 
 _CHANNELS = 3
@@ -76,7 +76,7 @@ class CLIPImageTower(nn.Module):
     activation: 'gelu' (erf; LAION's weights) or 'quick_gelu' (OpenAI's).
     epsilon: of the norms.
     dtype: of the matrix products; parameters are float32.
-    attention: see `layers.SelfAttention`.
+    attention: see `transformer.SelfAttention`.
     remat: what the backward pass keeps, see `layers.scan_blocks`.
     unroll: blocks per scan iteration.
 
@@ -119,7 +119,7 @@ class CLIPImageTower(nn.Module):
     )
     self.initial_norm = layers.LayerNorm(self.epsilon, self.dtype)
     self.layers = layers.scan_blocks(
-      layers.Block, self.depth, remat=self.remat, unroll=self.unroll
+      transformer.Block, self.depth, remat=self.remat, unroll=self.unroll
     )(
       self.num_heads,
       self.mlp_width,

@@ -12,7 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.networks import layers
+from softdimo_jax.networks import layers, transformer
 
 
 @flax.struct.dataclass
@@ -58,7 +58,7 @@ class CLIPTextTower(nn.Module):
       occurrence of the largest id, which is the same in CLIP's vocabulary.
     epsilon: of the norms.
     dtype: of the matrix products; parameters are float32.
-    attention: see `layers.SelfAttention`.
+    attention: see `transformer.SelfAttention`.
     remat: what the backward pass keeps, see `layers.scan_blocks`.
     unroll: blocks per scan iteration.
   """
@@ -97,7 +97,7 @@ class CLIPTextTower(nn.Module):
     """
     x = self._embed(ids)
     blocks = layers.scan_blocks(
-      layers.Block, self.depth, remat=self.remat, unroll=self.unroll
+      transformer.Block, self.depth, remat=self.remat, unroll=self.unroll
     )
     last, outputs = blocks(
       self.num_heads,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.method import quantization
-from softdimo_jax.networks import layers
+from softdimo_jax.networks import layers, transformer
 from softdimo_jax.networks.tokenizers import blocks
 from softdimo_jax.networks.tokenizers.interface import ImageTokenizer, to_grid
 
@@ -31,7 +31,7 @@ class _Coder(nn.Module):
     depth: blocks.
     num_heads: attention heads.
     dtype: of the matrix products.
-    attention: see `layers.SelfAttention`.
+    attention: see `transformer.SelfAttention`.
     remat: see `layers.scan_blocks`.
     unroll: see `layers.scan_blocks`.
   """
@@ -70,7 +70,7 @@ class _Coder(nn.Module):
     norm = lambda name: layers.LayerNorm(_EPSILON, self.dtype, name=name)
     x = norm('norm_in')(jnp.concatenate(parts, axis=1))
     scanned = layers.scan_blocks(
-      layers.Block, self.depth, remat=self.remat, unroll=self.unroll
+      transformer.Block, self.depth, remat=self.remat, unroll=self.unroll
     )
     x, _ = scanned(
       self.num_heads,
@@ -169,7 +169,7 @@ class TATiTok(ImageTokenizer):
     text_width: E.
     text_length: T.
     dtype: of the matrix products; parameters are float32.
-    attention: see `layers.SelfAttention`.
+    attention: see `transformer.SelfAttention`.
     remat: what the backward pass keeps, see `layers.scan_blocks`.
     unroll: blocks per scan iteration.
 

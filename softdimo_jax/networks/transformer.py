@@ -1,0 +1,179 @@
+"""The transformer's block and its attention, with the originals' numerics."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.method.parallel import constrain_batch
+from softdimo_jax.method.precision import at_least_float32
+from softdimo_jax.networks import layers
+
+
+def split_heads(x: jax.Array, num_heads: int) -> jax.Array:
+  """[B, L, D] -> [B, L, h, D / h].
+
+  Raises:
+    ValueError: if the heads do not divide the width.
+  """
+  *shape, width = x.shape
+  if width % num_heads:
+    raise ValueError(f'width {width} does not divide into {num_heads} heads')
+  return x.reshape(*shape, num_heads, width // num_heads)
+
+
+class SelfAttention(nn.Module):
+  """Multi-head self-attention with biases: [B, L, D] -> [B, L, D].
+
+  `dropout` acts on the attention probabilities only, as torch's does. With
+  `causal` a position attends to itself and to what lies before it. `mask`, bool
+  [B, L], hides positions from all; each has to see one that it leaves. With
+  `attention='cudnn'`, on GPUs in half precision, scores are not kept; it knows
+  no dropout.
+  """
+
+  num_heads: int
+  dropout: float = 0.0
+  out_init: layers.Initializer = layers.torch_linear_init
+  dtype: jnp.dtype = jnp.float32
+  qkv_init: layers.Initializer = layers.xavier_stacked
+  causal: bool = False
+  attention: str = 'xla'
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    deterministic: bool,
+  ) -> jax.Array:
+    width = x.shape[-1]
+
+    def project(name: str) -> jax.Array:
+      y = layers.Dense(width, self.dtype, self.qkv_init, name=name)(x)
+      return split_heads(y, self.num_heads)
+
+    query, key, value = project('query'), project('key'), project('value')
+    mask = None if mask is None else mask[:, None, None]
+    if self.attention == 'xla':
+      mixed = self._mix(query, key, value, mask, deterministic)
+    else:
+      if self.dropout and not deterministic:
+        raise ValueError(f'attention {self.attention!r} knows no dropout')
+      mixed = jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
+        mask=mask,
+        is_causal=self.causal,
+        implementation=self.attention,
+      )
+    return layers.Dense(width, self.dtype, self.out_init, name='out')(
+      mixed.reshape(x.shape)
+    )
+
+  def _mix(
+    self,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None,
+    deterministic: bool,
+  ) -> jax.Array:
+    """Attention of [B, L, h, d] with a mask that broadcasts to [B, h, L, L]."""
+    query = query * query.shape[-1] ** -0.5
+    scores = jnp.einsum('blhd,bmhd->bhlm', query, key)
+    if self.causal:
+      past = jnp.tri(query.shape[1], dtype=bool)
+      scores = jnp.where(past, scores, -jnp.inf)
+    if mask is not None:
+      scores = jnp.where(mask, scores, -jnp.inf)
+    weights = jax.nn.softmax(at_least_float32(scores)).astype(self.dtype)
+    weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
+    return jnp.einsum('bhlm,bmhd->blhd', weights, value)
+
+
+class Block(nn.Module):
+  """Transformer block of all models but those of joint text and image.
+
+  MaskGit, CLIP and TA-TiTok are pre-norm, MaskBit and Google post-norm.
+
+  Written as the body of `nn.scan`: (x, mask) -> (x, x), [B, L, D], with the
+  mask of `SelfAttention` or None.
+
+  Attributes:
+    num_heads: attention heads.
+    mlp_width: width of the hidden layer.
+    dropout: rate on attention probabilities, after the MLP and at one more
+      place, which `dropout_after_attention` tells.
+    dropout_after_attention: the third place is the output of attention
+      (MaskBit, Google), else the MLP's hidden layer (MaskGit).
+    pre_norm: x + f(norm(x)), else norm(x + f(x)).
+    epsilon: of the norms.
+    activation: key of layers.ACTIVATIONS, of the MLP.
+    causal: attention does not look ahead (CLIP's text tower).
+    kernel_init: of all kernels but query, key and value.
+    qkv_init: of query, key and value.
+    deterministic: no dropout.
+    dtype: of the matrix products.
+    attention: see `SelfAttention`.
+  """
+
+  num_heads: int
+  mlp_width: int
+  dropout: float = 0.0
+  dropout_after_attention: bool = False
+  pre_norm: bool = True
+  epsilon: float = 1e-5
+  activation: str = 'gelu'
+  causal: bool = False
+  kernel_init: layers.Initializer = layers.torch_linear_init
+  qkv_init: layers.Initializer = layers.xavier_stacked
+  deterministic: bool = True
+  dtype: jnp.dtype = jnp.float32
+  attention: str = 'xla'
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, mask: jax.Array | None
+  ) -> tuple[jax.Array, jax.Array]:
+    x = constrain_batch(x)
+    attention = functools.partial(self._attention, mask=mask)
+    x = self._residual(x, attention, 'attention_norm')
+    x = self._residual(x, self._mlp, 'mlp_norm')
+    return x, x
+
+  def _residual(
+    self, x: jax.Array, branch: Callable[[jax.Array], jax.Array], norm: str
+  ) -> jax.Array:
+    norm = layers.LayerNorm(self.epsilon, self.dtype, name=norm)
+    return x + branch(norm(x)) if self.pre_norm else norm(x + branch(x))
+
+  def _drop(self, x: jax.Array) -> jax.Array:
+    return nn.Dropout(self.dropout)(x, deterministic=self.deterministic)
+
+  def _attention(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    y = SelfAttention(
+      self.num_heads,
+      self.dropout,
+      self.kernel_init,
+      self.dtype,
+      self.qkv_init,
+      self.causal,
+      self.attention,
+      name='attention',
+    )(x, mask, deterministic=self.deterministic)
+    return self._drop(y) if self.dropout_after_attention else y
+
+  def _mlp(self, x: jax.Array) -> jax.Array:
+    dense = lambda width, name: layers.Dense(
+      width, self.dtype, self.kernel_init, name=name
+    )
+    y = dense(self.mlp_width, 'mlp_in')(x)
+    y = layers.ACTIVATIONS[self.activation](y)
+    if not self.dropout_after_attention:
+      y = self._drop(y)
+    return self._drop(dense(x.shape[-1], 'mlp_out')(y))

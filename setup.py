@@ -24,8 +24,8 @@ setuptools.setup(
   license='Apache-2.0',
   packages=setuptools.find_packages(include=['softdimo_jax*']),
   package_data={
-    'softdimo_jax.data': ['clip_vocabulary/*'],
-    'softdimo_jax.evaluation': ['*.jinja'],
+    'softdimo_jax.data.prompts': ['clip_vocabulary/*'],
+    'softdimo_jax.evaluation.report': ['*.jinja'],
   },
   python_requires='>=3.11',
   install_requires=requirements(),

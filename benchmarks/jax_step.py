@@ -9,9 +9,9 @@ import ml_collections
 from benchmarks.sizes import Size
 from softdimo_jax import families
 from softdimo_jax.convert.rule_weights import rule_params
-from softdimo_jax.family import Family
+from softdimo_jax.families.family import Family
 from softdimo_jax.planning.flops import count_flops
-from softdimo_jax.training.distill import Batch, Distiller
+from softdimo_jax.training.distill.step import Batch, Distiller
 from softdimo_jax.training.state import Frozen, Params
 
 

@@ -18,9 +18,11 @@ import jax.numpy as jnp
 from absl import flags
 
 from benchmarks import jax_step, sizes, timing
-from softdimo_jax import cli, families, generate
+from softdimo_jax import families
 from softdimo_jax.convert.rule_weights import rule_params
 from softdimo_jax.errors import UserError
+from softdimo_jax.generation import tokens as generate
+from softdimo_jax.runtime import cli
 
 _SIZE = flags.DEFINE_enum('size', 'digits', sizes.SIZES, 'What is sampled.')
 _BATCH = flags.DEFINE_integer(

@@ -22,9 +22,10 @@ import jax
 from absl import flags
 
 from benchmarks import devices, jax_step, sizes, timing
-from softdimo_jax import cli, families
+from softdimo_jax import families
 from softdimo_jax.errors import UserError
 from softdimo_jax.networks.layers import REMAT_POLICIES
+from softdimo_jax.runtime import cli
 
 OURS, TORCH = ('shared', 'fresh'), ('eager', 'compile')
 

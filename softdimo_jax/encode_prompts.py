@@ -15,11 +15,13 @@ import pathlib
 from absl import flags
 from ml_collections import config_flags
 
-from softdimo_jax import cli, config, prompt_encoding, validation
-from softdimo_jax.data import prompt_cache, prompt_sources
+from softdimo_jax.data.cache import prompts as prompt_cache
+from softdimo_jax.data.prompts import sources
 from softdimo_jax.errors import UserError
-from softdimo_jax.pipeline import Run
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.experiment import config, prompt_encoding, validation
+from softdimo_jax.experiment.run import Run
+from softdimo_jax.runtime import cli
+from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Configuration file, e.g. configs/maskgen.py.'
@@ -66,7 +68,7 @@ def main(argv: list[str]) -> None:
       f'{_CONFIG.value.name} reads no prompts from a cache; choose '
       'configs/maskgen.py, configs/meissonic.py or one like them'
     )
-  prompts = prompt_sources.read(
+  prompts = sources.read(
     _PROMPTS.value,
     field=_FIELD.value,
     split=_SPLIT.value,

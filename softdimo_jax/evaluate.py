@@ -20,19 +20,23 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from softdimo_jax import cli, results, sampling_flags
-from softdimo_jax.data.prompts import captions_of
+from softdimo_jax.data.prompts.files import captions_of
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation import measure, probes, table
+from softdimo_jax.evaluation import measure
 from softdimo_jax.evaluation.evaluator import (
   CLIP_PROTOCOLS,
   Evaluator,
   Request,
 )
-from softdimo_jax.evaluation.files import write_atomically
-from softdimo_jax.evaluation.image_sets import ImageSet, open_images
+from softdimo_jax.evaluation.features import probes
 from softdimo_jax.evaluation.measure import Options, Row
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.evaluation.report import table
+from softdimo_jax.evaluation.sets.images import ImageSet, open_images
+from softdimo_jax.experiment import sampling_flags
+from softdimo_jax.experiment.reports import rows as results
+from softdimo_jax.runtime import cli
+from softdimo_jax.runtime.files import write_atomically
+from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _METRICS = flags.DEFINE_list(
   'metrics', ['fid'], f'Any of {", ".join(measure.METRICS)}.'

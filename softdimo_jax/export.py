@@ -11,12 +11,20 @@ the input, 75 stopped by a signal.
 import numpy as np
 from absl import flags
 
-from softdimo_jax import cli, generated, pipeline, results, sampling_flags
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation.export import ImageExport, NpzExport, PngExport
-from softdimo_jax.generated import RunImages
-from softdimo_jax.training.metrics import Progress
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.evaluation.sets.writers import (
+  ImageExport,
+  NpzExport,
+  PngExport,
+)
+from softdimo_jax.experiment import images as generated
+from softdimo_jax.experiment import sampling_flags
+from softdimo_jax.experiment.images import RunImages
+from softdimo_jax.experiment.reports import rows
+from softdimo_jax.experiment.run import Run
+from softdimo_jax.runtime import cli
+from softdimo_jax.runtime.curves import Progress
+from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _NUM = flags.DEFINE_integer(
   'num', 50_000, 'Images; as many of each class or prompt, give or take one.', 1
@@ -35,7 +43,7 @@ def main(argv: list[str]) -> None:
   notice = PreemptionNotice()
   notice.install()
   run = sampling_flags.load_run()
-  stage = results.generator_stage(run, sampling_flags.MODEL.value)
+  stage = rows.generator_stage(run, sampling_flags.MODEL.value)
   request = sampling_flags.read(run)
   export = _open(run, stage, request)
   try:
@@ -46,9 +54,7 @@ def main(argv: list[str]) -> None:
   print(f'{_NUM.value} images of {stage} in {_OUT.value}')
 
 
-def _open(
-  run: pipeline.Run, stage: str, request: sampling_flags.Request
-) -> ImageExport:
+def _open(run: Run, stage: str, request: sampling_flags.Request) -> ImageExport:
   kind = NpzExport if _OUT.value.endswith('.npz') else PngExport
   made_by = {
     'config': run.config.to_dict(),
@@ -63,7 +69,7 @@ def _open(
 
 def _fill(
   export: ImageExport,
-  run: pipeline.Run,
+  run: Run,
   stage: str,
   request: sampling_flags.Request,
   notice: PreemptionNotice,

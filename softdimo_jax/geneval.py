@@ -21,20 +21,27 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from softdimo_jax import cli, results, sampling_flags
 from softdimo_jax.convert import weights as official
-from softdimo_jax.data.prompts import read_records
-from softdimo_jax.data.text_tokens import CLIPTokenizer
+from softdimo_jax.data.prompts.files import read_records
+from softdimo_jax.data.prompts.text_tokens import CLIPTokenizer
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation import geneval, geneval_folder, probes, table
-from softdimo_jax.evaluation.colors import ColorClassifier
-from softdimo_jax.evaluation.detections import read_detections
-from softdimo_jax.evaluation.embeddings import ImageEmbedder
-from softdimo_jax.evaluation.files import write_atomically
-from softdimo_jax.evaluation.geneval_folder import GenEvalExport, Sample
+from softdimo_jax.evaluation.benchmarks import geneval_folder, geneval_rules
+from softdimo_jax.evaluation.benchmarks.colors import ColorClassifier
+from softdimo_jax.evaluation.benchmarks.detections import read_detections
+from softdimo_jax.evaluation.benchmarks.geneval_folder import (
+  GenEvalExport,
+  Sample,
+)
+from softdimo_jax.evaluation.features import probes
+from softdimo_jax.evaluation.features.clip import ImageEmbedder
+from softdimo_jax.evaluation.report import table
+from softdimo_jax.experiment import sampling_flags
+from softdimo_jax.experiment.reports import rows as results
 from softdimo_jax.networks.rewards.clip import openai_vit_l
-from softdimo_jax.training.metrics import Progress
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.runtime import cli
+from softdimo_jax.runtime.curves import Progress
+from softdimo_jax.runtime.files import write_atomically
+from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _OUT = flags.DEFINE_string('out', None, 'Folder of pictures to write.')
 _PER_PROMPT = flags.DEFINE_integer('num', 4, 'Pictures a prompt.', 1)
@@ -117,7 +124,7 @@ def _score(root: pathlib.Path) -> None:
   found = {
     'rows': rows,
     'protocol': {
-      'rules': dataclasses.asdict(geneval.OFFICIAL),
+      'rules': dataclasses.asdict(geneval_rules.OFFICIAL),
       'detections': _DETECTIONS.value,
       'colors': network or 'of the detections',
       'pictures': _made_by(root),
@@ -141,7 +148,7 @@ def _score(root: pathlib.Path) -> None:
 def _rows(
   root: pathlib.Path,
   samples: Sequence[Sample],
-  verdicts: Sequence[geneval.Verdict],
+  verdicts: Sequence[geneval_rules.Verdict],
 ) -> list[dict[str, Any]]:
   """The score, and apart from it what an oracle would make of the pictures."""
   tags = [sample.record['tag'] for sample in samples]
@@ -155,7 +162,7 @@ def _rows(
 def _row(
   name: str, tags: Sequence[str], correct: Sequence[bool]
 ) -> dict[str, Any]:
-  scores = geneval.summarise(tags, correct)
+  scores = geneval_rules.summarise(tags, correct)
   return {
     'pictures': name,
     'num_images': scores.num_images,

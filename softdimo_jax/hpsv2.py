@@ -20,21 +20,28 @@ import jax
 import numpy as np
 from absl import flags
 
-from softdimo_jax import cli, defaults, results, rewards, sampling_flags
-from softdimo_jax.data.record_cache import module_facts
+from softdimo_jax import defaults, rewards
+from softdimo_jax.data.cache.records import module_facts
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation import embeddings, hpsv2, probes, table
-from softdimo_jax.evaluation.export import JpegExport
-from softdimo_jax.evaluation.files import write_atomically
-from softdimo_jax.evaluation.image_sets import FolderImages, same_size
-from softdimo_jax.evaluation.probes import Probe
-from softdimo_jax.training.metrics import Progress
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.evaluation.benchmarks import hpsv2_scores
+from softdimo_jax.evaluation.features import clip, probes
+from softdimo_jax.evaluation.features.probes import Probe
+from softdimo_jax.evaluation.report import table
+from softdimo_jax.evaluation.sets.images import FolderImages, same_size
+from softdimo_jax.evaluation.sets.writers import JpegExport
+from softdimo_jax.experiment import sampling_flags
+from softdimo_jax.experiment.reports import rows
+from softdimo_jax.runtime import cli
+from softdimo_jax.runtime.curves import Progress
+from softdimo_jax.runtime.files import write_atomically
+from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _BENCHMARK = flags.DEFINE_string(
   'benchmark', None, 'Folder with STYLE.json of every style.'
 )
-_STYLES = flags.DEFINE_list('styles', list(hpsv2.STYLES), 'Which, in order.')
+_STYLES = flags.DEFINE_list(
+  'styles', list(hpsv2_scores.STYLES), 'Which, in order.'
+)
 _LIMIT = flags.DEFINE_integer(
   'limit', None, 'Prompts of each style, all by default: 800.', 1
 )
@@ -68,7 +75,9 @@ def main(argv: list[str]) -> None:
     raise UserError('give --workdir=DIR of a run, or --images=FOLDER')
   if not _BENCHMARK.value:
     raise UserError('give the prompts: --benchmark=FOLDER')
-  prompts = hpsv2.style_prompts(_BENCHMARK.value, _STYLES.value, _LIMIT.value)
+  prompts = hpsv2_scores.style_prompts(
+    _BENCHMARK.value, _STYLES.value, _LIMIT.value
+  )
   scorer = _Scorer(notice)
   title, root, made_by = _IMAGES.value, _IMAGES.value, None
   if not _IMAGES.value:
@@ -92,7 +101,7 @@ def _generate(
   run = sampling_flags.load_run()
   if not run.family.reads_text:
     raise UserError('the benchmark asks in words, but this run knows classes')
-  stage = results.generator_stage(run, sampling_flags.MODEL.value)
+  stage = rows.generator_stage(run, sampling_flags.MODEL.value)
   made_by = {}
   for style, texts in prompts.items():
     request = sampling_flags.of_prompts(run, texts, _METHOD.rewarded(run))
@@ -131,7 +140,7 @@ class _Scorer:
     self._reward = combined.rewards[_NAME]
     self._captioner = combined.captioners[_NAME]
     params = combined.load_params()[_NAME]
-    network = hpsv2.ScoreEmbedder(
+    network = hpsv2_scores.ScoreEmbedder(
       params=params,
       batch_size=_METHOD.batch_size.value,
       reward=self._reward,
@@ -154,7 +163,7 @@ class _Scorer:
     row, everything, missing = {}, [], {}
     for style, texts in prompts.items():
       scores = self._style(root, style, texts)
-      row[style], row[f'{style}_std'] = hpsv2.summarise(scores)
+      row[style], row[f'{style}_std'] = hpsv2_scores.summarise(scores)
       everything.append(scores)
       missing[style] = len(texts) - len(scores)
     row['average'] = float(np.concatenate(everything).mean())
@@ -169,7 +178,7 @@ class _Scorer:
   ) -> np.ndarray:
     """Scores of the images that there are, in the order of their prompts."""
     images = FolderImages(root / style)
-    numbers = hpsv2.numbered(images)
+    numbers = hpsv2_scores.numbered(images)
     if max(numbers) >= len(texts):
       raise UserError(
         f'{root / style} has image {max(numbers)}, but {style}.json '
@@ -177,12 +186,12 @@ class _Scorer:
       )
     store = self._probe.store(root / _FEATURES, images)
     probes.look(images, [(self._probe, store)], self._notice, style)
-    features = embeddings.embed_prompts(
+    features = clip.embed_prompts(
       self._reward.module,
       jax.device_get(self._probe.network.params),
       self._captioner([texts[number] for number in numbers]),
     )
-    return hpsv2.cosines(store.stack('embeddings'), features)
+    return hpsv2_scores.cosines(store.stack('embeddings'), features)
 
 
 def _stack(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:

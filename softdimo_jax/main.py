@@ -14,18 +14,12 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from softdimo_jax import (
-  class_results,
-  cli,
-  config,
-  pipeline,
-  prompt_results,
-  results,
-  stages,
-  validation,
-)
-from softdimo_jax.training import distributed
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.experiment import config, stages, validation
+from softdimo_jax.experiment.reports import classes, scenes
+from softdimo_jax.experiment.reports import rows as results
+from softdimo_jax.experiment.run import Run
+from softdimo_jax.runtime import cli, distributed
+from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Configuration file, e.g. configs/digits.py:maskbit.'
@@ -59,7 +53,7 @@ def main(argv: list[str]) -> None:
   )
   notice.share()
   workdir = pathlib.Path(_WORKDIR.value).absolute()
-  run = pipeline.Run(workdir, _CONFIG.value)
+  run = Run(workdir, _CONFIG.value)
   distributed.agree(f'{workdir} {json.dumps(run.config.to_dict())}')
   distributed.together(lambda: _check(run))
   # Nothing is written before all have found that it can work.
@@ -70,18 +64,18 @@ def main(argv: list[str]) -> None:
   distributed.alone(lambda: _report(run, notice))
 
 
-def _check(run: pipeline.Run) -> None:
+def _check(run: Run) -> None:
   """Refuses what cannot work."""
   validation.validate(run.config)
   run.check_inputs()
 
 
-def _report(run: pipeline.Run, notice: PreemptionNotice) -> None:
+def _report(run: Run, notice: PreemptionNotice) -> None:
   """Evaluates, where the configuration says how."""
   notice.unshare()
   if 'evaluation' in run.config:
     reads_text = run.family.reads_text
-    evaluator = prompt_results if reads_text else class_results
+    evaluator = scenes if reads_text else classes
     rows = evaluator.evaluate(run, notice)
     print(results.summary(rows))
     print(f'report: {run.workdir / "report.html"}')

@@ -16,12 +16,13 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from softdimo_jax import cli, config, defaults, validation
+from softdimo_jax import defaults
 from softdimo_jax.errors import UserError
+from softdimo_jax.experiment import config, validation
 from softdimo_jax.networks.layers import REMAT_POLICIES
 from softdimo_jax.planning import chips, report
-from softdimo_jax.planning.plan import Choice, Plan, make_plan
-from softdimo_jax.training import sharding
+from softdimo_jax.planning.roofline import Choice, Plan, make_plan
+from softdimo_jax.runtime import cli, sharding
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Configuration file, e.g. configs/maskbit.py.'

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 from absl import flags
 
-from softdimo_jax import cli, results, sampling_flags
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation import images
-from softdimo_jax.training import memory
+from softdimo_jax.evaluation.sets import pictures as images
+from softdimo_jax.experiment import sampling_flags
+from softdimo_jax.experiment.reports import rows
+from softdimo_jax.runtime import cli, memory
 
 _NUM = flags.DEFINE_integer(
   'num', 64, 'Number of images; labels or prompts repeat in their order.', 1
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> None:
   start = time.monotonic()
   cli.no_arguments(argv)
   run = sampling_flags.load_run()
-  stage = results.generator_stage(run, sampling_flags.MODEL.value)
+  stage = rows.generator_stage(run, sampling_flags.MODEL.value)
   request = sampling_flags.read(run)
   try:
     most = run.config.sampling.get('batch_size', _BATCH)

@@ -9,9 +9,9 @@ import pathlib
 
 import numpy as np
 
-from softdimo_jax import cli
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation import table
+from softdimo_jax.evaluation.report import table
+from softdimo_jax.runtime import cli
 
 _NAMES = ('model', 'steps', 'guidance_scale')
 # Those of class labels, then those of prompts; a run has one kind.

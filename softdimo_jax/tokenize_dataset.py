@@ -10,10 +10,11 @@ import pathlib
 
 from absl import flags
 
-from softdimo_jax import cli, tokenization
-from softdimo_jax.data import images
-from softdimo_jax.data.record_cache import MANIFEST
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.data.cache.records import MANIFEST
+from softdimo_jax.data.images import streams
+from softdimo_jax.experiment import tokenization
+from softdimo_jax.runtime import cli
+from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _DATA = flags.DEFINE_string(
   'data', None, 'Image folder (one folder a class) or name of a TFDS data set.'
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> None:
   tokenizer, params = tokenization.load_tokenizer(
     _TOKENIZER.value, _WORKDIR.value
   )
-  source = images.open_source(
+  source = streams.open_source(
     _DATA.value,
     split=_SPLIT.value,
     data_dir=_DATA_DIR.value,

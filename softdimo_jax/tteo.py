@@ -19,12 +19,15 @@ import jax
 import numpy as np
 from absl import flags
 
-from softdimo_jax import cli, pipeline, results, sampling_flags
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation import images
-from softdimo_jax.evaluation.files import write_atomically
-from softdimo_jax.evaluation.plots import Curve, render_curve
-from softdimo_jax.test_time import Best, TestTimeOptimizer
+from softdimo_jax.evaluation.report.plots import Curve, render_curve
+from softdimo_jax.evaluation.sets import pictures
+from softdimo_jax.experiment import sampling_flags
+from softdimo_jax.experiment.reports import rows
+from softdimo_jax.experiment.run import Run
+from softdimo_jax.generation.tteo import Best, TestTimeOptimizer
+from softdimo_jax.runtime import cli
+from softdimo_jax.runtime.files import write_atomically
 
 _STARTS = flags.DEFINE_integer('starts', 16, 'Starts a prompt, N.', 1)
 _STEPS = flags.DEFINE_integer('steps', 4, 'Steps a start, K.', 0)
@@ -48,12 +51,12 @@ def main(argv: list[str]) -> None:
     raise UserError(
       'test-time optimisation needs prompts; this run has classes'
     )
-  stage = results.generator_stage(run, sampling_flags.MODEL.value)
+  stage = rows.generator_stage(run, sampling_flags.MODEL.value)
   if run.config[stage].kind != 'distill':
     raise UserError(f'--model={stage} is no one-step model of this run')
-  request = sampling_flags.read(run, results.test_time_terms(run))
+  request = sampling_flags.read(run, rows.test_time_terms(run))
   _check_memory(run, len(request))
-  optimizer = results.test_time_optimizer(
+  optimizer = rows.test_time_optimizer(
     run,
     stage,
     starts=_STARTS.value,
@@ -71,7 +74,7 @@ def main(argv: list[str]) -> None:
   )
 
 
-def _check_memory(run: pipeline.Run, prompts: int) -> None:
+def _check_memory(run: Run, prompts: int) -> None:
   """Refuses what does not fit; batches are small, results are kept.
 
   Raises:
@@ -90,7 +93,7 @@ def _check_memory(run: pipeline.Run, prompts: int) -> None:
 
 
 def _optimize(
-  run: pipeline.Run,
+  run: Run,
   stage: str,
   optimizer: TestTimeOptimizer,
   request: sampling_flags.Request,
@@ -118,13 +121,13 @@ def _write(
       f'--out={folder} cannot be made a folder: {error.strerror}'
     ) from error
   for number, image in enumerate(best.images):
-    pixels = images.image_grid(image[None], scale=scale, padding=0)
-    images.save_png(folder / f'{number:04d}.png', pixels)
+    pixels = pictures.image_grid(image[None], scale=scale, padding=0)
+    pictures.save_png(folder / f'{number:04d}.png', pixels)
   pairs = np.stack([best.first, best.images], axis=1)
   pairs = pairs.reshape(-1, *best.images.shape[1:])
-  images.save_png(
+  pictures.save_png(
     folder / 'before_after.png',
-    images.image_grid(pairs, columns=2, scale=scale),
+    pictures.image_grid(pairs, columns=2, scale=scale),
   )
   write_atomically(folder / 'curves.svg', render_curve(_curve(request, best)))
   write_atomically(
@@ -163,14 +166,14 @@ def _scores(
 
 
 def _print_latency(
-  run: pipeline.Run,
+  run: Run,
   stage: str,
   optimizer: TestTimeOptimizer,
   request: sampling_flags.Request,
 ) -> None:
   """Wall time of the first prompt alone, after compilation."""
   first = request.part(slice(1))
-  sampler = results.sampler(run, stage, 1)
+  sampler = rows.sampler(run, stage, 1)
   params = sampler.place(run.params(stage))
   tokenizer = sampler.place(run.params('tokenizer'))
   text = first.take(np.arange(1))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from softdimo_jax.errors import PREEMPTED_CODE
-from softdimo_jax.training import checkpoint
+from softdimo_jax.runtime import checkpoint
 
 
 def command(workdir: pathlib.Path) -> list[str]:

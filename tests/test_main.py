@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from softdimo_jax.errors import USER_ERROR_CODE
-from softdimo_jax.training import checkpoint
+from softdimo_jax.runtime import checkpoint
 from tests import released
 
 CONFIG = '--config=configs/digits.py:tiny'

@@ -16,7 +16,7 @@ from softdimo_jax.errors import (
   USER_ERROR_CODE,
   UserError,
 )
-from softdimo_jax.training import checkpoint, distributed
+from softdimo_jax.runtime import checkpoint, distributed
 from tests import processes
 
 CONFIG = 'tests/short_run.py'

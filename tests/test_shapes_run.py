@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from softdimo_jax import validation
 from softdimo_jax.errors import UserError
-from softdimo_jax.training import checkpoint
+from softdimo_jax.experiment import validation
+from softdimo_jax.runtime import checkpoint
 from tests import released
 from tests.test_main import call, fails_with
 

@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from softdimo_jax import config as config_lib
-from softdimo_jax import pipeline, prompt_encoding, results, stages, validation
-from softdimo_jax.data import prompt_sources
-from softdimo_jax.data.prompt_cache import PromptCache
-from softdimo_jax.data.record_cache import MANIFEST
+from softdimo_jax.data.cache.prompts import PromptCache
+from softdimo_jax.data.cache.records import MANIFEST
+from softdimo_jax.data.prompts import sources
 from softdimo_jax.errors import PREEMPTED_CODE, Preempted, UserError
-from softdimo_jax.training import checkpoint, sharding
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.experiment import config as config_lib
+from softdimo_jax.experiment import prompt_encoding, stages, validation
+from softdimo_jax.experiment.reports import rows as results
+from softdimo_jax.experiment.run import Run
+from softdimo_jax.runtime import checkpoint, sharding
+from softdimo_jax.runtime.preemption import PreemptionNotice
 from tests import official_text, released
 from tests.test_main import call, fails_with
 
@@ -59,10 +61,10 @@ def meissonic(tmp_path_factory) -> pathlib.Path:
 
 def encode(folder: pathlib.Path, notice=None, **options) -> PromptCache:
   config = load(folder / 'small.py')
-  run = pipeline.Run(folder, config)
+  run = Run(folder, config)
   options = {'batch_size': 2, 'prompts_per_shard': 2} | options
   return prompt_encoding.encode(
-    prompt_sources.read(str(folder / 'prompts.txt')),
+    sources.read(str(folder / 'prompts.txt')),
     run.prompted,
     folder / 'prompts',
     prompt_encoding.EncodingOptions(**options),
@@ -84,7 +86,7 @@ def test_prompts_to_distilled_images(name, request, tmp_path, caplog):
   config = load(system / 'small.py', 'reward')
   config.pretrained.dimo = config.pretrained.teacher
   validation.validate(config)
-  run = pipeline.Run(tmp_path / 'run', config)
+  run = Run(tmp_path / 'run', config)
   run.check_inputs()
   check_features(run, cache)
   stages.train(run, sharding.make_mesh(), PreemptionNotice())
@@ -112,7 +114,7 @@ def test_prompts_to_distilled_images(name, request, tmp_path, caplog):
     assert images.shape == (2, 32, 32, 3) and np.isfinite(images).all()
 
 
-def check_features(run: pipeline.Run, cache: PromptCache) -> None:
+def check_features(run: Run, cache: PromptCache) -> None:
   """The cache holds what the tower says, and the unconditional prompt."""
   null = run.config.model.prompt.null
   for texts, found in (
@@ -175,7 +177,7 @@ def test_the_most_distilled_model_is_sampled(variants, last, weights, tmp_path):
   if variants == 'tteo':
     config.pretrained.softdimo = 'somewhere'
   config_lib.claim_workdir(tmp_path, config)
-  run = pipeline.Run(tmp_path, config_lib.load(tmp_path))
+  run = Run(tmp_path, config_lib.load(tmp_path))
   assert results.generator_stage(run, None) == last
   assert results.generator_stage(run, 'teacher') == 'teacher'
   with pytest.raises(UserError, match='--model=text is not one of this run'):
@@ -202,9 +204,7 @@ def test_sizes_are_the_official_ones():
     ('meissonic', 'all', (1_006_946_304, 146_244_675), 1024),
     ('meissonic', 'monetico', (998_555_648, 146_244_675), 512),
   ):
-    run = pipeline.Run(
-      pathlib.Path('/nowhere'), load(CONFIGS / f'{name}.py', variants)
-    )
+    run = Run(pathlib.Path('/nowhere'), load(CONFIGS / f'{name}.py', variants))
     key = jax.random.key(0)
     generator, tokenizer = sizes
     assert count(jax.eval_shape(run.family.init, key)) == generator
@@ -242,7 +242,7 @@ def test_bad_configurations(override, message):
 
 def test_what_is_missing_is_named_before_training(maskgen, tmp_path):
   encode(maskgen)
-  check = lambda config: pipeline.Run(tmp_path, config).check_inputs()
+  check = lambda config: Run(tmp_path, config).check_inputs()
   for field, value, message in (
     ('pretrained.text', '', r'config\.pretrained\.text names no weights'),
     ('pretrained.text', str(maskgen / 'tokenizer'), 'must be a CLIPTextTower'),
@@ -268,7 +268,7 @@ def test_what_is_missing_is_named_before_training(maskgen, tmp_path):
 def test_another_tower_is_refused(maskgen, tmp_path):
   encode(maskgen)
   config = load(maskgen / 'small.py')
-  run = pipeline.Run(tmp_path, config)
+  run = Run(tmp_path, config)
   tower = jax.tree.map(np.array, run.prompted.tower)
   tower['projection'] = tower['projection'] + 1e-3
   run.prompted.__dict__['tower'] = tower
@@ -283,7 +283,7 @@ def test_made_up_weights_need_no_files(name, tmp_path):
   shrink(config)
   config.weights = config.data.vocabulary = 'rule'
   validation.validate(config)
-  run = pipeline.Run(tmp_path, config)
+  run = Run(tmp_path, config)
   run.check_inputs()
   stages.train(run, sharding.make_mesh(), PreemptionNotice())
   ids, captions = run.read(['a cat'], ['clip'])

@@ -18,20 +18,22 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from softdimo_jax import config, families, tokenization
+from softdimo_jax import families
 from softdimo_jax.convert.folder import Source, save_converted
-from softdimo_jax.data import image_folder, images, pixels
-from softdimo_jax.data.record_cache import MANIFEST
-from softdimo_jax.data.token_cache import TokenCache
+from softdimo_jax.data.cache.records import MANIFEST
+from softdimo_jax.data.cache.tokens import TokenCache
+from softdimo_jax.data.images import folder as image_folder
+from softdimo_jax.data.images import pixels, streams
 from softdimo_jax.errors import (
   PREEMPTED_CODE,
   USER_ERROR_CODE,
   Preempted,
   UserError,
 )
+from softdimo_jax.experiment import config, tokenization
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
-from softdimo_jax.training import checkpoint
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.runtime import checkpoint
+from softdimo_jax.runtime.preemption import PreemptionNotice
 
 ROOT = pathlib.Path(__file__).parent.parent
 SIZE = 8
@@ -88,7 +90,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 @pytest.mark.parametrize('flip', [False, True])
 def test_tokens_are_those_of_the_tokenizer(folder, params, tmp_path, flip):
   cache = tokenize(folder, params, tmp_path, flip=flip)
-  readable = [x for x in images.ImageFolder(folder) if x is not None]
+  readable = [x for x in streams.ImageFolder(folder) if x is not None]
   views = 2 if flip else 1
   everything = cache.gather(np.arange(len(cache)))['tokens']
   assert set(np.unique(everything)) == set(range(4))
@@ -113,7 +115,7 @@ def test_manifest_names_tokenizer_source_and_skipped(folder, params, tmp_path):
   assert (cache.spec.length, cache.spec.groups) == (16, 2)
   assert cache.spec.vocab_size == 4
   assert cache.spec.tokenizer['name'] == 'MaskBitTokenizer'
-  assert cache.spec.source == images.ImageFolder(folder).facts
+  assert cache.spec.source == streams.ImageFolder(folder).facts
   assert cache.skipped == ('class_0/0004.png',)
 
 
@@ -261,7 +263,7 @@ def test_command_survives_signals(workdir, tmp_path):
 
   settings = config.load(workdir)
   whole = tokenization.tokenize(
-    images.ImageFolder(root, channels=1),
+    streams.ImageFolder(root, channels=1),
     families.build(settings.model).tokenizer,
     checkpoint.load_params(workdir / 'tokenizer' / 'params')['model'],
     tmp_path / 'whole',

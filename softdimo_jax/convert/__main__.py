@@ -15,9 +15,9 @@ import pathlib
 
 from absl import flags
 
-from softdimo_jax import cli
 from softdimo_jax.convert import command, registry
 from softdimo_jax.networks import layers
+from softdimo_jax.runtime import cli
 
 _FAMILY = flags.DEFINE_enum(
   'family', None, tuple(registry.FAMILIES), 'What the checkpoint is.'

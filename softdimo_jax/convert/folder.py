@@ -19,7 +19,7 @@ import flax.linen as nn
 from softdimo_jax.convert import registry
 from softdimo_jax.convert.tree import Params
 from softdimo_jax.errors import UserError
-from softdimo_jax.training import checkpoint
+from softdimo_jax.runtime import checkpoint
 
 _MODEL, _PARAMS = 'model.json', 'params'
 

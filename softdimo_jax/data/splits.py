@@ -3,8 +3,9 @@
 import ml_collections
 import numpy as np
 
-from softdimo_jax.data import digits, images
+from softdimo_jax.data import digits
 from softdimo_jax.data.digits import ImageSplit
+from softdimo_jax.data.images import streams
 from softdimo_jax.errors import UserError
 
 _BATCH = 256
@@ -35,10 +36,10 @@ def load_splits(
 def _read(
   name: str, split: str, data_dir: str | None, size: int, channels: int
 ) -> ImageSplit:
-  source = images.open_source(
+  source = streams.open_source(
     name, split=split, data_dir=data_dir, channels=channels
   )
-  batches = list(images.ordered_batches(source, _BATCH, size))
+  batches = list(streams.ordered_batches(source, _BATCH, size))
   if not batches:
     raise UserError(f'split {split!r} of {name} holds no images')
   return ImageSplit(

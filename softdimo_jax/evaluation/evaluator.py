@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 
 from softdimo_jax.convert import weights as official
-from softdimo_jax.data.text_tokens import DIMO_PREFIX, CLIPTokenizer
+from softdimo_jax.data.prompts.text_tokens import DIMO_PREFIX, CLIPTokenizer
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation import embeddings, measure, probes
-from softdimo_jax.evaluation.feature_store import FeatureStore
-from softdimo_jax.evaluation.image_sets import ImageSet
+from softdimo_jax.evaluation import measure
+from softdimo_jax.evaluation.features import clip as embeddings
+from softdimo_jax.evaluation.features import probes
+from softdimo_jax.evaluation.features.probes import Probe
+from softdimo_jax.evaluation.features.store import FeatureStore
 from softdimo_jax.evaluation.measure import Options, Row, Seen
-from softdimo_jax.evaluation.probes import Probe
-from softdimo_jax.evaluation.reference import save_reference
-from softdimo_jax.evaluation.reference_set import ReferenceSet
+from softdimo_jax.evaluation.sets.images import ImageSet
+from softdimo_jax.evaluation.sets.reference import ReferenceSet
+from softdimo_jax.evaluation.sets.reference_file import save_reference
 from softdimo_jax.networks.inception import Inception
 from softdimo_jax.networks.rewards.clip import openai_vit_b
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.runtime.preemption import PreemptionNotice
 
 # Of the CLIP score: how images are prepared, and what stands before prompts.
 CLIP_PROTOCOLS: Mapping[str, tuple[str, str]] = {

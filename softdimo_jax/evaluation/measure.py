@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation import metrics, reference_set
-from softdimo_jax.evaluation.feature_store import FeatureStore
-from softdimo_jax.evaluation.reference_set import ReferenceSet
+from softdimo_jax.evaluation import metrics
+from softdimo_jax.evaluation.features.store import FeatureStore
+from softdimo_jax.evaluation.sets import reference as reference_set
+from softdimo_jax.evaluation.sets.reference import ReferenceSet
 
 Row = dict[str, Any]
 

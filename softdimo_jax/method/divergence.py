@@ -10,7 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method import parallel
+from softdimo_jax.ops import parallel
 
 # A logit of no code: its probability is 0, its log ratio finite.
 _NO_CODE = -1e30

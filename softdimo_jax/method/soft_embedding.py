@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method import parallel
+from softdimo_jax.ops import parallel
 
 RELAXATIONS = ('soft', 'gumbel', 'hard')
 

@@ -14,7 +14,6 @@ import flax.linen as nn
 import flax.struct
 import jax
 
-from softdimo_jax.method.resize import resize_tf1
 from softdimo_jax.networks.inception_blocks import (
   PRECISION,
   WIDTH,
@@ -29,6 +28,7 @@ from softdimo_jax.networks.inception_blocks import (
   max_pool,
   max_pool_same,
 )
+from softdimo_jax.ops.resize import resize_tf1
 
 # Divides the channels of every layer of the released network.
 _COMMON_CHANNELS = 16

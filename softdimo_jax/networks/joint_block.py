@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method.parallel import constrain_batch
 from softdimo_jax.networks import layers, rotary, transformer
+from softdimo_jax.ops.parallel import constrain_batch
 
 EPSILON = 1e-6
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softdimo_jax.method.precision import at_least_float32
+from softdimo_jax.ops.precision import at_least_float32
 
 Initializer = Callable[..., jax.Array]
 

@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method.parallel import constrain_batch
-from softdimo_jax.method.precision import at_least_float32
 from softdimo_jax.networks import layers
+from softdimo_jax.ops.parallel import constrain_batch
+from softdimo_jax.ops.precision import at_least_float32
 
 
 def split_heads(x: jax.Array, num_heads: int) -> jax.Array:

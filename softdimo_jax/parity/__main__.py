@@ -12,9 +12,9 @@ import sys
 
 from absl import flags
 
-from softdimo_jax import cli
 from softdimo_jax.errors import UserError
 from softdimo_jax.parity import fixture, kinds
+from softdimo_jax.runtime import cli
 
 _ONLY = flags.DEFINE_list('only', None, 'Fixtures to compare; default all.')
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from softdimo_jax.evaluation import geneval
+from softdimo_jax.evaluation.benchmarks import geneval_rules as geneval
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 

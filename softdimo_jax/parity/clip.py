@@ -6,11 +6,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.convert import official
 from softdimo_jax.convert.clip import convert_clip
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPOutput, ImageOutput
 from softdimo_jax.networks.text.clip import TextOutput
-from softdimo_jax.parity import record
+from softdimo_jax.parity import official, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, Params
 

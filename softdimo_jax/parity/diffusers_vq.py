@@ -4,12 +4,11 @@ import functools
 
 import jax
 
-from softdimo_jax.convert import official_meissonic
 from softdimo_jax.convert.diffusers_vq import convert_diffusers_vq
-from softdimo_jax.method import quantization
 from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from softdimo_jax.networks.tokenizers.interface import to_grid
-from softdimo_jax.parity import record, tokenizers
+from softdimo_jax.ops import quantization
+from softdimo_jax.parity import official_meissonic, record, tokenizers
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, Params
 

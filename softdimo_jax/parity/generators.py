@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softdimo_jax.convert import official
 from softdimo_jax.convert.maskbit import convert_maskbit
 from softdimo_jax.convert.maskgit import convert_maskgit
-from softdimo_jax.method import divergence, masking, quantization
+from softdimo_jax.method import divergence, masking
 from softdimo_jax.method.soft_embedding import hard_embedding, soft_embedding
 from softdimo_jax.networks.generators.maskbit import (
   MaskBitTableTransformer,
   MaskBitTransformer,
 )
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
-from softdimo_jax.parity import record
+from softdimo_jax.ops import quantization
+from softdimo_jax.parity import official, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, OutputOf, Params
 

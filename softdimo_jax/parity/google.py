@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softdimo_jax.convert import official
 from softdimo_jax.convert.google_maskgit import convert_google_maskgit
 from softdimo_jax.method import sampling
 from softdimo_jax.method.soft_embedding import soft_embedding
 from softdimo_jax.networks.generators.google_maskgit import (
   GoogleMaskGitTransformer,
 )
-from softdimo_jax.parity import record
+from softdimo_jax.parity import official, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.generators import cross_entropy
 from softdimo_jax.parity.record import Arrays, Params

@@ -8,9 +8,9 @@ import numpy as np
 
 from softdimo_jax.convert import sizes
 from softdimo_jax.convert.inception import convert_inception
-from softdimo_jax.method.resize import resize_tf1
 from softdimo_jax.networks.inception import Inception
 from softdimo_jax.networks.inception_blocks import max_pool
+from softdimo_jax.ops.resize import resize_tf1
 from softdimo_jax.parity import record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, Params

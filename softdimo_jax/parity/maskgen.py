@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softdimo_jax.convert import official
 from softdimo_jax.convert.maskgen import convert_maskgen
 from softdimo_jax.method import divergence, sampling
 from softdimo_jax.networks.generators.condition import (
@@ -20,7 +19,7 @@ from softdimo_jax.networks.generators.condition import (
 )
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.joint_block import JointBlock
-from softdimo_jax.parity import record
+from softdimo_jax.parity import official, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, Params
 

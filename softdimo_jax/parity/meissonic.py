@@ -9,13 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softdimo_jax.convert import official_meissonic
 from softdimo_jax.convert.meissonic import convert_meissonic
 from softdimo_jax.method import divergence, masking, sampling
 from softdimo_jax.method.sampling import schedules
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
-from softdimo_jax.parity import record
+from softdimo_jax.parity import official_meissonic, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, OutputOf, Params
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 
-from softdimo_jax.data import pixels
-from softdimo_jax.method import preprocess, resize
+from softdimo_jax.data.images import pixels
+from softdimo_jax.ops import preprocess, resize
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, to_nhwc
 

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softdimo_jax.convert import official_rewards
 from softdimo_jax.convert.image_reward import convert_image_reward
 from softdimo_jax.convert.linear_head import convert_aesthetic_head
-from softdimo_jax.method.quantization import l2_normalize
 from softdimo_jax.networks.rewards.blip import BLIPOutput, BLIPScorer
-from softdimo_jax.parity import record
+from softdimo_jax.ops.quantization import l2_normalize
+from softdimo_jax.parity import official_rewards, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, Params
 

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softdimo_jax.convert import official
 from softdimo_jax.convert.maskbit import convert_maskbit
 from softdimo_jax.convert.maskbit_tokenizer import convert_maskbit_tokenizer
 from softdimo_jax.convert.maskgit import convert_maskgit
 from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
-from softdimo_jax.family import Family
-from softdimo_jax.method import masking, quantization, sampling
+from softdimo_jax.families.family import Family
+from softdimo_jax.method import masking, sampling
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
-from softdimo_jax.parity import record
+from softdimo_jax.ops import quantization
+from softdimo_jax.parity import official, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, Params
 

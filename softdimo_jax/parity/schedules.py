@@ -9,8 +9,9 @@ import ml_collections
 import numpy as np
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.method import masking, quantization, sampling
+from softdimo_jax.method import masking, sampling
 from softdimo_jax.method.sampling import schedules
+from softdimo_jax.ops import quantization
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.generators import cross_entropy
 from softdimo_jax.parity.record import Arrays

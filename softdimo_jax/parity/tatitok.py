@@ -5,11 +5,10 @@ import functools
 import jax
 import numpy as np
 
-from softdimo_jax.convert import official
 from softdimo_jax.convert.tatitok import convert_tatitok
-from softdimo_jax.method import quantization
 from softdimo_jax.networks.tokenizers.tatitok import TATiTok
-from softdimo_jax.parity import record, tokenizers
+from softdimo_jax.ops import quantization
+from softdimo_jax.parity import official, record, tokenizers
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, Params
 

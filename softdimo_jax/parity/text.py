@@ -3,10 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.convert import official
 from softdimo_jax.convert.clip_text import convert_clip_text
 from softdimo_jax.networks.text.clip import CLIPTextTower, TextOutput
-from softdimo_jax.parity import record
+from softdimo_jax.parity import official, record
 from softdimo_jax.parity.fixture import Fixture
 
 

@@ -4,8 +4,8 @@ import functools
 
 import numpy as np
 
-from softdimo_jax.data import vocabularies
-from softdimo_jax.data.text_tokens import (
+from softdimo_jax.data.prompts import vocabularies
+from softdimo_jax.data.prompts.text_tokens import (
   DIMO_PREFIX,
   CLIPTokenizer,
   TextTokens,

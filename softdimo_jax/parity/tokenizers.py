@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softdimo_jax.convert import official
 from softdimo_jax.convert.google_maskgit import convert_google_tokenizer
 from softdimo_jax.convert.maskbit_tokenizer import convert_maskbit_tokenizer
 from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
-from softdimo_jax.method import quantization
 from softdimo_jax.networks.tokenizers.interface import (
   ImageTokenizer,
   to_grid,
@@ -20,7 +18,8 @@ from softdimo_jax.networks.tokenizers.interface import (
 )
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
-from softdimo_jax.parity import record
+from softdimo_jax.ops import quantization
+from softdimo_jax.parity import official, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, OutputOf, Params
 

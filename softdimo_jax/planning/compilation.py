@@ -10,7 +10,8 @@ from jax.experimental import topologies
 from softdimo_jax.errors import UserError
 from softdimo_jax.planning.chips import Topology
 from softdimo_jax.planning.programs import Program
-from softdimo_jax.training import loop, sharding
+from softdimo_jax.runtime import sharding
+from softdimo_jax.training import loop
 
 
 def compiler_devices(topology: Topology) -> list[jax.Device]:

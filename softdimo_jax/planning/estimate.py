@@ -8,7 +8,7 @@ import jax
 from jax.extend.core import Jaxpr
 
 from softdimo_jax.planning.flops import inner_jaxprs
-from softdimo_jax.training import sharding
+from softdimo_jax.runtime import sharding
 
 
 def shard_bytes(tree: Any, sizes: Mapping[str, int]) -> int:

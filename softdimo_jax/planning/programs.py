@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from softdimo_jax import reward as scoring
 from softdimo_jax.data.shapes import vocabulary
 from softdimo_jax.errors import UserError
-from softdimo_jax.family import Family
-from softdimo_jax.pipeline import Run
-from softdimo_jax.training import distill, teacher, tokenizer
-from softdimo_jax.training.critic import used_terms
+from softdimo_jax.experiment.run import Run
+from softdimo_jax.families.family import Family
+from softdimo_jax.rewards import scoring
+from softdimo_jax.training import teacher, tokenizer
+from softdimo_jax.training.distill.reward_term import used_terms
+from softdimo_jax.training.distill.step import Distiller
 from softdimo_jax.training.loop import StepFn
 from softdimo_jax.training.state import Frozen, TrainState
 
@@ -84,7 +85,7 @@ def _teacher(run: Run, config: ml_collections.ConfigDict) -> Program:
 def _distill(run: Run, config: ml_collections.ConfigDict) -> Program:
   family, rewarded = run.family, used_terms(config.reward)
   modules = run.rewards(rewarded)
-  distiller = distill.Distiller.create(family, config, modules)
+  distiller = Distiller.create(family, config, modules)
   key = jax.random.key(0)
   params = jax.eval_shape(family.init, key)
   null = _condition(family, 1) if family.reads_text else None

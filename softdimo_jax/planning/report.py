@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from softdimo_jax.planning.plan import Plan
+from softdimo_jax.planning.roofline import Plan
 
 _GIB = 2**30
 

@@ -10,15 +10,15 @@ import jax
 import numpy as np
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.training import distributed, memory, sharding
-from softdimo_jax.training.checkpoint import Checkpoints
-from softdimo_jax.training.metrics import (
+from softdimo_jax.runtime import distributed, memory, sharding
+from softdimo_jax.runtime.checkpoint import Checkpoints
+from softdimo_jax.runtime.curves import (
   MetricWriter,
   Progress,
   SilentProgress,
   SilentWriter,
 )
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.training.state import Params, TrainState
 
 Batch = dict[str, jax.Array]

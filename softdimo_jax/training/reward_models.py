@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from softdimo_jax.family import Family
-from softdimo_jax.method import ranking
-from softdimo_jax.method.quantization import l2_normalize
-from softdimo_jax.reward import CLIPReward, straight_through_clip
+from softdimo_jax.families.family import Family
+from softdimo_jax.ops import ranking
+from softdimo_jax.ops.quantization import l2_normalize
+from softdimo_jax.rewards.scoring import CLIPReward, straight_through_clip
 from softdimo_jax.training.state import Params
 from softdimo_jax.training.supervised import (
   Batch,

@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.family import Family
+from softdimo_jax.families.family import Family
 from softdimo_jax.networks.generators.condition import Condition
 
 Params = Any

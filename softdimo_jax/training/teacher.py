@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from softdimo_jax.family import Family
+from softdimo_jax.families.family import Family
 from softdimo_jax.method import divergence, masking
 from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.training.state import Params

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from softdimo_jax.method import quantization
 from softdimo_jax.networks.tokenizers.interface import ImageTokenizer
+from softdimo_jax.ops import quantization
 from softdimo_jax.training.state import Params
 from softdimo_jax.training.supervised import (
   Batch,

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from softdimo_jax.convert import command, folder, official, registry, sources
+from softdimo_jax.convert import command, folder, registry, sources
 from softdimo_jax.convert.clip import convert_clip
 from softdimo_jax.convert.tree import ConversionError
 from softdimo_jax.errors import UserError
+from softdimo_jax.parity import official
 from tests.convert import torch_format
 from tests.golden.weights import load
 

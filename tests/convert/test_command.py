@@ -14,8 +14,9 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
-from softdimo_jax.convert import command, folder, official, registry
+from softdimo_jax.convert import command, folder, registry
 from softdimo_jax.errors import USER_ERROR_CODE, UserError
+from softdimo_jax.parity import official
 from tests.convert import torch_format
 from tests.convert.torch_format import Call
 from tests.golden.weights import load

@@ -7,12 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from softdimo_jax.convert import official, tree
+from softdimo_jax.convert import tree
 from softdimo_jax.convert.google_maskgit import convert_google_maskgit
 from softdimo_jax.convert.maskbit import convert_maskbit
 from softdimo_jax.convert.maskgit import convert_maskgit
 from softdimo_jax.networks.generators.maskbit import MaskBitTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.parity import official
 from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'

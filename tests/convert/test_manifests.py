@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from softdimo_jax.convert import command, official, registry, sources
+from softdimo_jax.convert import command, registry, sources
+from softdimo_jax.parity import official
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from softdimo_jax.convert import command, folder, official, tree
+from softdimo_jax.convert import command, folder, tree
 from softdimo_jax.convert.maskgen import convert_maskgen
+from softdimo_jax.parity import official
 from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'

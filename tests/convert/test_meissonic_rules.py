@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from softdimo_jax.convert import command, folder, official_meissonic, tree
+from softdimo_jax.convert import command, folder, tree
 from softdimo_jax.convert.diffusers_vq import convert_diffusers_vq
 from softdimo_jax.convert.meissonic import convert_meissonic
 from softdimo_jax.errors import UserError
+from softdimo_jax.parity import official_meissonic
 from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'

@@ -6,14 +6,8 @@ import pathlib
 import pytest
 import safetensors.numpy
 
-from softdimo_jax.convert import (
-  command,
-  folder,
-  official,
-  official_meissonic,
-  registry,
-  sources,
-)
+from softdimo_jax.convert import command, folder, registry, sources
+from softdimo_jax.parity import official, official_meissonic
 from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from softdimo_jax.convert import official, tree
+from softdimo_jax.convert import tree
 from softdimo_jax.convert.google_maskgit import convert_google_tokenizer
 from softdimo_jax.convert.maskbit_tokenizer import (
   convert_maskbit_tokenizer,
@@ -16,6 +16,7 @@ from softdimo_jax.convert.maskbit_tokenizer import (
 from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
+from softdimo_jax.parity import official
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 

@@ -6,14 +6,15 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from softdimo_jax.data.pixels import center_crop
+from softdimo_jax.data.images.pixels import center_crop
 from softdimo_jax.errors import Preempted, UserError
-from softdimo_jax.evaluation import measure, metrics, probes
+from softdimo_jax.evaluation import measure, metrics
 from softdimo_jax.evaluation.evaluator import Evaluator, Request
-from softdimo_jax.evaluation.features import FeatureExtractor
-from softdimo_jax.evaluation.image_sets import FolderImages, NpzImages
+from softdimo_jax.evaluation.features import probes
+from softdimo_jax.evaluation.features.inception import FeatureExtractor
 from softdimo_jax.evaluation.measure import Options
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.evaluation.sets.images import FolderImages, NpzImages
+from softdimo_jax.runtime.preemption import PreemptionNotice
 from tests import released
 
 OURS, THEIRS = 12, 15
@@ -164,7 +165,7 @@ class Stopped(PreemptionNotice):
 def test_an_interrupted_evaluation_is_exact(
   place, request_of, evaluated, monkeypatch, tmp_path
 ):
-  monkeypatch.setattr('softdimo_jax.evaluation.probes._RANGE', 5)
+  monkeypatch.setattr('softdimo_jax.evaluation.features.probes._RANGE', 5)
   request = request_of(['fid'], out=tmp_path)
   images = FolderImages(place / 'ours')
   with pytest.raises(Preempted):

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from softdimo_jax.data import digits
-from softdimo_jax.evaluation import measure, probes
-from softdimo_jax.evaluation.batched import BatchedNetwork
-from softdimo_jax.evaluation.image_sets import ImageSet
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.evaluation import measure
+from softdimo_jax.evaluation.features import probes
+from softdimo_jax.evaluation.sets.images import ImageSet
+from softdimo_jax.runtime.batched import BatchedNetwork
+from softdimo_jax.runtime.preemption import PreemptionNotice
 
 # Of Inception's outputs: 20 kB an image.
 WIDTHS = {'vectors': 2048, 'spatial': 2023, 'logits': 1008}

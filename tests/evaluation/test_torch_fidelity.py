@@ -23,10 +23,10 @@ from softdimo_jax.convert.rule_weights import rule_state_dict
 from softdimo_jax.data import shapes
 from softdimo_jax.evaluation import metrics
 from softdimo_jax.evaluation.evaluator import Evaluator, Request
-from softdimo_jax.evaluation.image_sets import FolderImages
-from softdimo_jax.evaluation.images import encode_png, to_uint8
 from softdimo_jax.evaluation.measure import Options
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.evaluation.sets.images import FolderImages
+from softdimo_jax.evaluation.sets.pictures import encode_png, to_uint8
+from softdimo_jax.runtime.preemption import PreemptionNotice
 from tests.golden import parity
 
 MISSING = 'the extra `reference` is not installed'

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from softdimo_jax.method import quantization
 from softdimo_jax.method.soft_embedding import soft_embedding
 from softdimo_jax.networks.tokenizers.tatitok import TATiTok
+from softdimo_jax.ops import quantization
 from tests.golden import parity
 
 TINY = TATiTok(

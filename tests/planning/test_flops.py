@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from softdimo_jax.pipeline import Run
+from softdimo_jax.experiment.run import Run
 from softdimo_jax.planning.flops import count_flops
 from softdimo_jax.planning.programs import program
 

@@ -15,7 +15,7 @@ import numpy as np
 from softdimo_jax import families
 from softdimo_jax.method import adversarial, divergence, masking
 from softdimo_jax.method.soft_embedding import soft_masked_embedding
-from softdimo_jax.training.distill import Distiller
+from softdimo_jax.training.distill.step import Distiller
 from softdimo_jax.training.state import Frozen
 
 BATCH, LENGTH, CODES = 3, 4, 8

@@ -21,9 +21,10 @@ from softdimo_jax import families
 from softdimo_jax.data.batches import shuffled_batches
 from softdimo_jax.method.divergence import logit_gradient
 from softdimo_jax.method.soft_embedding import soft_embedding
-from softdimo_jax.training import loop, sharding
-from softdimo_jax.training.distill import Distiller
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.runtime import sharding
+from softdimo_jax.runtime.preemption import PreemptionNotice
+from softdimo_jax.training import loop
+from softdimo_jax.training.distill.step import Distiller
 from softdimo_jax.training.state import Frozen
 from softdimo_jax.training.supervised import SupervisedTrainer
 from tests.training.plain_distillation import MODELS, OPTIMIZER, STAGE

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from softdimo_jax.training import loop, sharding
-from softdimo_jax.training.preemption import PreemptionNotice
+from softdimo_jax.runtime import sharding
+from softdimo_jax.runtime.preemption import PreemptionNotice
+from softdimo_jax.training import loop
 from softdimo_jax.training.supervised import SupervisedTrainer
 from tests.training.plain_distillation import OPTIMIZER
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from softdimo_jax.training import sharding
-from softdimo_jax.training.metrics import read_metrics
+from softdimo_jax.runtime import sharding
+from softdimo_jax.runtime.curves import read_metrics
 from tests import processes
 from tests.training import spread
 

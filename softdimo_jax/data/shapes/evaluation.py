@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from softdimo_jax.data.prompts import Record
+from softdimo_jax.data.prompts.files import Record
 from softdimo_jax.data.shapes.language import RELATIONS, Phrase, Statement
 from softdimo_jax.data.shapes.world import COLORS, MAX_COUNT, SHAPES
 

@@ -9,10 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method.quantization import codes_to_bits
 from softdimo_jax.method.soft_embedding import hard_embedding
 from softdimo_jax.networks import layers, transformer
 from softdimo_jax.networks.generators.output import GeneratorOutput
+from softdimo_jax.ops.quantization import codes_to_bits
 
 
 class MaskBitTransformer(nn.Module):

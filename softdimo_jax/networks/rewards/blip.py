@@ -10,10 +10,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method.precision import at_least_float32
 from softdimo_jax.networks import layers, transformer
 from softdimo_jax.networks.rewards.clip import flat_patches
 from softdimo_jax.networks.rewards.head import LinearHead
+from softdimo_jax.ops.precision import at_least_float32
 
 _CHANNELS = 3
 

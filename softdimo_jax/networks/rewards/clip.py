@@ -12,10 +12,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method.precision import at_least_float32
-from softdimo_jax.method.quantization import l2_normalize
 from softdimo_jax.networks import layers, transformer
 from softdimo_jax.networks.text.clip import CLIPTextTower
+from softdimo_jax.ops.precision import at_least_float32
+from softdimo_jax.ops.quantization import l2_normalize
 
 _CHANNELS = 3
 _TEMPERATURE = 0.07

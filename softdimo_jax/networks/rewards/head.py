@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method.precision import at_least_float32
 from softdimo_jax.networks import layers
+from softdimo_jax.ops.precision import at_least_float32
 
 
 class LinearHead(nn.Module):

@@ -8,7 +8,6 @@ whose configuration names a scaling factor that nothing reads.
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method import quantization
 from softdimo_jax.networks.tokenizers import blocks
 from softdimo_jax.networks.tokenizers.interface import (
   ImageTokenizer,
@@ -17,6 +16,7 @@ from softdimo_jax.networks.tokenizers.interface import (
   to_sequence,
 )
 from softdimo_jax.networks.tokenizers.vqgan_coders import Decoder, Encoder
+from softdimo_jax.ops import quantization
 
 
 class DiffusersVQ(ImageTokenizer):

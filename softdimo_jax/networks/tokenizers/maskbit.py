@@ -13,7 +13,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method import quantization
 from softdimo_jax.networks.tokenizers import blocks
 from softdimo_jax.networks.tokenizers.interface import (
   ImageTokenizer,
@@ -21,6 +20,7 @@ from softdimo_jax.networks.tokenizers.interface import (
   to_grid,
   to_sequence,
 )
+from softdimo_jax.ops import quantization
 
 
 class _Coder(nn.Module):

@@ -9,7 +9,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method import quantization
 from softdimo_jax.networks import layers
 from softdimo_jax.networks.tokenizers import blocks
 from softdimo_jax.networks.tokenizers.interface import (
@@ -17,6 +16,7 @@ from softdimo_jax.networks.tokenizers.interface import (
   check_images,
   to_grid,
 )
+from softdimo_jax.ops import quantization
 
 
 class PatchVQ(ImageTokenizer):

@@ -7,7 +7,6 @@ Official modules: taming `models/vqgan.py:VQModel` and its copy in Di[M]O,
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method import quantization
 from softdimo_jax.networks.tokenizers import blocks
 from softdimo_jax.networks.tokenizers.interface import (
   ImageTokenizer,
@@ -16,6 +15,7 @@ from softdimo_jax.networks.tokenizers.interface import (
   to_sequence,
 )
 from softdimo_jax.networks.tokenizers.vqgan_coders import Decoder, Encoder
+from softdimo_jax.ops import quantization
 
 
 class TamingVQGAN(ImageTokenizer):

@@ -10,10 +10,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method import quantization
 from softdimo_jax.networks import layers, transformer
 from softdimo_jax.networks.tokenizers import blocks
 from softdimo_jax.networks.tokenizers.interface import ImageTokenizer, to_grid
+from softdimo_jax.ops import quantization
 
 _EPSILON = 1e-5
 _MLP_RATIO = 4

@@ -1,0 +1,1 @@
+"""Tokens and text features on disk."""

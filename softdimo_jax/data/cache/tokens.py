@@ -1,0 +1,172 @@
+"""Tokens of a whole data set on disk: no image is decoded while training.
+
+A shard of the cache (data/cache/records.py) covers a range of the source's
+images. A record is the label (int32), whether the image was mirrored (one
+byte), and the tokens.
+"""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import grain
+import numpy as np
+
+from softdimo_jax.data.batches import Batch, gathered_batches
+from softdimo_jax.data.cache.records import (
+  CacheKind,
+  RecordCache,
+  RecordCacheWriter,
+  module_facts,
+)
+from softdimo_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenCacheSpec:
+  """What a token cache is of; two caches with equal specs are the same.
+
+  Attributes:
+    length: L, positions of an image.
+    groups: G, tokens of a position.
+    vocab_size: V, codes of a group.
+    size: H = W of the images that were tokenized.
+    flip: whether every image is there a second time, mirrored.
+    num_images: in the source, unreadable ones included.
+    images_per_shard: of all shards but the last.
+    tokenizer: JSON values that tell the tokenizer from another.
+    source: JSON values that tell the images from others.
+  """
+
+  kind: ClassVar[CacheKind] = CacheKind(
+    name='token cache',
+    stem='tokens',
+    command='tokenize_dataset',
+    verb='tokenize',
+  )
+
+  length: int
+  groups: int
+  vocab_size: int
+  size: int
+  flip: bool
+  num_images: int
+  images_per_shard: int
+  tokenizer: dict[str, Any]
+  source: dict[str, Any]
+
+  @property
+  def num_shards(self) -> int:
+    """Enough for all images."""
+    return -(-self.num_images // self.images_per_shard)
+
+  @property
+  def record(self) -> np.dtype:
+    """Layout of a record."""
+    token = '<u2' if self.vocab_size <= 2**16 else '<i4'
+    return np.dtype(
+      [
+        ('label', '<i4'),
+        ('flipped', '?'),
+        ('tokens', token, (self.length, self.groups)),
+      ]
+    )
+
+  def images(self, shard: int) -> range:
+    """Indices of the images of a shard."""
+    start = shard * self.images_per_shard
+    return range(start, min(start + self.images_per_shard, self.num_images))
+
+
+class TokenCacheWriter(RecordCacheWriter):
+  """Writes the shards that a folder lacks."""
+
+  def __init__(self, folder: pathlib.Path, spec: TokenCacheSpec):
+    """As `RecordCacheWriter`."""
+    super().__init__(folder, spec)
+    self._record = spec.record
+
+  def write(
+    self,
+    shard: int,
+    tokens: np.ndarray,
+    labels: np.ndarray,
+    flipped: np.ndarray,
+    skipped: tuple[str, ...] = (),
+  ) -> None:
+    """Writes a shard; it exists under its name only once it is whole.
+
+    Args:
+      shard: its number.
+      tokens: int [N, L, G].
+      labels: int [N].
+      flipped: bool [N].
+      skipped: names of the images left out.
+    """
+    records = np.empty(len(labels), self._record)
+    records['tokens'], records['label'] = tokens, labels
+    records['flipped'] = flipped
+    data = (record.tobytes() for record in records)
+    super().write(shard, data, skipped=skipped)
+
+
+class TokenCache(RecordCache[TokenCacheSpec]):
+  """A complete token cache.
+
+  `cache[i]` is {'tokens': int32 [L, G], 'label': int32 [], 'flipped': bool}.
+
+  Attributes:
+    skipped: names of the images that are not in it.
+  """
+
+  def __init__(self, folder: str | os.PathLike[str]):
+    """As `RecordCache`."""
+    super().__init__(folder, TokenCacheSpec)
+    self.skipped = tuple(
+      name for notes in self.notes for name in notes['skipped']
+    )
+
+  def __len__(self) -> int:
+    return self.num_records
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    if not 0 <= index < len(self):
+      raise IndexError(f'record {index} of {len(self)}')
+    record = np.frombuffer(self.read(index), self.spec.record)[0]
+    return {
+      'tokens': record['tokens'].astype(np.int32),
+      'label': np.int32(record['label']),
+      'flipped': bool(record['flipped']),
+    }
+
+  def check_tokenizer(self, tokenizer: nn.Module, params: Any) -> None:
+    """Raises UserError unless the tokens are this tokenizer's."""
+    if self.spec.tokenizer != module_facts(tokenizer, params):
+      raise UserError(
+        f'token cache {self.folder} was made by another tokenizer; write one '
+        'with this tokenizer into another folder'
+      )
+
+  def gather(self, indices: np.ndarray) -> Batch:
+    """Indices int [B] -> {'tokens' int32 [B, L, G], 'label' int32 [B]}."""
+    data = b''.join(self.read(index) for index in indices)
+    records = np.frombuffer(data, self.spec.record)
+    return {
+      'tokens': records['tokens'].astype(np.int32),
+      'label': records['label'].astype(np.int32),
+    }
+
+  def batches(
+    self, batch_size: int, seed: int, rows: np.ndarray | None = None
+  ) -> grain.DatasetIterator:
+    """Endless shuffled batches; see `batches.gathered_batches`."""
+    return gathered_batches(
+      len(self),
+      self.gather,
+      batch_size,
+      seed,
+      rows,
+      grain.ReadOptions(num_threads=4, prefetch_buffer_size=16),
+    )

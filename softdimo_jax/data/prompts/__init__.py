@@ -1,0 +1,1 @@
+"""Prompts, and the token ids of texts."""

@@ -1,0 +1,343 @@
+"""Prompts to the token ids that CLIP's towers and ImageReward read.
+
+Vocabularies are files of the released models: a local folder or a repository
+of the Hugging Face Hub holds them.
+"""
+
+import dataclasses
+import functools
+import html
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ftfy
+import numpy as np
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers
+
+from softdimo_jax.convert import sources
+from softdimo_jax.convert.rule_weights import RULE
+from softdimo_jax.data.prompts import vocabularies
+from softdimo_jax.errors import UserError
+
+# Text that Di[M]O's CLIP score puts before every prompt, with clean='openai'.
+DIMO_PREFIX = 'A photo depicts '
+
+# Contractions, words, single digits, and runs of anything else.
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+_OPENAI_ENDS = ('<|startoftext|>', '<|endoftext|>')
+_WORD_PIECES = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
+# What BLIP adds to BERT's vocabulary; the score reads neither.
+_BLIP_PIECES = ('[DEC]', '[ENC]')
+
+
+@dataclasses.dataclass(frozen=True)
+class TextTokens:
+  """A batch of prompts.
+
+  Attributes:
+    ids: int32 [B, T].
+    mask: bool [B, T], False at padding.
+    cut: bool [B], whether a prompt was too long for its row.
+  """
+
+  ids: np.ndarray
+  mask: np.ndarray
+  cut: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class BytePairs:
+  """CLIP's vocabulary.
+
+  Attributes:
+    ids: of the tokens.
+    merges: pairs of tokens, those that are joined first come first.
+  """
+
+  ids: Mapping[str, int]
+  merges: Sequence[tuple[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cleaning:
+  """How one of CLIP's official tokenizers prepares text.
+
+  Attributes:
+    clean: of the whole text.
+    normalizer: of what lies between special tokens, or None.
+    ends: names of the special tokens, which text may contain literally.
+    ends_fill: whether the end token pads, else 0.
+  """
+
+  clean: Callable[[str], str]
+  normalizer: normalizers.Normalizer | None
+  ends: tuple[str, str]
+  ends_fill: bool
+
+
+def _mended(text: str) -> str:
+  """Mojibake, curly quotes, ligatures and HTML entities resolved; lower case.
+
+  Entities are resolved twice, for the captions that were escaped twice.
+  """
+  text = html.unescape(html.unescape(ftfy.fix_text(text)))
+  return ' '.join(text.split()).lower()
+
+
+_CLEANINGS = {
+  'open_clip': _Cleaning(
+    _mended, None, ('<start_of_text>', '<end_of_text>'), False
+  ),
+  'openai': _Cleaning(_mended, None, _OPENAI_ENDS, False),
+  'hf': _Cleaning(
+    str,
+    normalizers.Sequence(
+      [
+        normalizers.NFC(),
+        normalizers.Replace(tokenizers.Regex(r'\s+'), ' '),
+        normalizers.Lowercase(),
+      ]
+    ),
+    _OPENAI_ENDS,
+    True,
+  ),
+}
+
+
+CLEANINGS = tuple(_CLEANINGS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CLIPTokenizer:
+  """Byte pairs as CLIP, HPSv2 and PickScore read prompts.
+
+  One thing differs from the official codes: a special token that a prompt
+  contains literally is found right behind punctuation, too.
+
+  Attributes:
+    vocabulary: of OpenAI, which all of them have.
+    clean: 'open_clip'; 'openai', which differs in the names of its special
+      tokens alone; or 'hf' (transformers), which mends no text and pads with
+      the end token.
+    pad_id: id that pads instead, as some towers were trained: Meissonic's
+      files say "!", 0. It has no effect on CLIP's pooled features, but on the
+      states that Meissonic and MaskGen read.
+    prefix: text before every prompt, e.g. `DIMO_PREFIX`.
+    length: T, of the rows.
+
+  Raises:
+    ValueError: for an unknown `clean`.
+    UserError: if the vocabulary is inconsistent.
+  """
+
+  vocabulary: BytePairs
+  clean: str = 'open_clip'
+  pad_id: int | None = None
+  prefix: str = ''
+  length: int = 77
+
+  def __post_init__(self) -> None:
+    if self.clean not in _CLEANINGS:
+      raise ValueError(
+        f'clean {self.clean!r} is unknown; choose one of {CLEANINGS}'
+      )
+    _ = self._encoder  # Finds what is wrong with the vocabulary.
+
+  @classmethod
+  def load(cls, where: str, **options: str | int) -> 'CLIPTokenizer':
+    """With the vocabulary of a folder or the Hub, see `load_byte_pairs`."""
+    return cls(vocabulary=load_byte_pairs(where), **options)
+
+  def __call__(self, texts: Sequence[str]) -> TextTokens:
+    """Tokens of prompts; what is too long is cut before the end token."""
+    start, end = (self._encoder.token_to_id(name) for name in self._how.ends)
+    pad = end if self._how.ends_fill else 0
+    return _rows(
+      self._encode(texts),
+      (start, *self._encode([self.prefix])[0]),
+      end,
+      self.length,
+      pad=pad if self.pad_id is None else self.pad_id,
+    )
+
+  @property
+  def _how(self) -> _Cleaning:
+    return _CLEANINGS[self.clean]
+
+  def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+    return _encode(self._encoder, [self._how.clean(text) for text in texts])
+
+  @functools.cached_property
+  def _encoder(self) -> tokenizers.Tokenizer:
+    ids, ends = dict(self.vocabulary.ids), self._how.ends
+    for name, official in zip(ends, _OPENAI_ENDS, strict=True):
+      if official not in self.vocabulary.ids:
+        raise UserError(f'the vocabulary of byte pairs lacks {official}')
+      ids[name] = ids.pop(official)
+    model = _model(
+      models.BPE,
+      ids,
+      list(self.vocabulary.merges),
+      unk_token=ends[1],
+      end_of_word_suffix='</w>',
+    )
+    split = pre_tokenizers.Split(tokenizers.Regex(_WORDS), 'removed', True)
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    encoder = tokenizers.Tokenizer(model)
+    encoder.pre_tokenizer = pre_tokenizers.Sequence([split, as_bytes])
+    if self._how.normalizer is not None:
+      encoder.normalizer = self._how.normalizer
+    encoder.add_special_tokens(list(ends))
+    return encoder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WordPieceTokenizer:
+  """BERT's word pieces as ImageReward reads prompts: without case and accents.
+
+  Attributes:
+    vocabulary: ids of the pieces; [DEC] and [ENC] are added to them.
+    length: T, of the rows.
+
+  Raises:
+    UserError: if the vocabulary lacks a special token.
+  """
+
+  vocabulary: Mapping[str, int]
+  length: int = 35
+
+  def __post_init__(self) -> None:
+    lacking = [name for name in _WORD_PIECES if name not in self.vocabulary]
+    if lacking:
+      raise UserError(f'the vocabulary of word pieces lacks {lacking[0]}')
+
+  @classmethod
+  def load(cls, where: str, **options: int) -> 'WordPieceTokenizer':
+    """With the vocabulary of a folder or the Hub, see `load_word_pieces`."""
+    return cls(vocabulary=load_word_pieces(where), **options)
+
+  def __call__(self, texts: Sequence[str]) -> TextTokens:
+    """Tokens of prompts; what is too long is cut before [SEP]."""
+    return _rows(
+      _encode(self._encoder, texts),
+      (self.vocabulary['[CLS]'],),
+      self.vocabulary['[SEP]'],
+      self.length,
+      pad=self.vocabulary['[PAD]'],
+    )
+
+  @functools.cached_property
+  def _encoder(self) -> tokenizers.Tokenizer:
+    model = _model(models.WordPiece, dict(self.vocabulary), unk_token='[UNK]')
+    encoder = tokenizers.Tokenizer(model)
+    encoder.normalizer = normalizers.BertNormalizer(lowercase=True)
+    encoder.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    encoder.add_special_tokens([*_WORD_PIECES, *_BLIP_PIECES])
+    return encoder
+
+
+def load_byte_pairs(where: str) -> BytePairs:
+  """CLIP's vocabulary from vocab.json and merges.txt.
+
+  Args:
+    where: a folder that holds both, or a Hub id: org/name, or org/name/folder.
+      'openai' is the vocabulary of all released CLIPs, which is included.
+      'rule' is one of single bytes, for models that are too small for it.
+
+  Raises:
+    UserError: if a file is not to be had, or is broken.
+  """
+  if where == RULE:
+    return BytePairs(*vocabularies.single_bytes(_OPENAI_ENDS))
+  if where == vocabularies.OPENAI:
+    return BytePairs(*vocabularies.openai_byte_pairs(_OPENAI_ENDS))
+  path = _locate(where, 'vocab.json')
+  try:
+    ids = {token: int(i) for token, i in json.loads(_read(path)).items()}
+  except (AttributeError, TypeError, ValueError) as error:
+    raise UserError(f'{path} is no table of tokens and their ids') from error
+  path = _locate(where, 'merges.txt')
+  merges = [
+    tuple(line.split())
+    for line in _read(path).split('\n')
+    if line and not line.startswith('#version')
+  ]
+  if any(len(pair) != 2 for pair in merges):
+    raise UserError(f'{path} is no list of pairs of tokens')
+  return BytePairs(ids, merges)
+
+
+def load_word_pieces(where: str) -> dict[str, int]:
+  """BERT's vocabulary from vocab.txt, one piece a line.
+
+  Args:
+    where: a folder that holds the file, or a Hub id; ImageReward's is that of
+      google-bert/bert-base-uncased. 'rule' is a vocabulary of letters.
+
+  Raises:
+    UserError: if the file is not to be had, or is no such vocabulary.
+  """
+  if where == RULE:
+    return vocabularies.single_letters(_WORD_PIECES)
+  # Not `splitlines`: a piece may be what that takes for the end of a line.
+  pieces = _read(_locate(where, 'vocab.txt')).removesuffix('\n').split('\n')
+  return {piece: index for index, piece in enumerate(pieces)}
+
+
+def _locate(where: str, name: str) -> pathlib.Path:
+  """The local file of a vocabulary; downloads it where it has to."""
+  folder = pathlib.Path(where).expanduser()
+  if not folder.is_dir():
+    return sources.locate(f'{where}/{name}')
+  if not (folder / name).is_file():
+    raise UserError(
+      f'{where} holds no {name}; copy it there from the released model'
+    )
+  return folder / name
+
+
+def _read(path: pathlib.Path) -> str:
+  try:
+    return path.read_text('utf-8')
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f'{path} cannot be read as UTF-8 text ({error})') from error
+
+
+def _model(
+  kind: type[models.Model], *args: Any, **options: Any
+) -> models.Model:
+  try:
+    return kind(*args, **options)
+  except Exception as error:  # The library has one class for all.
+    raise UserError(f'the vocabulary is inconsistent ({error})') from error
+
+
+def _encode(
+  encoder: tokenizers.Tokenizer, texts: Sequence[str]
+) -> list[list[int]]:
+  """Ids of texts, without what a row begins and ends with."""
+  found = encoder.encode_batch(list(texts), add_special_tokens=False)
+  return [text.ids for text in found]
+
+
+def _rows(
+  texts: Sequence[Sequence[int]],
+  start: Sequence[int],
+  end: int,
+  length: int,
+  *,
+  pad: int,
+) -> TextTokens:
+  """Texts between their first and last tokens, in rows of equal length."""
+  ids = np.full((len(texts), length), pad, np.int32)
+  mask, cut = np.zeros(ids.shape, bool), np.zeros(len(texts), bool)
+  for row, text in enumerate(texts):
+    whole = [*start, *text]
+    cut[row] = len(whole) >= length
+    tokens = [*whole[: length - 1], end]
+    ids[row, : len(tokens)] = tokens
+    mask[row, : len(tokens)] = True
+  return TextTokens(ids, mask, cut)

@@ -1,0 +1,1 @@
+"""Rules of published benchmarks and of the own judges."""

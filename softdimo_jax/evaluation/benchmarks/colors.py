@@ -1,0 +1,74 @@
+"""Names the colours of objects by CLIP, as GenEval does."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from softdimo_jax.data.images import pixels
+from softdimo_jax.evaluation.features.clip import ImageEmbedder, embed_prompts
+from softdimo_jax.runtime.batched import Images
+
+COLORS = (
+  *('red', 'orange', 'yellow', 'green', 'blue'),
+  *('purple', 'pink', 'brown', 'black', 'white'),
+)
+# What a class of objects is called in each colour.
+_TEMPLATES = (
+  'a photo of a {color} {name}',
+  'a photo of a {color}-colored {name}',
+  'a photo of a {color} object',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ColorClassifier:
+  """Zero-shot classification; a colour is the mean of its templates.
+
+  Attributes:
+    embedder: of crops; the published one is OpenAI's ViT-L/14.
+    tokenize: prompts -> int [N, T].
+  """
+
+  embedder: ImageEmbedder
+  tokenize: Callable[[Sequence[str]], np.ndarray]
+
+  def __post_init__(self) -> None:
+    object.__setattr__(self, '_text', functools.cache(self._text_features))
+
+  def __call__(self, name: str, crops: Sequence[np.ndarray]) -> list[str]:
+    """Colours of crops uint8 [h, w, 3] that show a class of objects.
+
+    A crop without pixels has the colour ''.
+    """
+    seen = [crop for crop in crops if crop.size]
+    if not seen:
+      return [''] * len(crops)
+    side = self.embedder.module.image.resolution
+    squares = np.stack([pixels.square(crop, side) for crop in seen])
+    images = _unit(self._image_features(squares))
+    best = iter((images @ self._text(name).T).argmax(1))
+    return [COLORS[next(best)] if crop.size else '' for crop in crops]
+
+  def _image_features(self, images: Images) -> np.ndarray:
+    return np.concatenate([x for (x,) in self.embedder.outputs(images)])
+
+  def _text_features(self, name: str) -> np.ndarray:
+    """Unit vectors [colours, E] of a class."""
+    texts = [
+      template.format(color=color, name=name)
+      for color in COLORS
+      for template in _TEMPLATES
+    ]
+    embedder = self.embedder
+    found = embed_prompts(
+      embedder.module, jax.device_get(embedder.params), self.tokenize(texts)
+    )
+    each = _unit(found).reshape(len(COLORS), len(_TEMPLATES), -1)
+    return _unit(each.mean(1))
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+  return x / np.linalg.norm(x, axis=-1, keepdims=True)

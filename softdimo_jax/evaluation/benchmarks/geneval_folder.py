@@ -1,0 +1,219 @@
+"""GenEval's folder of pictures: written, and judged by detections.
+
+ROOT/00000/metadata.jsonl     record of prompt 0
+ROOT/00000/samples/00000.png  its pictures
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from softdimo_jax.data.images import pixels
+from softdimo_jax.data.prompts.files import Record, problem_of
+from softdimo_jax.errors import UserError
+from softdimo_jax.evaluation.benchmarks import geneval_rules
+from softdimo_jax.evaluation.benchmarks.detections import Picture
+from softdimo_jax.evaluation.sets.writers import PngExport
+from softdimo_jax.runtime.files import write_atomically
+
+_METADATA, _SAMPLES = 'metadata.jsonl', 'samples'
+
+# (class, crops of its objects) -> the colour of each.
+Classify = Callable[[str, Sequence[np.ndarray]], Sequence[str]]
+
+
+class GenEvalExport(PngExport):
+  """Pictures in GenEval's folders, `per_prompt` of each prompt in a row."""
+
+  def __init__(
+    self,
+    path: str | os.PathLike[str],
+    *,
+    records: Sequence[Record],
+    per_prompt: int,
+    made_by: dict[str, Any],
+    images_per_range: int = 500,
+  ):
+    """Starts an export or goes on with one; errors as `ImageExport`."""
+    self._per_prompt = per_prompt
+    super().__init__(
+      path,
+      num_images=len(records) * per_prompt,
+      made_by=made_by | {'records': list(records)},
+      images_per_range=images_per_range,
+    )
+    for index, record in enumerate(records):
+      text = json.dumps(record) + '\n'
+      write_atomically(self._path / f'{index:05d}' / _METADATA, text)
+
+  def _file(self, index: int) -> pathlib.Path:
+    prompt, number = divmod(index, self._per_prompt)
+    return self._path / f'{prompt:05d}' / _SAMPLES / f'{number:05d}.png'
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """One picture of a folder.
+
+  Attributes:
+    name: of the file, relative to the root, as detections call it.
+    prompt: name of its prompt's folder.
+    record: what it must show.
+  """
+
+  name: str
+  prompt: str
+  record: Record
+
+
+def read_samples(root: str | os.PathLike[str]) -> list[Sample]:
+  """All pictures of a folder in GenEval's format.
+
+  Raises:
+    UserError: if it is none, a prompt has no pictures, or a record does not
+      say what they must show.
+  """
+  root = pathlib.Path(root)
+  if not root.is_dir():
+    raise UserError(f'{root} is no folder of pictures')
+  folders = sorted(x for x in root.iterdir() if x.is_dir() and x.name.isdigit())
+  if not folders:
+    raise UserError(
+      f"{root} is not in GenEval's format: it has no folder 00000 with "
+      f'{_METADATA} and {_SAMPLES}'
+    )
+  samples = []
+  for folder in folders:
+    record = _read_record(folder / _METADATA)
+    found = (folder / _SAMPLES).glob('*.png')
+    files = sorted(x.name for x in found if x.stem.isdigit())
+    if not files:
+      raise UserError(f'{folder / _SAMPLES} holds no picture (00000.png)')
+    samples += [
+      Sample(f'{folder.name}/{_SAMPLES}/{file}', folder.name, record)
+      for file in files
+    ]
+  return samples
+
+
+def _read_record(path: pathlib.Path) -> Record:
+  try:
+    record = json.loads(path.read_text('utf-8'))
+  except (OSError, ValueError) as error:
+    raise UserError(f'{path} cannot be read as JSON ({error})') from error
+  problem = problem_of(record) if isinstance(record, dict) else 'is no record'
+  if problem:
+    raise UserError(f'the record {path} {problem}')
+  return record
+
+
+def judge(
+  root: str | os.PathLike[str],
+  samples: Sequence[Sample],
+  pictures: Mapping[str, Picture],
+  classify: Classify | None,
+  rules: geneval_rules.Rules = geneval_rules.OFFICIAL,
+) -> list[geneval_rules.Verdict]:
+  """GenEval's verdict of every picture.
+
+  Args:
+    root: of the folder.
+    samples: its pictures.
+    pictures: detections by name.
+    classify: names colours that the detections do not.
+    rules: thresholds.
+
+  Raises:
+    UserError: if a picture has no detections, or detections no picture, and if
+      a colour is asked for that nobody names.
+  """
+  _check_same({sample.name for sample in samples}, set(pictures))
+  verdicts = []
+  for sample in samples:
+    picture, path = pictures[sample.name], pathlib.Path(root) / sample.name
+
+    def colors_of(
+      name: str,
+      indices: np.ndarray,
+      picture: Picture = picture,
+      path: pathlib.Path = path,
+    ) -> Sequence[str]:
+      if name in picture.colors:
+        return [picture.colors[name][index] for index in indices]
+      if classify is None:
+        raise UserError(
+          f'the colour of {name} in {path} is asked for, which the detections '
+          'do not name; give --clip to classify it'
+        )
+      return classify(name, _crops(path, picture, name, indices))
+
+    verdicts.append(
+      geneval_rules.judge(sample.record, picture.boxes, colors_of, rules)
+    )
+  return verdicts
+
+
+def _check_same(samples: set[str], detected: set[str]) -> None:
+  if samples - detected:
+    name = min(samples - detected)
+    raise UserError(
+      f'the detections have no record of {name}; a picture in which nothing '
+      'was found needs one with empty "detections"'
+    )
+  if detected - samples:
+    raise UserError(
+      f'the detections have a record of {min(detected - samples)}, which is '
+      'no picture of the folder'
+    )
+
+
+def _crops(
+  path: pathlib.Path, picture: Picture, name: str, indices: np.ndarray
+) -> list[np.ndarray]:
+  """What is seen of the objects, their background grey where there are masks.
+
+  Raises:
+    UserError: for a picture that cannot be read or a mask of another size.
+  """
+  try:
+    image = pixels.decode(path.read_bytes())
+  except (pixels.CorruptImage, OSError) as error:
+    raise UserError(f'{path} cannot be read ({error})') from error
+  masks = picture.masks.get(name, [None] * len(picture.boxes[name]))
+  for index in indices:
+    mask = masks[index]
+    if mask is not None and mask.shape != image.shape[:2]:
+      raise UserError(
+        f'a mask of {name} in {path} is {mask.shape[0]}x{mask.shape[1]}, the '
+        f'picture {image.shape[0]}x{image.shape[1]}'
+      )
+  return [
+    geneval_rules.crop(image, picture.boxes[name][index], masks[index])
+    for index in indices
+  ]
+
+
+def oracle(
+  samples: Sequence[Sample], verdicts: Sequence[geneval_rules.Verdict]
+) -> tuple[list[str], list[bool], int]:
+  """Best of N by the judge itself: whether any picture of a prompt is right.
+
+  No method of choosing pictures reaches it; never report it as one.
+
+  Returns:
+    (tag of every prompt, whether one of its pictures is right, N: most
+    pictures of a prompt).
+  """
+  groups: dict[str, list[int]] = {}
+  for index, sample in enumerate(samples):
+    groups.setdefault(sample.prompt, []).append(index)
+  tags = [samples[group[0]].record['tag'] for group in groups.values()]
+  right = [
+    any(verdicts[index].correct for index in group) for group in groups.values()
+  ]
+  return tags, right, max(map(len, groups.values()))

@@ -1,0 +1,176 @@
+"""Networks that look at a set of images once; what they see is kept on disk."""
+
+import concurrent.futures
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from softdimo_jax.convert.weights import Weights
+from softdimo_jax.data.cache.records import module_facts
+from softdimo_jax.evaluation.features.clip import (
+  PREPARATIONS,
+  ImageEmbedder,
+  Preparation,
+  crop_first,
+)
+from softdimo_jax.evaluation.features.inception import FeatureExtractor
+from softdimo_jax.evaluation.features.store import FeatureStore
+from softdimo_jax.evaluation.sets.images import ImageSet, same_size
+from softdimo_jax.runtime.batched import BatchedNetwork
+from softdimo_jax.runtime.curves import Progress
+from softdimo_jax.runtime.preemption import PreemptionNotice
+
+# How images come to the Inception network: by it, from one size, or ...
+RESIZES = ('tensorflow', 'clean', 'pytorch', 'crop')
+# ... cropped and resized as files before, from any: text2image-benchmark's.
+_CROP, _CROP_SCALE = 'crop', 'pytorch'
+# Most bytes and images of a range, which lies in memory as a whole.
+_RANGE_BYTES, _RANGE = 2**27, 500
+_THREADS = 8
+
+# (images of a range, their names) -> uint8 [N, H, W, 3].
+Prepare = Callable[[Sequence[np.ndarray], Sequence[str]], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Probe:
+  """A network and how it gets its images.
+
+  Attributes:
+    network: over images of one size.
+    outputs: names of what it returns.
+    prepare: makes the images of a range one array.
+    facts: JSON values that tell its features from others'.
+  """
+
+  network: BatchedNetwork
+  outputs: tuple[str, ...]
+  prepare: Prepare
+  facts: Mapping[str, Any]
+
+  def store(self, root: pathlib.Path, images: ImageSet) -> FeatureStore:
+    """Where the features of a set are."""
+    facts = {'network': dict(self.facts), 'images': images.facts}
+    return FeatureStore(root, facts, len(images), range_of(images.size()))
+
+  def widths(self, size: tuple[int, int]) -> dict[str, int]:
+    """Width of every output, for images of this size."""
+    pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
+    shapes = jax.eval_shape(self.network.forward, self.network.params, pixels)
+    return {
+      name: shape.shape[1]
+      for name, shape in zip(self.outputs, shapes, strict=True)
+    }
+
+
+def range_of(size: tuple[int, int]) -> int:
+  """Images of a range, for images of this size."""
+  return max(1, min(_RANGE, _RANGE_BYTES // (3 * size[0] * size[1])))
+
+
+def inception_probe(weights: Weights, resize: str, batch_size: int) -> Probe:
+  """Inception, of which FID, sFID, IS, KID, precision and recall are.
+
+  Args:
+    weights: of the family 'inception'.
+    resize: a name in `RESIZES`.
+    batch_size: images of a pass.
+  """
+  params, module = weights.load(), weights.module
+
+  def prepare(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+    if resize == _CROP:
+      return _prepared(crop_first, module.resolution, images)
+    same_size(images, names)
+    return np.stack(images)
+
+  return Probe(
+    network=FeatureExtractor(
+      module=module,
+      params=params,
+      batch_size=batch_size,
+      protocol=_CROP_SCALE if resize == _CROP else resize,
+    ),
+    outputs=('vectors', 'spatial', 'logits'),
+    prepare=prepare,
+    facts=network_facts(weights, params) | {'resize': resize},
+  )
+
+
+def clip_probe(weights: Weights, preparation: str, batch_size: int) -> Probe:
+  """The image tower of a CLIP.
+
+  Args:
+    weights: of the family 'clip'.
+    preparation: a name in `PREPARATIONS`.
+    batch_size: images of a pass.
+  """
+  params, module = weights.load(), weights.module
+  prepare, side = PREPARATIONS[preparation], module.image.resolution
+  return Probe(
+    network=ImageEmbedder(module=module, params=params, batch_size=batch_size),
+    outputs=('embeddings',),
+    prepare=lambda images, _: _prepared(prepare, side, images),
+    facts=network_facts(weights, params) | {'preparation': preparation},
+  )
+
+
+def _prepared(
+  prepare: Preparation, side: int, images: Sequence[np.ndarray]
+) -> np.ndarray:
+  """Images of any size as uint8 [N, side, side, 3], by several threads."""
+  with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+    return np.stack(list(pool.map(lambda x: prepare(x, side), images)))
+
+
+def network_facts(weights: Weights, params: Any) -> dict[str, str]:
+  """JSON values that tell a network from another."""
+  return {'weights': weights.source} | module_facts(weights.module, params)
+
+
+def look(
+  images: ImageSet,
+  views: Sequence[tuple[Probe, FeatureStore]],
+  notice: PreemptionNotice,
+  title: str = 'features',
+) -> None:
+  """Fills the stores of a set; every image is read or made once.
+
+  Args:
+    images: the set.
+    views: probes and the stores of what they see.
+    notice: checked between ranges.
+    title: of the progress.
+
+  Raises:
+    Preempted: if a signal came; what is written stays.
+    UserError: for images that cannot be read or do not fit.
+  """
+  missing = [set(store.missing()) for _, store in views]
+  ranges = sorted(set().union(*missing))
+  total = sum(stop - start for start, stop in ranges)
+  progress = Progress(title, 0, total, unit='images')
+  done = 0
+  for start, stop in ranges:
+    notice.check()
+    read = images.read(start, stop)
+    names = [images.name(index) for index in range(start, stop)]
+    lacking = [
+      view
+      for view, gaps in zip(views, missing, strict=True)
+      if (start, stop) in gaps
+    ]
+    for probe, store in lacking:
+      pixels = probe.prepare(read, names)
+      parts = []
+      for part in probe.network.outputs(pixels):
+        parts.append(part)
+        done += len(part[0]) / len(lacking)
+        progress.update(round(done), {})
+      arrays = map(np.concatenate, zip(*parts, strict=True))
+      store.write(start, dict(zip(probe.outputs, arrays, strict=True)))

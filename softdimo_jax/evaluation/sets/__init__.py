@@ -1,0 +1,1 @@
+"""Sets of images: read, written, compared with."""

@@ -1,0 +1,100 @@
+"""Float images to pixels: quantisation, grids of samples and PNG files."""
+
+import io
+import math
+import os
+
+import numpy as np
+import PIL.Image
+
+from softdimo_jax.runtime.files import write_atomically
+
+# Visible between dark and bright tiles, on light and on dark pages.
+_BACKGROUND = 128
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+  """Pixels as every image of this project is quantised: clip, round half up.
+
+  Equal to the official `x * 127.5 + 128`, clipped and truncated, for x in
+  [-1, 1] (official MaskGit, ADM).
+
+  Args:
+    images: float [...], meant to be in [0, 1].
+
+  Returns:
+    uint8 [...].
+
+  Raises:
+    ValueError: if the images are not float or hold NaN.
+  """
+  images = np.asarray(images)
+  if not np.issubdtype(images.dtype, np.floating):
+    raise ValueError(f'images must be float in [0, 1], got {images.dtype}')
+  if np.isnan(images).any():
+    raise ValueError('images hold NaN')
+  return (np.clip(images.astype(np.float32), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def image_grid(
+  images: np.ndarray,
+  columns: int | None = None,
+  *,
+  scale: int = 1,
+  padding: int = 1,
+) -> np.ndarray:
+  """Lays images out row by row on a grey sheet.
+
+  Args:
+    images: float [N, H, W, C] in [0, 1], C of 1 or 3, N >= 1.
+    columns: tiles in a row; by default the grid is about square.
+    scale: each pixel becomes a scale x scale square.
+    padding: pixels of background around and between the tiles.
+
+  Returns:
+    uint8 [rows * (scale H + padding) + padding, likewise, C]. Places after the
+    last image hold background.
+
+  Raises:
+    ValueError: on another shape or type, on NaN, or on a layout that is not
+      positive.
+  """
+  images = np.asarray(images)
+  if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
+    raise ValueError(
+      f'images must be [N, H, W, 1 or 3] with N > 0, got {images.shape}'
+    )
+  columns = math.ceil(len(images) ** 0.5) if columns is None else columns
+  if columns < 1 or scale < 1 or padding < 0:
+    raise ValueError(
+      'columns and scale must be at least 1 and padding at least 0, got'
+      f' {columns}, {scale} and {padding}'
+    )
+  rows = math.ceil(len(images) / columns)
+  tiles = to_uint8(images).repeat(scale, axis=1).repeat(scale, axis=2)
+  tiles = np.pad(
+    tiles,
+    ((0, rows * columns - len(tiles)), (0, padding), (0, padding), (0, 0)),
+    constant_values=_BACKGROUND,
+  )
+  _, height, width, channels = tiles.shape
+  sheet = tiles.reshape(rows, columns, height, width, channels)
+  sheet = sheet.swapaxes(1, 2).reshape(rows * height, columns * width, channels)
+  return np.pad(
+    sheet,
+    ((padding, 0), (padding, 0), (0, 0)),
+    constant_values=_BACKGROUND,
+  )
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+  """A PNG file of pixels uint8 [H, W, 1 or 3]."""
+  squeezed = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+  buffer = io.BytesIO()
+  PIL.Image.fromarray(squeezed).save(buffer, 'PNG', optimize=True)
+  return buffer.getvalue()
+
+
+def save_png(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
+  """Writes pixels uint8 [H, W, 1 or 3] to a PNG file, atomically."""
+  write_atomically(path, encode_png(pixels))

@@ -1,0 +1,1 @@
+"""A workdir and what follows from it: configuration, stages, reports."""

@@ -1,0 +1,113 @@
+"""Reading and remembering the configuration of a run."""
+
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from softdimo_jax.errors import UserError
+from softdimo_jax.runtime.files import write_atomically
+
+CONFIG_FILE = 'config.json'
+# How a run is spread over devices, not what it computes: may differ between
+# the starts of a run.
+SPREAD = 'mesh'
+
+
+def check_loaded(config: ml_collections.ConfigDict) -> None:
+  """Raises UserError if --config names no configuration of a run.
+
+  A file that is not there is reported at the first use of the flag's value.
+  """
+  try:
+    stages = config.stages
+  except (OSError, AttributeError) as error:
+    reason = str(error).strip().splitlines()[-1].strip()
+    raise UserError(
+      f'--config does not name the configuration of a run: {reason}'
+    ) from None
+  # A run on prompts may take all that it samples from elsewhere.
+  if not stages and 'prompts' not in config.get('data', {}):
+    raise UserError('config.stages is empty; name at least one stage')
+
+
+def claim_workdir(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict
+) -> None:
+  """Writes the configuration into a new workdir, or compares it with it.
+
+  Raises:
+    UserError: if the workdir belongs to another configuration.
+  """
+  path = workdir / CONFIG_FILE
+  text = json.dumps(config.to_dict(), indent=2) + '\n'
+  try:
+    if not path.exists():
+      write_atomically(path, text)
+      return
+  except OSError as error:
+    raise UserError(
+      f'workdir {workdir} cannot be written to ({error.strerror}); choose '
+      'another --workdir'
+    ) from error
+  before, now = _flat(_read(path)), _flat(json.loads(text))
+  keys = sorted(
+    key
+    for key in before.keys() | now.keys()
+    if not key.startswith(f'{SPREAD}.')
+  )
+  changed = [k for k in keys if before.get(k) != now.get(k)]
+  if changed:
+    shown = ', '.join(
+      f'{k} was {before.get(k)!r} and is {now.get(k)!r}' for k in changed[:3]
+    )
+    more = f' and {len(changed) - 3} more' if len(changed) > 3 else ''
+    raise UserError(
+      f'workdir {workdir} belongs to another configuration ({shown}{more}); '
+      'choose another --workdir or restore these values'
+    )
+
+
+def load(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+  """Configuration of an earlier run.
+
+  Raises:
+    UserError: if the workdir holds none.
+  """
+  path = workdir / CONFIG_FILE
+  if not path.exists():
+    raise UserError(
+      f'{workdir} is not the workdir of a run (no {CONFIG_FILE}); run '
+      'python -m softdimo_jax.main with this --workdir first'
+    )
+  return ml_collections.ConfigDict(_tuples(_read(path)))
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    return json.loads(path.read_text('utf-8'))
+  except ValueError as error:
+    raise UserError(
+      f'{path} is not valid JSON ({error}); restore it or choose another '
+      '--workdir'
+    ) from error
+
+
+def _tuples(value: Any) -> Any:
+  """JSON knows lists only; module arguments must be hashable."""
+  if isinstance(value, dict):
+    return {k: _tuples(v) for k, v in value.items()}
+  if isinstance(value, list):
+    return tuple(_tuples(v) for v in value)
+  return value
+
+
+def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= _flat(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat

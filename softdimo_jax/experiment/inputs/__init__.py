@@ -1,0 +1,1 @@
+"""What the stages of a run read, one file a regime."""

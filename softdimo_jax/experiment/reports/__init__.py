@@ -1,0 +1,1 @@
+"""Rows, table and report of a finished run."""

@@ -1,0 +1,224 @@
+"""Every image of a source through a tokenizer, into a token cache."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from softdimo_jax.convert.folder import load_converted
+from softdimo_jax.data.cache.records import module_facts
+from softdimo_jax.data.cache.tokens import (
+  TokenCache,
+  TokenCacheSpec,
+  TokenCacheWriter,
+)
+from softdimo_jax.data.images import streams
+from softdimo_jax.errors import UserError
+from softdimo_jax.experiment import config
+from softdimo_jax.experiment.run import Run
+from softdimo_jax.networks.tokenizers.interface import ImageTokenizer
+from softdimo_jax.runtime import sharding
+from softdimo_jax.runtime.curves import Progress
+from softdimo_jax.runtime.preemption import PreemptionNotice
+from softdimo_jax.training.state import Params
+
+# host images [B, H, W, C] -> tokens [B, views, L, G], still being computed
+EncodeFn = Callable[[np.ndarray], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenizationOptions:
+  """How a data set is tokenized.
+
+  Attributes:
+    size: H = W; the short side is resized to it and the middle is kept.
+    flip: also tokenize the mirrored image.
+    batch_size: images of a compiled call; divisible by the devices.
+    images_per_shard: what an interruption may cost; part of the result.
+    num_threads: that read and decode images.
+  """
+
+  size: int
+  flip: bool
+  batch_size: int
+  images_per_shard: int = 4096
+  num_threads: int = 16
+
+
+def load_tokenizer(
+  converted: str | None, workdir: str | None
+) -> tuple[ImageTokenizer, Params]:
+  """Tokenizer of a converted checkpoint, or else of a run.
+
+  Raises:
+    UserError: if it is not there or no image tokenizer.
+  """
+  if converted is None:
+    run_folder = pathlib.Path(workdir).absolute()
+    run = Run(run_folder, config.load(run_folder))
+    return run.family.tokenizer, run.params('tokenizer')
+  module, params = load_converted(pathlib.Path(converted))
+  if not isinstance(module, ImageTokenizer):
+    raise UserError(
+      f'{converted} holds a {type(module).__name__}, which is no tokenizer'
+    )
+  return module, params
+
+
+def tokenize(
+  source: streams.ImageSource,
+  tokenizer: ImageTokenizer,
+  params: Params,
+  folder: pathlib.Path,
+  options: TokenizationOptions,
+  notice: PreemptionNotice,
+) -> TokenCache:
+  """Writes what the folder lacks; the bytes do not depend on interruptions.
+
+  Args:
+    source: labelled images.
+    tokenizer: Linen module.
+    params: its parameters.
+    folder: of the token cache.
+    options: see there.
+    notice: checked after every batch.
+
+  Returns:
+    The complete cache, opened and verified.
+
+  Raises:
+    Preempted: if a signal came; finished shards are kept.
+    UserError: if the options do not fit the tokenizer or the devices, or the
+      folder holds a cache of something else.
+  """
+  spec = _spec(source, tokenizer, params, options)
+  writer = TokenCacheWriter(folder, spec)
+  encode = _encoder(tokenizer, params, options.flip)
+  missing = writer.missing()
+  progress = _Progress(spec, missing, options.batch_size)
+  for shard in missing:
+    tokens, labels = [], []
+    for batch in streams.ordered_batches(
+      source,
+      options.batch_size,
+      options.size,
+      spec.images(shard),
+      num_threads=options.num_threads,
+    ):
+      notice.check()
+      progress.update(shard, len(tokens))
+      tokens.append(encode(_pad(batch['image'], options.batch_size)))
+      labels.append(batch['label'])
+      if len(tokens) > 1:  # the device has one batch to work on meanwhile
+        tokens[-2] = jax.device_get(tokens[-2])
+    skipped = _names(source.skipped, spec.images(shard))
+    writer.write(shard, *_records(spec, tokens, labels), skipped)
+  progress.finish()
+  return TokenCache(folder)
+
+
+def _spec(
+  source: streams.ImageSource,
+  tokenizer: ImageTokenizer,
+  params: Params,
+  options: TokenizationOptions,
+) -> TokenCacheSpec:
+  shape = (1, options.size, options.size, source.channels)
+  try:
+    sharding.check_batch(
+      'batch_size', options.batch_size, jax.local_device_count()
+    )
+    tokens = jax.eval_shape(
+      functools.partial(tokenizer.apply, method='encode'),
+      {'params': params},
+      jax.ShapeDtypeStruct(shape, jnp.float32),
+    )
+  except ValueError as error:
+    raise UserError(str(error)) from error
+  table = jax.eval_shape(
+    functools.partial(tokenizer.apply, method='table'), {'params': params}
+  )
+  return TokenCacheSpec(
+    length=tokens.shape[1],
+    groups=tokens.shape[2],
+    vocab_size=table.shape[1],
+    size=options.size,
+    flip=options.flip,
+    num_images=len(source),
+    images_per_shard=options.images_per_shard,
+    tokenizer=module_facts(tokenizer, params),
+    source=source.facts,
+  )
+
+
+def _encoder(tokenizer: ImageTokenizer, params: Params, flip: bool) -> EncodeFn:
+  """Encodes the batch and, if asked to, its mirror image on all devices."""
+  mesh = sharding.local_mesh()
+  placed = sharding.put_replicated(params, mesh)
+
+  @jax.jit
+  def encode(params: Params, pictures: jax.Array) -> jax.Array:
+    views = [pictures, pictures[:, :, ::-1]] if flip else [pictures]
+    # Once for all epochs, and near a boundary between codes it matters.
+    with jax.default_matmul_precision('highest'):
+      tokens = [
+        tokenizer.apply({'params': params}, view, method='encode')
+        for view in views
+      ]
+    return jnp.stack(tokens, axis=1)  # [B, views, L, G]
+
+  return lambda pictures: encode(placed, sharding.put_batch(pictures, mesh))
+
+
+def _pad(batch: np.ndarray, size: int) -> np.ndarray:
+  """Repeats the last image, so that every call has one compiled size."""
+  missing = size - len(batch)
+  return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+
+
+def _records(
+  spec: TokenCacheSpec, tokens: list[jax.Array], labels: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """(tokens [N, L, G], labels [N], flipped [N]); an image's views adjoin."""
+  views = 2 if spec.flip else 1
+  none = np.empty((0, views, spec.length, spec.groups), np.int32)
+  found = np.concatenate(
+    [
+      none,
+      *(np.asarray(x)[: len(y)] for x, y in zip(tokens, labels, strict=True)),
+    ]
+  )
+  label = np.concatenate([np.empty(0, np.int32), *labels])
+  return (
+    found.reshape(-1, spec.length, spec.groups),
+    np.repeat(label, views),
+    np.tile(np.arange(views) == 1, len(label)),
+  )
+
+
+def _names(skipped: dict[int, str], indices: range) -> tuple[str, ...]:
+  return tuple(name for index, name in skipped.items() if index in indices)
+
+
+class _Progress:
+  """Counts batches over the shards that are missing."""
+
+  def __init__(self, spec: TokenCacheSpec, missing: list[int], batch_size: int):
+    size = lambda shard: -(-len(spec.images(shard)) // batch_size)
+    self._total = sum(size(shard) for shard in range(spec.num_shards))
+    position = self._total - sum(size(shard) for shard in missing)
+    self._line = Progress('tokenize', position, self._total, unit='batches')
+    self._starts: dict[int, int] = {}
+    for shard in missing:
+      self._starts[shard] = position
+      position += size(shard)
+
+  def update(self, shard: int, batch: int) -> None:
+    self._line.update(self._starts[shard] + batch, {})
+
+  def finish(self) -> None:
+    self._line.update(self._total, {})

@@ -1,0 +1,165 @@
+"""What makes one system: which generator, tokenizer and text tower."""
+
+import flax.linen as nn
+import jax
+import ml_collections
+
+from softdimo_jax.families.family import Family
+from softdimo_jax.networks.generators.google_maskgit import (
+  GoogleMaskGitTransformer,
+)
+from softdimo_jax.networks.generators.maskbit import (
+  MaskBitTableTransformer,
+  MaskBitTransformer,
+)
+from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
+from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
+from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
+from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
+from softdimo_jax.networks.text.clip import CLIPTextTower
+from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
+from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
+from softdimo_jax.networks.tokenizers.patch_vq import PatchVQ
+from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
+from softdimo_jax.networks.tokenizers.tatitok import TATiTok
+
+_GENERATORS = {
+  'maskgit': MaskGitTransformer,
+  'maskbit': MaskBitTransformer,
+  'maskbit_table': MaskBitTableTransformer,
+  'google_maskgit': GoogleMaskGitTransformer,
+  'maskgen': MaskGenTransformer,
+  'meissonic': MeissonicTransformer,
+}
+_TOKENIZERS = {
+  'taming_vqgan': TamingVQGAN,
+  'maskbit': MaskBitTokenizer,
+  'patch_vq': PatchVQ,
+  'diffusers_vq': DiffusersVQ,
+  'tatitok': TATiTok,
+}
+# Top-level parameters that distillation leaves as the teacher's (paper
+# Tab. 5b: the official `fix_emb_layer`; MaskBit's head is untied, so it is
+# frozen as Meissonic's is).
+_FROZEN = {
+  'maskgit': ('tok_emb', 'pos_emb', 'logit_bias'),
+  'maskbit': ('input_kernel', 'input_bias', 'pos_emb', 'prediction'),
+  'maskbit_table': ('tok_emb', 'pos_emb', 'logit_bias'),
+  'google_maskgit': ('word_emb', 'pos_emb', 'logit_bias'),
+  'maskgen': ('tok_emb', 'pos_emb'),  # the head is tied
+  'meissonic': ('tok_emb', 'emb_norm', 'emb_dense', 'head'),
+}
+_TEXT = frozenset({'maskgen', 'meissonic'})
+# Meissonic's noise comes behind the norm and the convolution that follow its
+# table (`generate_one_step` of the official code).
+_LATE_NOISE = frozenset({'meissonic'})
+
+
+def build(config: ml_collections.ConfigDict) -> Family:
+  """Family of `config.generator`, `config.tokenizer` and `config.text`.
+
+  The first two hold a `name` and the module's constructor arguments, the last,
+  which generators from text need, those of `CLIPTextTower`; what they read
+  besides is `config.micro`.
+
+  Raises:
+    ValueError: for an unknown name, or sizes of the two that do not match.
+  """
+  generator = _module(_GENERATORS, 'generator', config.generator)
+  tokenizer = _module(_TOKENIZERS, 'tokenizer', config.tokenizer)
+  _check_vocabulary(generator, tokenizer)
+  _check_positions(generator, tokenizer)
+  name = config.generator.name
+  frozen = _FROZEN[name]
+  if name not in _TEXT:
+    if tokenizer.reads_text:
+      raise ValueError(
+        f'tokenizer {config.tokenizer.name!r} reads text, generator {name!r} '
+        'is of classes'
+      )
+    return Family(name, generator, tokenizer, frozen)
+  text = CLIPTextTower(**config.text)
+  _check_text(generator, tokenizer, text)
+  micro = tuple(config.get('micro', ()))
+  expected = generator.condition_shape().micro
+  count = 0 if expected is None else expected.shape[-1]
+  if len(micro) != count:
+    raise ValueError(
+      f'the generator reads {count} numbers about the image, micro has '
+      f'{len(micro)}'
+    )
+  return Family(
+    name, generator, tokenizer, frozen, text, micro, name in _LATE_NOISE
+  )
+
+
+def build_clip(config: ml_collections.ConfigDict, family: Family) -> CLIP:
+  """CLIP of an image tower (its arguments) and the family's text tower."""
+  return CLIP(CLIPImageTower(**config), family.text)
+
+
+def _module(
+  known: dict[str, type[nn.Module]],
+  role: str,
+  config: ml_collections.ConfigDict,
+) -> nn.Module:
+  arguments = config.to_dict()
+  name = arguments.pop('name')
+  if name not in known:
+    raise ValueError(
+      f'{role} {name!r} is unknown; choose one of {tuple(known)}'
+    )
+  return known[name](**arguments)
+
+
+def _check_vocabulary(generator: nn.Module, tokenizer: nn.Module) -> None:
+  groups, rows, _ = _table_shape(generator)  # the mask is the last row
+  ours, theirs = (groups, rows - 1), _table_shape(tokenizer)[:2]
+  if ours != theirs:
+    raise ValueError(
+      f'the generator has {ours[0]} groups of {ours[1]} codes, the tokenizer '
+      f'{theirs[0]} of {theirs[1]}'
+    )
+
+
+def _table_shape(module: nn.Module) -> tuple[int, ...]:
+  table, _ = jax.eval_shape(
+    lambda key: module.init_with_output(key, method='table'),
+    jax.random.key(0),
+  )
+  return table.shape
+
+
+def _check_positions(generator: nn.Module, tokenizer: nn.Module) -> None:
+  height, width, _ = tokenizer.image_shape(generator.length)
+  rows, columns = getattr(generator, 'grid', (height, width))
+  if rows * width != columns * height:
+    raise ValueError(
+      f'the generator has a grid of {rows} x {columns}, the images of the '
+      f'tokenizer are {height} x {width}'
+    )
+
+
+def _check_text(
+  generator: nn.Module, tokenizer: nn.Module, tower: CLIPTextTower
+) -> None:
+  read = generator.condition_shape()
+  sizes = [
+    ('generator', 'text of width', read.states.shape[-1], tower.width),
+    (
+      'generator',
+      'pooled text of width',
+      read.pooled.shape[-1],
+      tower.projection_width,
+    ),
+  ]
+  if tokenizer.reads_text:
+    sizes += [
+      ('tokenizer', 'text of width', tokenizer.text_width, tower.width),
+      ('tokenizer', 'text of length', tokenizer.text_length, tower.length),
+    ]
+  for reader, what, ours, theirs in sizes:
+    if ours != theirs:
+      raise ValueError(
+        f'the {reader} reads {what} {ours}, the tower has {theirs}'
+      )

@@ -1,0 +1,1 @@
+"""Tokens and images from trained parameters."""

@@ -1,0 +1,195 @@
+"""Tokens and images from trained parameters: one step or many.
+
+Every function is pure and meant to run under jit; `Sampler` batches it.
+"""
+
+import dataclasses
+import operator
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from softdimo_jax.families.family import Family
+from softdimo_jax.method import sampling
+from softdimo_jax.networks.generators.condition import Condition, batch_size
+from softdimo_jax.runtime import sharding
+from softdimo_jax.training.state import Params
+
+
+def one_step_tokens(
+  family: Family,
+  params: Params,
+  key: jax.Array,
+  condition: Condition,
+  *,
+  init: ml_collections.ConfigDict,
+  temperature: float,
+) -> jax.Array:
+  """Tokens of a one-step generator: one forward pass, no guidance.
+
+  Args:
+    family: generator and vocabulary facts.
+    params: whole generator parameters.
+    key: random key.
+    condition: labels int [B], or text of B prompts.
+    init: `mask_ratio` and `noise_scale` of training.
+    temperature: of the draw; 0 takes the arg max.
+
+  Returns:
+    int32 [B, L, G].
+  """
+  input_key, sample_key = jax.random.split(key)
+  embeddings = family.initial_embeddings(
+    params, input_key, batch_size(condition), init
+  )
+  condition = family.timed(condition, init.mask_ratio)
+  logits = family.from_initial(params, embeddings, condition).logits
+  return sampling.sample_tokens(
+    sample_key, logits[..., : family.vocab_size], temperature=temperature
+  )
+
+
+def multi_step_tokens(
+  family: Family,
+  params: Params,
+  key: jax.Array,
+  condition: Condition,
+  *,
+  options: ml_collections.ConfigDict,
+  null: Condition | None = None,
+) -> jax.Array:
+  """Tokens of a masked teacher.
+
+  Args:
+    family: generator and vocabulary facts.
+    params: whole generator parameters.
+    key: random key.
+    condition: labels int [B], or text of B prompts.
+    options: `steps`, `guidance_scale` (s in u + s (c - u); 1 runs the
+      conditional branch only), and `plan` with the `name` and the options of
+      a `sampling.make_plan`, such as `temperature`.
+    null: condition of the other branch; text has no default.
+
+  Returns:
+    int32 [B, L, G].
+  """
+  guided = options.guidance_scale != 1
+
+  def logits_fn(tokens: jax.Array, scale: jax.Array) -> jax.Array:
+    return family.guided_logits(
+      params, tokens, condition, scale if guided else 1, null=null
+    )
+
+  plan = options.plan.to_dict()
+  return sampling.multi_step_sample(
+    key,
+    logits_fn,
+    shape=(batch_size(condition), *family.token_shape),
+    num_codes=family.vocab_size,
+    mask_id=family.mask_id,
+    steps=options.steps,
+    plan=plan.pop('name'),
+    guidance_scale=options.guidance_scale,
+    **plan,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+  """Condition -> tokens and images, in batches of one compiled size.
+
+  Batches are split over this process's devices.
+
+  Attributes:
+    tokens_fn: (generator params, key, condition) -> int tokens [B, L, G].
+    family: generator and tokenizer.
+    batch_size: B of a call, rounded up to the devices; the last is padded.
+  """
+
+  tokens_fn: Callable[[Params, jax.Array, Condition], jax.Array]
+  family: Family
+  batch_size: int
+
+  def __post_init__(self) -> None:
+    devices = jax.local_device_count()
+    size = -(-self.batch_size // devices) * devices
+    object.__setattr__(self, 'batch_size', size)
+    object.__setattr__(self, '_mesh', sharding.local_mesh())
+    object.__setattr__(self, '_compiled', jax.jit(self._generate))
+
+  def place(self, params: Params) -> Params:
+    """Parameters on the devices; worth it before many calls."""
+    return sharding.put_replicated(params, self._mesh)
+
+  def __call__(
+    self,
+    params: Params,
+    tokenizer_params: Params,
+    key: jax.Array,
+    condition: Condition,
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Of host arrays: labels int [N], or text of N prompts.
+
+    Returns:
+      (int32 tokens [N, L, G], float32 images [N, H, W, C] in [0, 1]).
+    """
+    placed = self.place((params, tokenizer_params))
+    count = batch_size(condition)
+    tokens, images = [], []
+    with jax.set_mesh(self._mesh):
+      for start in range(0, count, self.batch_size):
+        # The last batch begins again with the first ones.
+        chosen = np.arange(start, start + self.batch_size) % count
+        batch = jax.tree.map(operator.itemgetter(chosen), condition)
+        output = self._compiled(
+          *placed,
+          jax.random.fold_in(key, start),
+          sharding.put_batch(batch, self._mesh),
+        )
+        tokens.append(output[0])
+        images.append(output[1])
+    join = lambda parts: np.concatenate(jax.device_get(parts))[:count]
+    return join(tokens), join(images)
+
+  def _generate(
+    self,
+    params: Params,
+    tokenizer_params: Params,
+    key: jax.Array,
+    condition: Condition,
+  ) -> tuple[jax.Array, jax.Array]:
+    tokens = self.tokens_fn(params, key, condition)
+    images = decode(self.family, tokenizer_params, tokens, condition)
+    return tokens, images
+
+
+def decode(
+  family: Family,
+  params: Params,
+  tokens: jax.Array,
+  condition: Condition | None = None,
+) -> jax.Array:
+  """Tokens [B, L, G] -> float32 images [B, H, W, C], clipped to [0, 1].
+
+  `condition` is that of the tokens, see `Family.decode`.
+  """
+  return jnp.clip(family.decode(params, tokens, condition), 0, 1)
+
+
+def encode(
+  family: Family, params: Params, images: np.ndarray, batch_size: int = 2048
+) -> np.ndarray:
+  """Images float32 [N, H, W, C] in [0, 1] -> int32 tokens [N, L, G]."""
+  run = jax.jit(
+    lambda params, images: family.tokenizer.apply(
+      {'params': params}, images, method='encode'
+    )
+  )
+  parts = [
+    run(params, images[start : start + batch_size])
+    for start in range(0, len(images), batch_size)
+  ]
+  return np.concatenate(jax.device_get(parts))

@@ -1,0 +1,171 @@
+"""Test-time optimisation of a one-step generator on rewards, in batches."""
+
+import dataclasses
+import operator
+from collections.abc import Mapping
+
+import jax
+import ml_collections
+import numpy as np
+
+from softdimo_jax.families.family import Family
+from softdimo_jax.generation.tokens import decode
+from softdimo_jax.method import sampling
+from softdimo_jax.method.tteo import Decoded, Optimized, optimize_embeddings
+from softdimo_jax.networks.generators.condition import (
+  TextCondition,
+  batch_size,
+)
+from softdimo_jax.rewards import scoring
+from softdimo_jax.training.state import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+  """The best of all starts of every prompt; arrays of the host.
+
+  Attributes:
+    images: float32 [P, H, W, C] in [0, 1].
+    scores: float32 [P], composite scores of these images.
+    first: float32 [P, H, W, C], what the first start would have given.
+    curves: float32 [P, N, K + 1], scores of every start's iterates.
+  """
+
+  images: np.ndarray
+  scores: np.ndarray
+  first: np.ndarray
+  curves: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TestTimeOptimizer:
+  """N starts and K steps a prompt; best-of-N where K = 0.
+
+  Attributes:
+    family: generator and tokenizer.
+    rewards: by name.
+    terms: weights of the composite score, by the reward's name.
+    init: `mask_ratio` and `noise_scale` of the student's training.
+    starts: N.
+    steps: K.
+    learning_rate: of the ascent.
+    temperature: of the draw that decodes; a start keeps its random numbers, so
+      that an iterate differs from it by the embedding only. 0 is the arg max.
+    batch_size: starts that run at once; of the others only images and scores
+      are kept.
+  """
+
+  family: Family
+  rewards: Mapping[str, scoring.Reward]
+  terms: Mapping[str, float]
+  init: ml_collections.ConfigDict
+  starts: int
+  steps: int
+  learning_rate: float = 0.2
+  temperature: float = 1.0
+  batch_size: int = 256
+
+  # Not a test class, whatever its name begins with.
+  __test__ = False
+
+  def __post_init__(self) -> None:
+    object.__setattr__(self, '_compiled', jax.jit(self._optimize))
+
+  def __call__(
+    self,
+    params: Params,
+    tokenizer: Params,
+    reward_params: Mapping[str, Params],
+    key: jax.Array,
+    text: TextCondition,
+    captions: np.ndarray | Mapping[str, np.ndarray],
+  ) -> Best:
+    """Images of P prompts.
+
+    Args:
+      params: of the student, whole.
+      tokenizer: of the decoder.
+      reward_params: of the rewards, by name.
+      key: random key.
+      text: condition of the prompts, host arrays [P, ...].
+      captions: int [P, T], the same prompts as the rewards read them; by the
+        reward's name where they read different ids.
+
+    Returns:
+      Best.
+    """
+    count = batch_size(text)
+    total = count * self.starts
+    parts = []
+    size = min(self.batch_size, total)
+    for start in range(0, total, size):
+      rows = np.arange(start, start + size) % total // self.starts
+      parts.append(
+        jax.device_get(
+          self._compiled(
+            params,
+            tokenizer,
+            reward_params,
+            jax.random.fold_in(key, start),
+            jax.tree.map(operator.itemgetter(rows), text),
+            jax.tree.map(operator.itemgetter(rows), captions),
+          )
+        )
+      )
+    result, images, first = jax.tree.map(
+      lambda *arrays: np.concatenate(arrays)[:total].reshape(
+        count, self.starts, *arrays[0].shape[1:]
+      ),
+      *parts,
+    )
+    chosen = np.arange(count), result.best.score.argmax(1)
+    return Best(
+      images=images[chosen],
+      scores=result.best.score[chosen],
+      first=first[:, 0],
+      curves=result.scores,
+    )
+
+  def _optimize(
+    self,
+    params: Params,
+    tokenizer: Params,
+    reward_params: Mapping[str, Params],
+    key: jax.Array,
+    text: TextCondition,
+    captions: jax.Array | Mapping[str, jax.Array],
+  ) -> tuple[Optimized, jax.Array, jax.Array]:
+    """(result, best images, first images); scores are [B, K + 1] here."""
+    start_key, draw_key = jax.random.split(key)
+    text = self.family.timed(text, self.init.mask_ratio)
+    score = lambda images: scoring.total(
+      scoring.scores(self.rewards, reward_params, images, captions), self.terms
+    )
+
+    def evaluate(embeddings: jax.Array) -> tuple[jax.Array, Decoded]:
+      logits = self.family.from_initial(params, embeddings, text).logits
+      logits = logits[..., : self.family.vocab_size]
+      soft = self.family.decode_soft(tokenizer, jax.nn.softmax(logits), text)
+      tokens = sampling.sample_tokens(
+        draw_key, logits, temperature=self.temperature
+      )
+      hard = decode(self.family, tokenizer, tokens, text)
+      return (
+        score(scoring.straight_through_clip(soft)),
+        Decoded(tokens=tokens, score=score(hard)),
+      )
+
+    result = optimize_embeddings(
+      self.family.initial_embeddings(
+        params, start_key, batch_size(text), self.init
+      ),
+      evaluate,
+      steps=self.steps,
+      learning_rate=self.learning_rate,
+    )
+    image = lambda tokens: decode(self.family, tokenizer, tokens, text)
+    return (
+      result.replace(scores=result.scores.T),
+      image(result.best.tokens),
+      image(result.start.tokens),
+    )

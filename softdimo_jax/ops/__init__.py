@@ -1,0 +1,1 @@
+"""Numerics that are nobody's paper."""

@@ -1,0 +1,9 @@
+"""Rewards: what one is, and the released ones.
+
+`build` makes a weighted sum of released rewards, a `Rewards`.
+"""
+
+from softdimo_jax.rewards.released import Rewards, build
+from softdimo_jax.rewards.scoring import scores
+
+__all__ = ['Rewards', 'build', 'scores']

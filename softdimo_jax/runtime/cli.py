@@ -1,0 +1,84 @@
+"""What the commands share: flag errors and user errors in one sentence."""
+
+import pathlib
+import sys
+from collections.abc import Callable
+
+import jax
+from absl import app, flags, logging
+
+from softdimo_jax.errors import (
+  PREEMPTED_CODE,
+  USER_ERROR_CODE,
+  Preempted,
+  UserError,
+)
+from softdimo_jax.runtime import distributed, memory
+
+# Errors of the runtime that no other process causes.
+_OWN_MISTAKES = ('INVALID_ARGUMENT', 'RESOURCE_EXHAUSTED', 'UNIMPLEMENTED')
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+  """`absl.app.run` without tracebacks for mistakes a user can mend."""
+  memory.keep_freed()
+  logging.set_verbosity(logging.WARNING)
+  jax.config.config_with_absl()
+  app.run(lambda argv: _guard(main, argv), flags_parser=_parse)
+
+
+def cache_compilations(folder: pathlib.Path) -> None:
+  """Keeps compiled programs, so that a continued run starts at once.
+
+  JAX_COMPILATION_CACHE_DIR, where set, decides instead.
+  """
+  if not jax.config.jax_compilation_cache_dir:
+    jax.config.update('jax_compilation_cache_dir', str(folder))
+
+
+def no_arguments(argv: list[str]) -> None:
+  """Refuses words that belong to no flag.
+
+  Raises:
+    UserError: naming the first one.
+  """
+  if len(argv) > 1:
+    raise UserError(
+      f'argument {argv[1]!r} belongs to no flag; flags are written --name=value'
+    )
+
+
+def _parse(argv: list[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except AttributeError as error:
+    # The override of a key that the configuration does not have.
+    text = str(error).replace('\\n', '; ')
+    text = ''.join(c for c in text if c not in '\\\'"')
+    _fail(f'the configuration has no such key: {text}')
+  except Exception as error:  # The configuration's own code runs here.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # A mistake inside the file arrives with its traceback as text.
+    shown = lines[-1:] if 'Traceback' in str(error) else lines
+    _fail(f'{" ".join(shown) or type(error).__name__} (try --help)')
+
+
+def _guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
+  try:
+    main(argv)
+  except UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    distributed.leave(USER_ERROR_CODE)
+  except Preempted as notice:
+    print(notice, file=sys.stderr)
+    distributed.leave(PREEMPTED_CODE)
+  except jax.errors.JaxRuntimeError as error:
+    reason = str(error).strip().splitlines()[0]
+    if jax.process_count() == 1 or reason.startswith(_OWN_MISTAKES):
+      raise
+    distributed.lost(reason)
+
+
+def _fail(message: str) -> None:
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(USER_ERROR_CODE)

@@ -1,0 +1,193 @@
+"""The GAN term: heads on the frozen teacher, fed through soft embeddings.
+
+Soft-Di[M]O section 3.2. Real images enter as hard embeddings, the student as
+the expected embedding of its logits; both then have the same entries masked.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from softdimo_jax.families.family import Family
+from softdimo_jax.method import adversarial, masking, sampling
+from softdimo_jax.method.soft_embedding import relax, soft_masked_embedding
+from softdimo_jax.networks.discriminator import DiscriminatorHeads
+from softdimo_jax.networks.generators.condition import Condition
+from softdimo_jax.training import optim
+from softdimo_jax.training.state import Params, Role
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Adversary:
+  """Judges the student and trains the heads; holds no arrays.
+
+  Attributes:
+    family: generator and vocabulary facts.
+    config: the stage's `gan`: weight, loss, relaxation, temperature, fakes,
+      max_mask_ratio, taps, width, r1_weight, delay_steps, ramp_steps.
+    heads: Linen module.
+    tx: optimiser of the heads.
+  """
+
+  family: Family
+  config: ml_collections.FrozenConfigDict
+  heads: DiscriminatorHeads
+  tx: optax.GradientTransformationExtraArgs
+
+  @classmethod
+  def create(
+    cls, family: Family, config: ml_collections.ConfigDict
+  ) -> 'Adversary':
+    """Heads and their optimiser from a distillation's configuration."""
+    return cls(
+      family,
+      ml_collections.FrozenConfigDict(config.gan),
+      DiscriminatorHeads(config.gan.width),
+      optim.optimizer(config.gan.optimizer, config.steps),
+    )
+
+  def init(self, key: jax.Array) -> Role:
+    """Fresh heads."""
+    length, _ = self.family.token_shape
+    shape = (len(self.config.taps), 1, length, self.family.generator.width)
+    params = self.heads.init(key, jnp.zeros(shape), jnp.zeros(1))['params']
+    return optim.create_role(params, self.tx, ema=False)
+
+  def gradients(
+    self,
+    discriminator: Params,
+    teacher: Params,
+    logits: jax.Array,
+    batch: Batch,
+    key: jax.Array,
+    step: jax.Array,
+  ) -> tuple[jax.Array, Params, Metrics]:
+    """Gradients for the student and of the heads.
+
+    The heads judge and learn on the features of the same pass of the frozen
+    teacher.
+
+    Args:
+      discriminator: parameters of the heads.
+      teacher: whole frozen generator parameters.
+      logits: [B, L, G, C] of the student.
+      batch: `tokens` [B, L, G] of real images and their condition; the
+        student's logits are for the same condition.
+      key: random key.
+      step: int32, index of this update.
+
+    Returns:
+      (weighted gradient on the logits, gradient of the heads, metrics).
+    """
+    config = self.config
+    mask_key, relax_key, sample_key = jax.random.split(key, 3)
+    mask, rate = self._draw_mask(mask_key, batch['tokens'].shape)
+    condition = self.family.timed(self.family.condition(batch), rate)
+
+    def judge(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+      probabilities = relax(
+        relax_key,
+        logits[..., : self.family.vocab_size],
+        relaxation=config.relaxation,
+        temperature=config.temperature,
+      )
+      table = self.family.table(teacher)
+      fake = soft_masked_embedding(probabilities, table, mask)
+      features = self._features(teacher, fake, condition)
+      score = self._score(discriminator, features, rate)
+      return adversarial.generator_loss(score, kind=config.loss), features
+
+    (loss, fake), gradient = jax.value_and_grad(judge, has_aux=True)(logits)
+    real = self._hard_embedding(teacher, batch['tokens'], mask)
+    if config.fakes == 'hard':
+      tokens = sampling.sample_tokens(
+        sample_key, logits[..., : self.family.vocab_size]
+      )
+      embeddings = self._hard_embedding(teacher, tokens, mask)
+      fake = self._features(teacher, embeddings, condition)
+    heads_gradient, metrics = self._heads_gradient(
+      discriminator, teacher, real, fake, condition, rate
+    )
+    ramp = (step + 1 - config.delay_steps) / max(config.ramp_steps, 1)
+    weight = config.weight * jnp.clip(ramp, 0.0, 1.0)
+    return (
+      weight * gradient,
+      heads_gradient,
+      metrics | {'gan/generator_loss': loss},
+    )
+
+  def update(
+    self, discriminator: Role, gradient: Params, step: jax.Array
+  ) -> tuple[Role, Metrics]:
+    """One step of the heads."""
+    discriminator, metrics = optim.update(
+      discriminator, gradient, self.tx, step=step
+    )
+    return discriminator, optim.prefix('discriminator', metrics)
+
+  def _draw_mask(
+    self, key: jax.Array, shape: tuple[int, int, int]
+  ) -> tuple[jax.Array, jax.Array]:
+    """(mask [B, L, G], ratio [B]); here no entry need be masked."""
+    rate_key, mask_key = jax.random.split(key)
+    batch, length, groups = shape
+    high = self.config.max_mask_ratio
+    rate = jax.random.uniform(rate_key, (batch,), maxval=high)
+    count = jnp.round(rate * length * groups).astype(jnp.int32)
+    return masking.exact_mask(mask_key, count, length, groups), rate
+
+  def _hard_embedding(
+    self, teacher: Params, tokens: jax.Array, mask: jax.Array
+  ) -> jax.Array:
+    masked = jnp.where(mask, self.family.mask_id, tokens)
+    return self.family.embed(teacher, masked)
+
+  def _features(
+    self, teacher: Params, embeddings: jax.Array, condition: Condition
+  ) -> jax.Array:
+    """Tapped hidden states [taps, B, L, D] of the frozen teacher."""
+    hidden = self.family.backbone(teacher, embeddings, condition).hidden
+    return hidden[jnp.array(self.config.taps)]
+
+  def _score(
+    self, params: Params, features: jax.Array, rate: jax.Array
+  ) -> jax.Array:
+    return self.heads.apply({'params': params}, features, rate)
+
+  def _heads_gradient(
+    self,
+    discriminator: Params,
+    teacher: Params,
+    real: jax.Array,
+    fake: jax.Array,
+    condition: Condition,
+    rate: jax.Array,
+  ) -> tuple[Params, Metrics]:
+    """Of the heads' loss on real embeddings and fake features."""
+    config = self.config
+    real_features = self._features(teacher, real, condition)
+
+    def loss(params: Params) -> tuple[jax.Array, Metrics]:
+      loss, metrics = adversarial.discriminator_loss(
+        self._score(params, real_features, rate),
+        self._score(params, fake, rate),
+        kind=config.loss,
+      )
+      if config.r1_weight > 0:
+        penalty = adversarial.r1_penalty(
+          lambda x: self._score(
+            params, self._features(teacher, x, condition), rate
+          ),
+          real,
+        )
+        loss += config.r1_weight * penalty
+        metrics['gan/r1_penalty'] = penalty
+      return loss, metrics
+
+    return jax.grad(loss, has_aux=True)(discriminator)

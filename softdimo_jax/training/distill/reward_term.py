@@ -1,0 +1,125 @@
+"""The reward term: soft embeddings through the tokenizer's decoder.
+
+Soft-Di[M]O section 3.3: L = - sum_i lambda_i R_i(Dec(Emb_Dec(z)), c).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from softdimo_jax.families.family import Family
+from softdimo_jax.method.soft_embedding import relax
+from softdimo_jax.rewards import scoring
+from softdimo_jax.training import optim
+from softdimo_jax.training.accumulation import in_parts, joined
+from softdimo_jax.training.state import Params
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+# What the term reads of a batch.
+_READ = ('caption', 'text')
+
+
+def used_terms(config: ml_collections.ConfigDict) -> dict[str, float]:
+  """Rewards of a stage's `reward` section that count, with their weights."""
+  terms = config.terms if config.weight else {}
+  return {name: weight for name, weight in terms.items() if weight}
+
+
+@dataclasses.dataclass(frozen=True)
+class Critic:
+  """Scores the student's images; holds no arrays.
+
+  Attributes:
+    family: generator and tokenizer.
+    config: the stage's `reward`: weight, terms (name -> lambda; 0 leaves one
+      out), relaxation, temperature, micro_batch.
+    rewards: those that `terms` names.
+  """
+
+  family: Family
+  config: ml_collections.FrozenConfigDict
+  rewards: Mapping[str, scoring.Reward]
+
+  @classmethod
+  def create(
+    cls,
+    family: Family,
+    config: ml_collections.ConfigDict,
+    rewards: Mapping[str, scoring.Reward],
+  ) -> 'Critic':
+    """The term of a stage's `reward` section."""
+    used = {name: rewards[name] for name in used_terms(config)}
+    return cls(family, ml_collections.FrozenConfigDict(config), used)
+
+  def gradient(
+    self,
+    tokenizer: Params,
+    params: Mapping[str, Params],
+    logits: jax.Array,
+    batch: Batch,
+    key: jax.Array,
+  ) -> tuple[jax.Array, Metrics]:
+    """Gradient of the weighted loss.
+
+    With a `micro_batch` so many images are decoded and scored at a time.
+
+    Args:
+      tokenizer: frozen parameters of the decoder.
+      params: frozen parameters of the rewards, by name.
+      logits: [B, L, G, C] of the student.
+      batch: with `caption` int [B, T], the prompts of the logits, and `text`,
+        which some decoders read.
+      key: random key, used by the Gumbel relaxation only.
+
+    Returns:
+      (gradient on the logits, metrics).
+    """
+    read = {name: batch[name] for name in _READ if name in batch}
+    size = self.config.micro_batch or len(logits)
+    count = len(logits) // size
+    if count == 1:
+      return self._gradient(tokenizer, params, logits, read, key)
+
+    gradient, metrics = jax.lax.map(
+      lambda part: self._gradient(tokenizer, params, *part),
+      (*in_parts((logits, read), count), jax.random.split(key, count)),
+    )
+    return joined(gradient) / count, jax.tree.map(jnp.mean, metrics)
+
+  def _gradient(
+    self,
+    tokenizer: Params,
+    params: Mapping[str, Params],
+    logits: jax.Array,
+    batch: Batch,
+    key: jax.Array,
+  ) -> tuple[jax.Array, Metrics]:
+    """`gradient` of images that are decoded at once."""
+
+    def loss(logits: jax.Array) -> tuple[jax.Array, Metrics]:
+      probabilities = relax(
+        key,
+        logits[..., : self.family.vocab_size],
+        relaxation=self.config.relaxation,
+        temperature=self.config.temperature,
+      )
+      images = self.family.decode_soft(
+        tokenizer, probabilities, batch.get('text')
+      )
+      scores = scoring.scores(
+        self.rewards,
+        params,
+        scoring.straight_through_clip(images),
+        batch['caption'],
+      )
+      value = scoring.total(scores, used_terms(self.config)).mean()
+      means = {name: score.mean() for name, score in scores.items()}
+      return -self.config.weight * value, means | {'total': value}
+
+    gradient, metrics = jax.grad(loss, has_aux=True)(logits)
+    return gradient, optim.prefix('reward', metrics)

@@ -1,0 +1,342 @@
+"""Di[M]O and Soft-Di[M]O: one step for every objective.
+
+One student forward feeds all losses. Each loss is differentiated with respect
+to the student's logits only; the sum of these gradients is pulled back through
+the student once (Di[M]O Alg. 1; Soft-Di[M]O section 3).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from softdimo_jax.families.family import Family
+from softdimo_jax.method import divergence
+from softdimo_jax.rewards.scoring import Reward
+from softdimo_jax.training import optim
+from softdimo_jax.training.accumulation import mean_of_parts
+from softdimo_jax.training.distill.gan_term import Adversary
+from softdimo_jax.training.distill.reward_term import Critic
+from softdimo_jax.training.distill.student import Sample, Student
+from softdimo_jax.training.state import (
+  Frozen,
+  Params,
+  Role,
+  TrainState,
+)
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Distiller:
+  """The step of a distillation stage; holds no arrays.
+
+  Attributes:
+    family: generator and vocabulary facts.
+    config: the stage: batch_size, accumulation, steps, init, mask,
+      guidance_scale, divergence, auxiliary, gan, reward, optimizer, ema_decay.
+    generator_tx: optimiser of the student.
+    auxiliary_tx: optimiser of the auxiliary.
+    student: how the generator is called.
+    adversary: the GAN term, or None.
+    critic: the reward term, or None.
+  """
+
+  family: Family
+  config: ml_collections.FrozenConfigDict
+  generator_tx: optax.GradientTransformationExtraArgs
+  auxiliary_tx: optax.GradientTransformationExtraArgs
+  student: Student
+  adversary: Adversary | None
+  critic: Critic | None
+
+  @classmethod
+  def create(
+    cls,
+    family: Family,
+    config: ml_collections.ConfigDict,
+    rewards: Mapping[str, Reward] | None = None,
+  ) -> 'Distiller':
+    """Optimisers and terms from the stage's configuration.
+
+    Args:
+      family: generator and tokenizer.
+      config: the stage.
+      rewards: by name, those of `config.reward.terms` among them.
+    """
+    frozen_config = ml_collections.FrozenConfigDict(config)
+    use_gan, use_reward = config.gan.weight > 0, config.reward.weight > 0
+    return cls(
+      family,
+      frozen_config,
+      optim.optimizer(config.optimizer, config.steps),
+      optim.optimizer(config.auxiliary.optimizer, config.steps),
+      Student(family, frozen_config),
+      Adversary.create(family, config) if use_gan else None,
+      Critic.create(family, config.reward, rewards) if use_reward else None,
+    )
+
+  def init(
+    self, key: jax.Array, student: Params, auxiliary: Params
+  ) -> TrainState:
+    """State at step 0 from whole generator parameters of both networks."""
+    trained = lambda params: self.family.split(params)[0]
+    model = optim.create_role(trained(student), self.generator_tx, ema=True)
+    auxiliary_role = None
+    if self.config.divergence.weight > 0:
+      auxiliary_role = optim.create_role(
+        trained(auxiliary), self.auxiliary_tx, ema=False
+      )
+    discriminator = None
+    if self.adversary is not None:
+      discriminator = self.adversary.init(key)
+    return TrainState.create(
+      model, auxiliary=auxiliary_role, discriminator=discriminator
+    )
+
+  def step(
+    self, state: TrainState, batch: Batch, frozen: Frozen, key: jax.Array
+  ) -> tuple[TrainState, Metrics]:
+    """One generator update, with one of the auxiliary and of the heads.
+
+    Args:
+      state: donated by the caller.
+      batch: empty for data-free distillation on classes; else `label` [B] or
+        `text` and what a reward reads of the prompts (`caption`), and for the
+        GAN `tokens` [B, L, G] of the real images.
+      frozen: teacher and what else is only read.
+      key: of the stage; the step's index is folded in.
+
+    Returns:
+      (state, float32 scalars).
+    """
+    key = jax.random.fold_in(key, state.step)
+    gradients, metrics = mean_of_parts(
+      lambda part, key: self._gradients(state, part, frozen, _Keys.of(key)),
+      batch,
+      key,
+      self.config.accumulation,
+    )
+    model, update_metrics = optim.update(
+      state.model,
+      gradients.model,
+      self.generator_tx,
+      step=state.step,
+      ema_decay=self.config.ema_decay,
+    )
+    metrics |= optim.prefix('generator', update_metrics)
+    auxiliary, discriminator = state.auxiliary, state.discriminator
+    if auxiliary is not None:
+      gradient = gradients.auxiliary
+      if self.config.auxiliary.fresh_sample:
+        gradient, metrics['auxiliary/cross_entropy'] = mean_of_parts(
+          lambda part, key: self._fresh_auxiliary_gradient(
+            auxiliary, model.params, frozen.teacher, part, _Keys.of(key).fresh
+          ),
+          batch,
+          key,
+          self.config.accumulation,
+        )
+      auxiliary, update_metrics = optim.update(
+        auxiliary, gradient, self.auxiliary_tx, step=state.step
+      )
+      metrics |= optim.prefix('auxiliary', update_metrics)
+    if discriminator is not None:
+      discriminator, update_metrics = self.adversary.update(
+        discriminator, gradients.discriminator, state.step
+      )
+      metrics |= update_metrics
+    state = TrainState(state.step + 1, model, auxiliary, discriminator)
+    return state, metrics
+
+  def _gradients(
+    self, state: TrainState, batch: Batch, frozen: Frozen, keys: '_Keys'
+  ) -> tuple['_Gradients', Metrics]:
+    """Of all roles, from one forward pass of the student."""
+    teacher = frozen.teacher
+    condition = (
+      self.family.condition(batch)
+      if batch
+      else self.student.draw_labels(keys.condition)
+    )
+    logits, pullback = jax.vjp(
+      lambda params: self.student.logits(
+        params, teacher, condition, keys.student
+      ),
+      state.model.params,
+    )
+    gradient = jnp.zeros_like(logits)
+    metrics = self.student.concentration(logits, teacher)
+    auxiliary_gradient, heads_gradient = None, None
+    if state.auxiliary is not None:
+      sample = self.student.sample(keys.sample, logits, condition)
+      dimo_gradient, auxiliary_gradient, dimo_metrics = self._dimo(
+        state.auxiliary, frozen, sample, keys.auxiliary
+      )
+      metrics |= dimo_metrics
+      gradient = dimo_gradient
+    if state.discriminator is not None:
+      gan_gradient, heads_gradient, gan_metrics = self.adversary.gradients(
+        state.discriminator.params,
+        teacher,
+        logits,
+        batch,
+        keys.gan,
+        state.step,
+      )
+      metrics |= gan_metrics
+      if state.auxiliary is not None:
+        metrics['gan/gradient_ratio'] = _ratio(gan_gradient, dimo_gradient)
+      gradient = gradient + gan_gradient
+    if self.critic is not None:
+      reward_gradient, reward_metrics = self.critic.gradient(
+        frozen.tokenizer, frozen.rewards, logits, batch, keys.reward
+      )
+      metrics |= reward_metrics
+      if state.auxiliary is not None:
+        metrics['reward/gradient_ratio'] = _ratio(
+          reward_gradient, dimo_gradient
+        )
+      gradient = gradient + reward_gradient
+    return (
+      _Gradients(pullback(gradient)[0], auxiliary_gradient, heads_gradient),
+      metrics,
+    )
+
+  # Di[M]O.
+
+  def _auxiliary_loss(
+    self, trained: Params, teacher: Params, sample: Sample, key: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """(cross entropy on the student's tokens, what the logits are read off)."""
+    params = self.family.merge(trained, teacher)
+    last = self.family.forward(
+      params,
+      sample.masked,
+      sample.condition,
+      dropout_key=key if self.config.dropout else None,
+    ).last
+
+    def cross_entropy(
+      last: jax.Array, tokens: jax.Array, positions: jax.Array
+    ) -> jax.Array:
+      return divergence.cross_entropy(
+        self.family.logits(params, last, positions[0]),
+        tokens,
+        label_smoothing=self.config.auxiliary.label_smoothing,
+      )
+
+    losses = self.student.chunked(cross_entropy, last, sample.tokens)
+    return divergence.masked_mean(losses, sample.mask), last
+
+  def _dimo(
+    self,
+    auxiliary: Role,
+    frozen: Frozen,
+    sample: Sample,
+    key: jax.Array,
+  ) -> tuple[jax.Array, Params | None, Metrics]:
+    """(gradient on the logits, gradient of the auxiliary, metrics).
+
+    The auxiliary's forward pass serves both, unless the official order (a
+    fresh sample of the updated student) is asked for.
+    """
+    config, scale = self.config.divergence, self.config.guidance_scale
+    teacher_key, key = jax.random.split(key)
+    if self.config.auxiliary.fresh_sample:
+      gradient = None
+      loss, auxiliary_last = self._auxiliary_loss(
+        auxiliary.params, frozen.teacher, sample, key
+      )
+    else:
+      (loss, auxiliary_last), gradient = jax.value_and_grad(
+        self._auxiliary_loss, has_aux=True
+      )(auxiliary.params, frozen.teacher, sample, key)
+    teacher_last = self.family.guided_last(
+      frozen.teacher,
+      sample.masked,
+      sample.condition,
+      scale,
+      null=frozen.null,
+      dropout_key=teacher_key if self.config.teacher_dropout else None,
+    )
+    auxiliary_params = self.family.merge(auxiliary.params, frozen.teacher)
+
+    def injected(
+      teacher: jax.Array,
+      auxiliary: jax.Array,
+      weight: jax.Array,
+      positions: jax.Array,
+    ) -> tuple[jax.Array, ...]:
+      target = divergence.logit_gradient(
+        self.family.guide(frozen.teacher, teacher, scale, positions[0]),
+        self.family.logits(auxiliary_params, auxiliary, positions[0]),
+        beta=config.beta,
+      )
+      return divergence.injected(target, config.weight * weight)
+
+    weight = divergence.entry_weights(sample.mask, reduction=config.reduction)
+    logit_gradient, *entries = self.student.chunked(
+      injected, teacher_last, auxiliary_last, weight
+    )
+    metrics = divergence.dimo_metrics(*entries, weight)
+    metrics['auxiliary/cross_entropy'] = loss
+    return logit_gradient, gradient, metrics
+
+  def _fresh_auxiliary_gradient(
+    self,
+    auxiliary: Role,
+    student: Params,
+    teacher: Params,
+    batch: Batch,
+    key: jax.Array,
+  ) -> tuple[Params, jax.Array]:
+    """Alg. 1's second half: new labels (the same prompts), x_init and mask."""
+    keys = jax.random.split(key, 4)
+    condition = (
+      self.family.condition(batch)
+      if self.family.reads_text
+      else self.student.draw_labels(keys[0])
+    )
+    logits = self.student.logits(student, teacher, condition, keys[1])
+    sample = self.student.sample(keys[2], logits, condition)
+    (loss, _), gradient = jax.value_and_grad(
+      self._auxiliary_loss, has_aux=True
+    )(auxiliary.params, teacher, sample, keys[3])
+    return gradient, loss
+
+
+class _Keys(NamedTuple):
+  """Random keys of one step, one for each purpose."""
+
+  condition: jax.Array
+  student: jax.Array
+  sample: jax.Array
+  gan: jax.Array
+  auxiliary: jax.Array
+  fresh: jax.Array
+  reward: jax.Array
+
+  @classmethod
+  def of(cls, key: jax.Array) -> '_Keys':
+    """From the key of a step, or of a part of one."""
+    return cls(*jax.random.split(key, len(cls._fields)))
+
+
+class _Gradients(NamedTuple):
+  """Of the parameters of every role; absent ones are None."""
+
+  model: Params
+  auxiliary: Params | None
+  discriminator: Params | None
+
+
+def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Norm of a over the norm of b."""
+  return optax.tree.norm(a) / jnp.maximum(optax.tree.norm(b), 1e-12)

@@ -1,0 +1,166 @@
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from softdimo_jax.data.images import pixels
+
+COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+LEVELS = COLOURS[..., 0]
+
+
+def encode(image: PIL.Image.Image, kind: str = 'PNG', **options) -> bytes:
+  buffer = io.BytesIO()
+  image.save(buffer, kind, **options)
+  return buffer.getvalue()
+
+
+def ramp(height: int, width: int, channels: int = 1) -> np.ndarray:
+  """Every pixel tells its place: row 16 r + column c."""
+  rows, columns = np.mgrid[:height, :width]
+  image = (16 * rows + columns).astype(np.uint8)[..., None]
+  return image.repeat(channels, axis=-1)
+
+
+def test_colours_are_those_of_the_file():
+  image = PIL.Image.fromarray(COLOURS)
+  np.testing.assert_array_equal(pixels.decode(encode(image)), COLOURS)
+  lossless = encode(image, 'WEBP', lossless=True)
+  np.testing.assert_array_equal(pixels.decode(lossless), COLOURS)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_grey_and_palette(channels):
+  expected = LEVELS[..., None].repeat(channels, axis=-1)
+  grey = PIL.Image.fromarray(LEVELS)
+  palette = PIL.Image.fromarray(LEVELS).convert('P')
+  for image in (grey, palette):
+    decoded = pixels.decode(encode(image), channels)
+    np.testing.assert_array_equal(decoded, expected)
+
+
+def test_sixteen_bits_are_scaled_not_clipped():
+  levels = np.array([[0, 256, 257, 1000], [32768, 65000, 65534, 65535]])
+  data = encode(PIL.Image.fromarray(levels.astype(np.uint16)))
+  expected = np.round(levels / 257).astype(np.uint8)[..., None]
+  np.testing.assert_array_equal(pixels.decode(data, 1), expected)
+  np.testing.assert_array_equal(
+    pixels.decode(data, 3), expected.repeat(3, axis=-1)
+  )
+
+
+def test_transparency_lies_on_white():
+  alpha = np.zeros((6, 8, 1), np.uint8)
+  alpha[:3] = 255
+  image = PIL.Image.fromarray(np.concatenate([COLOURS, alpha], axis=-1))
+  decoded = pixels.decode(encode(image))
+  np.testing.assert_array_equal(decoded[:3], COLOURS[:3])
+  assert (decoded[3:] == 255).all()
+
+
+def test_cmyk_becomes_rgb():
+  image = PIL.Image.new('CMYK', (8, 8), (0, 255, 255, 0))
+  red = pixels.decode(encode(image, 'JPEG', quality=95))
+  assert red.shape == (8, 8, 3)
+  assert (red[..., 0] > 230).all() and (red[..., 1:] < 40).all()
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'WEBP'])
+def test_a_file_cut_short_is_corrupt(kind):
+  noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+  data = encode(PIL.Image.fromarray(noise), kind)
+  pixels.decode(data)
+  for part in (data[: len(data) // 2], data[:20], b'', b'no image'):
+    with pytest.raises(pixels.CorruptImage):
+      pixels.decode(part)
+
+
+def test_other_formats_are_not_tried():
+  gif = encode(PIL.Image.fromarray(LEVELS), 'GIF')
+  with pytest.raises(pixels.CorruptImage, match='no JPEG or PNG or WEBP file'):
+    pixels.decode(gif)
+
+
+def test_float_range():
+  assert pixels.to_float(np.array([0, 51, 255], np.uint8)).tolist() == [
+    0.0,
+    np.float32(0.2),
+    1.0,
+  ]
+
+
+@pytest.mark.parametrize(
+  ('shape', 'expected'),
+  [
+    ((30, 20), (12, 8)),
+    ((20, 33), (8, 13)),
+    ((8, 9), (8, 9)),
+    ((4, 6), (8, 12)),
+  ],
+)
+def test_short_side_is_resized_and_long_side_rounded_down(shape, expected):
+  resized = pixels.resize_short_side(ramp(*shape), 8)
+  assert resized.shape == (*expected, 1) and resized.dtype == np.uint8
+
+
+def test_shrinking_antialiases():
+  stripes = np.zeros((64, 64, 3), np.uint8)
+  stripes[:, ::2] = 255
+  inner = pixels.resize_short_side(stripes, 8)[2:-2, 2:-2]
+  assert (abs(inner.astype(int) - 127.5) < 6).all()
+
+
+def test_center_crop_is_in_the_middle():
+  np.testing.assert_array_equal(
+    pixels.center_crop(ramp(4, 8), 4), ramp(4, 8)[:, 2:6]
+  )
+  # Margins 3 and 5: halves 1.5 and 2.5 both round to 2.
+  np.testing.assert_array_equal(
+    pixels.center_crop(ramp(7, 9), 4), ramp(7, 9)[2:6, 2:6]
+  )
+
+
+def test_random_crop_reaches_every_place_equally():
+  image, rng = ramp(6, 7), np.random.default_rng(0)
+  corners = [pixels.random_crop(rng, image, 4)[0, 0, 0] for _ in range(3000)]
+  places, counts = np.unique(corners, return_counts=True)
+  assert len(places) == 3 * 4
+  assert (abs(counts - 250) < 6 * np.sqrt(250)).all()
+
+
+def test_random_resized_crop_takes_the_share_of_the_area():
+  """A ramp keeps its slope: the span that is seen is the side that was cut."""
+  image = np.broadcast_to(
+    np.arange(200, dtype=np.uint8)[None, :, None], (200, 200, 3)
+  )
+  rng = np.random.default_rng(0)
+  crops = [pixels.random_resized_crop(rng, image, 50) for _ in range(200)]
+  spans = np.array([int(c[25, -1, 0]) - int(c[25, 0, 0]) for c in crops])
+  shares = ((spans + 4) / 200) ** 2
+  assert 0.76 < shares.min() < 0.83 and 0.97 < shares.max() < 1.04
+  assert abs(shares.mean() - 0.9) < 0.03
+
+
+def test_random_resized_crop_of_an_elongated_image_is_its_middle():
+  image = ramp(4, 12)
+  crop = pixels.random_resized_crop(np.random.default_rng(0), image, 4)
+  np.testing.assert_array_equal(crop, image[:, 4:8])
+
+
+def test_flip_mirrors_half_of_the_images():
+  image, rng = ramp(2, 4), np.random.default_rng(0)
+  flips = [
+    np.array_equal(pixels.random_flip(rng, image), image[:, ::-1])
+    for _ in range(1000)
+  ]
+  assert abs(np.mean(flips) - 0.5) < 0.08
+
+
+@pytest.mark.parametrize('name', pixels.AUGMENTATIONS)
+@pytest.mark.parametrize('channels', [1, 3])
+def test_augmentations_make_squares(name, channels):
+  rng = np.random.default_rng(0)
+  for shape in ((8, 8), (9, 14), (20, 5)):
+    image = pixels.AUGMENTATIONS[name](rng, ramp(*shape, channels), 8)
+    assert image.shape == (8, 8, channels) and image.dtype == np.uint8

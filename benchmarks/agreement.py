@@ -13,7 +13,7 @@ from benchmarks.sizes import Size
 from benchmarks.torch_step import TorchStep
 from softdimo_jax import families
 from softdimo_jax.errors import UserError
-from softdimo_jax.training.state import Params
+from softdimo_jax.types import Params
 
 TOLERANCE = 1e-3  # of float32 sums in another order, after an update
 _STEPS = 2

@@ -11,8 +11,9 @@ from softdimo_jax import families
 from softdimo_jax.convert.rule_weights import rule_params
 from softdimo_jax.families.family import Family
 from softdimo_jax.planning.flops import count_flops
-from softdimo_jax.training.distill.step import Batch, Distiller
-from softdimo_jax.training.state import Frozen, Params
+from softdimo_jax.training.distill.step import Distiller
+from softdimo_jax.training.state import Frozen
+from softdimo_jax.types import Batch, Params
 
 
 def made_up_params(family: Family) -> Params:

@@ -104,7 +104,7 @@ def _optimize(
     run.reward_params(optimizer.terms),
     jax.random.key(sampling_flags.SEED.value),
     request.take(np.arange(len(request))),
-    request.captions,
+    request.prompt_ids,
   )
 
 

@@ -128,7 +128,7 @@ def check_features(run: Run, cache: PromptCache) -> None:
       np.testing.assert_allclose(values, wanted, rtol=0, atol=1e-5)
   batch = next(run.prompted.batches(3, 0, ('clip',)))
   assert batch['text'].micro.shape == (3, len(run.family.micro))
-  assert batch['caption']['clip'].shape == (3, 12)
+  assert batch['prompt_ids']['clip'].shape == (3, 12)
   second = next(run.prompted.batches(3, 0, (), np.array([1])))
   np.testing.assert_array_equal(
     second['text'].pooled, batch['text'].pooled[1:2]

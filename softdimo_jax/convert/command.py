@@ -10,13 +10,9 @@ import jax
 
 from softdimo_jax.convert import folder, registry, sources
 from softdimo_jax.convert.sizes import Options
-from softdimo_jax.convert.tree import (
-  ConversionError,
-  Params,
-  Report,
-  shortened,
-)
+from softdimo_jax.convert.tree import ConversionError, Report, shortened
 from softdimo_jax.errors import UserError
+from softdimo_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True)

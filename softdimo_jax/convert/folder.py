@@ -17,9 +17,9 @@ from typing import Any
 import flax.linen as nn
 
 from softdimo_jax.convert import registry
-from softdimo_jax.convert.tree import Params
 from softdimo_jax.errors import UserError
 from softdimo_jax.runtime import checkpoint
+from softdimo_jax.types import Params
 
 _MODEL, _PARAMS = 'model.json', 'params'
 

@@ -25,7 +25,7 @@ from softdimo_jax.convert.maskgit import convert_maskgit
 from softdimo_jax.convert.meissonic import convert_meissonic
 from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
 from softdimo_jax.convert.tatitok import convert_tatitok
-from softdimo_jax.convert.tree import Array, ConversionError, Params, Report
+from softdimo_jax.convert.tree import Array, ConversionError, Report
 from softdimo_jax.networks.generators.google_maskgit import (
   GoogleMaskGitTransformer,
 )
@@ -49,6 +49,7 @@ from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 from softdimo_jax.networks.tokenizers.tatitok import TATiTok
+from softdimo_jax.types import Params
 
 StateDict = Mapping[str, Array]
 

@@ -23,9 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from softdimo_jax.types import Params
+
 Array = Any  # np.ndarray, jax.Array or jax.ShapeDtypeStruct
 Transform = Callable[[Array], Array | tuple[Array, ...]]
-Params = dict[str, Any]
 
 # How many names a message spells out.
 _NAMED = 3

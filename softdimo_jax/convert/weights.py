@@ -15,8 +15,9 @@ import jax.numpy as jnp
 
 from softdimo_jax.convert import folder, registry, sources, tree
 from softdimo_jax.convert.rule_weights import RULE, rule_params
-from softdimo_jax.convert.tree import ConversionError, Params
+from softdimo_jax.convert.tree import ConversionError
 from softdimo_jax.errors import UserError
+from softdimo_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import grain
 import numpy as np
 
-Batch = dict[str, np.ndarray]
+from softdimo_jax.types import Batch
 
 
 def shuffled_batches(

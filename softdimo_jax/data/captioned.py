@@ -6,8 +6,8 @@ import functools
 import jax
 import numpy as np
 
-from softdimo_jax.data.batches import Batch
 from softdimo_jax.networks.generators.condition import TextCondition
+from softdimo_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,49 +16,49 @@ class CaptionedTokens:
 
   Attributes:
     tokens: int32 [N, L, G].
-    captions: int32 [N, T].
+    prompt_ids: int32 [N, T].
     wrong_tokens: int32 [N, L, G].
-    wrong_captions: int32 [N, T].
+    wrong_prompt_ids: int32 [N, T].
   """
 
   tokens: np.ndarray
-  captions: np.ndarray
+  prompt_ids: np.ndarray
   wrong_tokens: np.ndarray
-  wrong_captions: np.ndarray
+  wrong_prompt_ids: np.ndarray
 
   def __len__(self) -> int:
     return len(self.tokens)
 
   @functools.cached_property
   def _unique(self) -> tuple[np.ndarray, np.ndarray]:
-    captions, index = np.unique(self.captions, axis=0, return_inverse=True)
-    return captions, index.ravel()
+    prompt_ids, index = np.unique(self.prompt_ids, axis=0, return_inverse=True)
+    return prompt_ids, index.ravel()
 
   @property
-  def unique_captions(self) -> np.ndarray:
+  def unique_prompt_ids(self) -> np.ndarray:
     """int32 [U, T]; their text features are computed once."""
     return self._unique[0]
 
   def gather(self, index: np.ndarray) -> Batch:
-    """`tokens`, `caption` and `wrong_caption` of examples [B]."""
+    """`tokens`, `prompt_ids` and `wrong_prompt_ids` of examples [B]."""
     return {
       'tokens': self.tokens[index],
-      'caption': self.captions[index],
-      'wrong_caption': self.wrong_captions[index],
+      'prompt_ids': self.prompt_ids[index],
+      'wrong_prompt_ids': self.wrong_prompt_ids[index],
     }
 
   def gather_with_text(
     self, index: np.ndarray, features: TextCondition
   ) -> Batch:
-    """`tokens`, `caption` and `text`, the features of the captions.
+    """`tokens`, `prompt_ids` and `text`, the text features of the captions.
 
     Args:
       index: int [B].
-      features: host arrays of the unique captions.
+      features: host arrays, text features of `unique_prompt_ids`.
     """
     rows = self._unique[1][index]
     return {
       'tokens': self.tokens[index],
-      'caption': self.captions[index],
+      'prompt_ids': self.prompt_ids[index],
       'text': jax.tree.map(lambda array: array[rows], features),
     }

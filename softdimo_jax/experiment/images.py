@@ -16,7 +16,7 @@ from softdimo_jax.evaluation.sets.pictures import to_uint8
 from softdimo_jax.experiment.reports import rows
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.networks.generators.condition import Condition
-from softdimo_jax.training.state import Params
+from softdimo_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,13 @@ class Wanted:
   Attributes:
     names: of M labels or prompts.
     take: int [n] of the M -> their condition, arrays of the host [n, ...].
-    captions: of prompts as rewards read them, likewise; None for labels.
+    prompt_ids: of prompts as rewards read them, likewise; None for labels.
     order: int [N], which of the M every image shows.
   """
 
   names: tuple[str, ...]
   take: Callable[[np.ndarray], Condition]
-  captions: Any
+  prompt_ids: Any
   order: np.ndarray
 
 
@@ -43,8 +43,8 @@ class Method:
   Attributes:
     title: how rows call the stage that is used so.
     options: JSON values that it depends on.
-    make: (params, tokenizer, key, condition, captions) -> float32 [N, H, W, C]
-      in [0, 1].
+    make: (params, tokenizer, key, condition, prompt_ids) -> images float32
+      [N, H, W, C] in [0, 1].
     place: brings parameters to where `make` wants them.
   """
 
@@ -81,7 +81,7 @@ def sampled(
   return Method(
     title=stage,
     options=told | {'batch_size': sampler.batch_size},
-    make=lambda params, tokenizer, key, condition, captions: sampler(
+    make=lambda params, tokenizer, key, condition, prompt_ids: sampler(
       params, tokenizer, key, condition
     )[1],
     place=sampler.place,
@@ -115,8 +115,8 @@ def chosen_by_rewards(
       'rewards': dict(optimizer.terms),
       'temperature': optimizer.temperature,
     },
-    make=lambda params, tokenizer, key, condition, captions: (
-      optimizer(params, tokenizer, rewards, key, condition, captions).images
+    make=lambda params, tokenizer, key, condition, prompt_ids: (
+      optimizer(params, tokenizer, rewards, key, condition, prompt_ids).images
     ),
     place=jax.device_put,
   )
@@ -172,9 +172,11 @@ class RunImages(ImageSet):
     """float32 [stop - start, H, W, C] in [0, 1]."""
     chosen = self._wanted.order[start:stop]
     condition = self._wanted.take(chosen)
-    captions = jax.tree.map(lambda array: array[chosen], self._wanted.captions)
+    prompt_ids = jax.tree.map(
+      lambda array: array[chosen], self._wanted.prompt_ids
+    )
     key = jax.random.fold_in(self._key, start)
-    return self._method.make(*self._params, key, condition, captions)
+    return self._method.make(*self._params, key, condition, prompt_ids)
 
   def read(self, start: int, stop: int) -> list[np.ndarray]:
     images = to_uint8(self.floats(start, stop))

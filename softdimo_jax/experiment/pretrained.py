@@ -14,7 +14,7 @@ from softdimo_jax.convert.tree import parameter_shapes
 from softdimo_jax.errors import UserError
 from softdimo_jax.families.family import Family
 from softdimo_jax.runtime import checkpoint
-from softdimo_jax.training.state import Params
+from softdimo_jax.types import Params
 
 WEIGHTS = ('converted', 'rule')
 # Fields of a module that do not change what its parameters mean.

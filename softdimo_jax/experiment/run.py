@@ -28,17 +28,18 @@ from softdimo_jax.experiment.inputs.prompts import Prompted
 from softdimo_jax.families.family import Family
 from softdimo_jax.generation import tokens as generate
 from softdimo_jax.generation.text_encoder import TextEncoder
-from softdimo_jax.networks.classifier import DigitClassifier
+from softdimo_jax.networks.classifier import SmallClassifier
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.rewards.clip import CLIP
 from softdimo_jax.ops.preprocess import ImageTransform
 from softdimo_jax.rewards.scoring import CLIPReward, Reward
 from softdimo_jax.runtime import checkpoint, sharding
 from softdimo_jax.training.distill.reward_term import used_terms
-from softdimo_jax.training.state import Params, TrainState
+from softdimo_jax.training.state import TrainState
+from softdimo_jax.types import Params
 
 # Token ids int [N, T] of prompts, or by the name of the reward that reads them.
-Captions = np.ndarray | Mapping[str, np.ndarray]
+PromptIds = np.ndarray | Mapping[str, np.ndarray]
 
 _PARAMS = 'params'
 # Scenes that are rendered and tokenized at a time.
@@ -73,9 +74,9 @@ class Run:
     return families.build(self.config.model)
 
   @functools.cached_property
-  def classifier(self) -> DigitClassifier:
+  def classifier(self) -> SmallClassifier:
     """Module of the feature space and of the label judge."""
-    return DigitClassifier(**self.config.classifier)
+    return SmallClassifier(**self.config.classifier)
 
   @property
   def streams(self) -> bool:
@@ -161,9 +162,9 @@ class Run:
       parts.append(
         (
           encode(pairs['image']),
-          pairs['caption'],
+          pairs['prompt_ids'],
           encode(pairs['wrong_image']),
-          pairs['wrong_caption'],
+          pairs['wrong_prompt_ids'],
         )
       )
     return CaptionedTokens(*map(np.concatenate, zip(*parts, strict=True)))
@@ -214,16 +215,16 @@ class Run:
       return self.prompted.rewards(names).load_params()
     return {name: self.params(name) for name in names}
 
-  def text_features(self, captions: np.ndarray) -> TextCondition:
+  def text_features(self, prompt_ids: np.ndarray) -> TextCondition:
     """Condition of token ids of prompts, int [N, T]; arrays of the host."""
     if self.reads_prompts:
-      return self.prompted.encode(captions)
+      return self.prompted.encode(prompt_ids)
     params = self.params(self.config.data.text_stage)['text']
-    return TextEncoder(self.family, params, _ENCODED)(captions)
+    return TextEncoder(self.family, params, _ENCODED)(prompt_ids)
 
   def read(
     self, texts: Sequence[str], rewarded: Iterable[str] = ()
-  ) -> tuple[np.ndarray, Captions | None]:
+  ) -> tuple[np.ndarray, PromptIds | None]:
     """Prompts as the text tower reads them, and as these rewards do.
 
     Raises:
@@ -231,11 +232,11 @@ class Run:
         that is not there.
     """
     if not self.reads_prompts:
-      captions = shapes.tokenize_all(texts)
-      return captions, captions
+      prompt_ids = shapes.tokenize_all(texts)
+      return prompt_ids, prompt_ids
     names = tuple(rewarded)
-    captions = self.prompted.captions(texts, names) if names else None
-    return self.prompted.ids(texts), captions
+    prompt_ids = self.prompted.prompt_ids(texts, names) if names else None
+    return self.prompted.ids(texts), prompt_ids
 
   @functools.cached_property
   def null_condition(self) -> TextCondition | None:

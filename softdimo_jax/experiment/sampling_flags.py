@@ -19,7 +19,7 @@ from softdimo_jax.experiment.images import (
   sampled,
 )
 from softdimo_jax.experiment.reports import rows as results
-from softdimo_jax.experiment.run import Captions, Run
+from softdimo_jax.experiment.run import PromptIds, Run
 from softdimo_jax.generation import tokens
 from softdimo_jax.networks.generators.condition import Condition
 
@@ -50,14 +50,14 @@ class Request:
     inputs: int [N] labels, or [N, T] token ids of prompts.
     encode: inputs -> condition, arrays of the host; text features are large,
       and made when they are asked for.
-    captions: the prompts as rewards read them, see `pipeline.Run.read`; None
+    prompt_ids: the prompts as rewards read them, see `pipeline.Run.read`; None
       for labels.
   """
 
   names: tuple[str, ...]
   inputs: np.ndarray
   encode: Callable[[np.ndarray], Condition]
-  captions: Captions | None = None
+  prompt_ids: PromptIds | None = None
 
   def __len__(self) -> int:
     return len(self.names)
@@ -75,7 +75,7 @@ class Request:
       self.names[rows],
       cut(self.inputs),
       self.encode,
-      jax.tree.map(cut, self.captions),
+      jax.tree.map(cut, self.prompt_ids),
     )
 
   def wanted(self, order: np.ndarray) -> Wanted:
@@ -83,7 +83,7 @@ class Request:
     return Wanted(
       names=self.names,
       take=self.take,
-      captions=self.captions,
+      prompt_ids=self.prompt_ids,
       order=order,
     )
 
@@ -168,10 +168,10 @@ def of_prompts(
   Raises:
     UserError: for those that cannot be understood.
   """
-  ids, captions = run.read(prompts, rewarded)
+  ids, prompt_ids = run.read(prompts, rewarded)
   # Finds a missing text tower before anything is written.
   encode = run.prompted.encode if run.reads_prompts else run.text_features
-  return Request(tuple(prompts), ids, encode, captions)
+  return Request(tuple(prompts), ids, encode, prompt_ids)
 
 
 def file_scale(run: Run, wanted: int | None, small: int) -> int:

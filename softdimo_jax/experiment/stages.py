@@ -14,7 +14,6 @@ import numpy as np
 from absl import logging
 
 from softdimo_jax.data import batches
-from softdimo_jax.data.batches import Batch
 from softdimo_jax.data.images import streams
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.families.family import Family
@@ -31,6 +30,7 @@ from softdimo_jax.training import (
 from softdimo_jax.training.distill.reward_term import used_terms
 from softdimo_jax.training.distill.step import Distiller
 from softdimo_jax.training.state import Frozen
+from softdimo_jax.types import Batch
 
 # Images whose made-up tokens stand for a token cache with weights by rule.
 _MADE_UP = 1024
@@ -119,7 +119,7 @@ def _tokens(run: Run, name: str) -> grain.DatasetIterator:
       _rows(run, name),
     )
   if run.family.reads_text:
-    features = run.text_features(run.captioned.unique_captions)
+    features = run.text_features(run.captioned.unique_prompt_ids)
     return _gathered(
       run,
       name,
@@ -249,7 +249,7 @@ def _contrastive_stage(run: Run, name: str) -> loop.Stage:
   trainer = reward_models.contrastive_trainer(run.family, reward, config)
   init_key, step_key = _keys(run, name)
   image = jnp.zeros((1, *run.family.image_shape))
-  ids = jnp.asarray(run.captioned.captions[:1])
+  ids = jnp.asarray(run.captioned.prompt_ids[:1])
   return loop.Stage(
     name=name,
     steps=config.steps,
@@ -285,12 +285,12 @@ def _preference_stage(run: Run, name: str) -> loop.Stage:
 
 
 def _preferences(run: Run, name: str) -> dict[str, np.ndarray]:
-  """Real tokens, their captions, and losers that others drew for these."""
+  """Real tokens, their prompts, and losers that others drew for these."""
   config, data = run.config[name], run.captioned
   seed = run.seed(name)
   rng = np.random.default_rng(seed)
   index = rng.choice(len(data), min(config.num_examples, len(data)), False)
-  text = run.text_features(data.captions[index])
+  text = run.text_features(data.prompt_ids[index])
   params, null = run.params('teacher'), run.null_condition
   losers = [data.wrong_tokens[index]]
   for steps in config.teacher_steps:
@@ -309,7 +309,7 @@ def _preferences(run: Run, name: str) -> dict[str, np.ndarray]:
     losers.append(tokens)
   return {
     'tokens': data.tokens[index],
-    'caption': data.captions[index],
+    'prompt_ids': data.prompt_ids[index],
     'losers': np.stack(losers, axis=1),
   }
 

@@ -24,7 +24,7 @@ from softdimo_jax.networks.tokenizers.interface import ImageTokenizer
 from softdimo_jax.runtime import sharding
 from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.preemption import PreemptionNotice
-from softdimo_jax.training.state import Params
+from softdimo_jax.types import Params
 
 # host images [B, H, W, C] -> tokens [B, views, L, G], still being computed
 EncodeFn = Callable[[np.ndarray], jax.Array]

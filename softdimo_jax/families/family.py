@@ -18,8 +18,7 @@ from softdimo_jax.networks.generators.condition import (
 )
 from softdimo_jax.networks.generators.output import GeneratorOutput
 from softdimo_jax.networks.text.clip import CLIPTextTower
-
-Params = Any
+from softdimo_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True)

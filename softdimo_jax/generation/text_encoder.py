@@ -9,7 +9,7 @@ import numpy as np
 from softdimo_jax.families.family import Family
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.runtime import sharding
-from softdimo_jax.training.state import Params
+from softdimo_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from softdimo_jax.families.family import Family
 from softdimo_jax.method import sampling
 from softdimo_jax.networks.generators.condition import Condition, batch_size
 from softdimo_jax.runtime import sharding
-from softdimo_jax.training.state import Params
+from softdimo_jax.types import Params
 
 
 def one_step_tokens(

@@ -17,7 +17,7 @@ from softdimo_jax.networks.generators.condition import (
   batch_size,
 )
 from softdimo_jax.rewards import scoring
-from softdimo_jax.training.state import Params
+from softdimo_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class TestTimeOptimizer:
     reward_params: Mapping[str, Params],
     key: jax.Array,
     text: TextCondition,
-    captions: np.ndarray | Mapping[str, np.ndarray],
+    prompt_ids: np.ndarray | Mapping[str, np.ndarray],
   ) -> Best:
     """Images of P prompts.
 
@@ -88,7 +88,7 @@ class TestTimeOptimizer:
       reward_params: of the rewards, by name.
       key: random key.
       text: condition of the prompts, host arrays [P, ...].
-      captions: int [P, T], the same prompts as the rewards read them; by the
+      prompt_ids: int [P, T], the same prompts as the rewards read them; by the
         reward's name where they read different ids.
 
     Returns:
@@ -108,7 +108,7 @@ class TestTimeOptimizer:
             reward_params,
             jax.random.fold_in(key, start),
             jax.tree.map(operator.itemgetter(rows), text),
-            jax.tree.map(operator.itemgetter(rows), captions),
+            jax.tree.map(operator.itemgetter(rows), prompt_ids),
           )
         )
       )
@@ -133,13 +133,14 @@ class TestTimeOptimizer:
     reward_params: Mapping[str, Params],
     key: jax.Array,
     text: TextCondition,
-    captions: jax.Array | Mapping[str, jax.Array],
+    prompt_ids: jax.Array | Mapping[str, jax.Array],
   ) -> tuple[Optimized, jax.Array, jax.Array]:
     """(result, best images, first images); scores are [B, K + 1] here."""
     start_key, draw_key = jax.random.split(key)
     text = self.family.timed(text, self.init.mask_ratio)
     score = lambda images: scoring.total(
-      scoring.scores(self.rewards, reward_params, images, captions), self.terms
+      scoring.scores(self.rewards, reward_params, images, prompt_ids),
+      self.terms,
     )
 
     def evaluate(embeddings: jax.Array) -> tuple[jax.Array, Decoded]:

@@ -28,7 +28,7 @@ class ClassifierOutput:
   logits: jax.Array
 
 
-class DigitClassifier(nn.Module):
+class SmallClassifier(nn.Module):
   """Convolutions that halve the image once per stage, then one hidden layer.
 
   Made for 8x8x1 to 32x32x3 images, whose height and width must be divisible

@@ -11,7 +11,8 @@ from softdimo_jax.networks.rewards.clip import CLIP, CLIPOutput, ImageOutput
 from softdimo_jax.networks.text.clip import TextOutput
 from softdimo_jax.parity import official, record
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays, Params
+from softdimo_jax.parity.record import Arrays
+from softdimo_jax.types import Params
 
 # What the official code scores a batch with, one number an image.
 Score = Callable[[CLIPOutput], jax.Array]

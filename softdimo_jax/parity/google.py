@@ -17,7 +17,8 @@ from softdimo_jax.networks.generators.google_maskgit import (
 from softdimo_jax.parity import official, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.generators import cross_entropy
-from softdimo_jax.parity.record import Arrays, Params
+from softdimo_jax.parity.record import Arrays
+from softdimo_jax.types import Params
 
 _MASK = -1
 

@@ -13,7 +13,8 @@ from softdimo_jax.networks.inception_blocks import max_pool
 from softdimo_jax.ops.resize import resize_tf1
 from softdimo_jax.parity import record
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays, Params
+from softdimo_jax.parity.record import Arrays
+from softdimo_jax.types import Params
 
 # Of the resized images the fixtures hold some rows and columns.
 _ROWS, _COLUMNS = 23, 17

@@ -21,7 +21,8 @@ from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.joint_block import JointBlock
 from softdimo_jax.parity import official, record
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays, Params
+from softdimo_jax.parity.record import Arrays
+from softdimo_jax.types import Params
 
 # The score of `logits_aes`, which the fixtures' descriptions state.
 _OTHER_SCORE = 4.0

@@ -16,7 +16,8 @@ from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
 from softdimo_jax.parity import official_meissonic, record
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays, OutputOf, Params
+from softdimo_jax.parity.record import Arrays, OutputOf
+from softdimo_jax.types import Params
 
 # Of `cfg_logits` and `logits_noise`, which the fixtures' descriptions state.
 _GUIDANCE_SCALE = 9.0

@@ -11,9 +11,9 @@ from softdimo_jax.method.soft_embedding import (
   soft_embedding,
   soft_masked_embedding,
 )
+from softdimo_jax.types import Params
 
 Arrays = Mapping[str, Any]
-Params = Any
 # Path of a submodule, joined by '/', -> its output.
 OutputOf = Callable[[str], Any]
 

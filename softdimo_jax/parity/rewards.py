@@ -13,7 +13,8 @@ from softdimo_jax.networks.rewards.blip import BLIPOutput, BLIPScorer
 from softdimo_jax.ops.quantization import l2_normalize
 from softdimo_jax.parity import official_rewards, record
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays, Params
+from softdimo_jax.parity.record import Arrays
+from softdimo_jax.types import Params
 
 # ReNO's loss takes the score from the best that people gave.
 _BEST = 10

@@ -19,7 +19,8 @@ from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.ops import quantization
 from softdimo_jax.parity import official, record
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays, Params
+from softdimo_jax.parity.record import Arrays
+from softdimo_jax.types import Params
 
 Options = Mapping[str, Any]
 

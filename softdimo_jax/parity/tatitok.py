@@ -10,7 +10,8 @@ from softdimo_jax.networks.tokenizers.tatitok import TATiTok
 from softdimo_jax.ops import quantization
 from softdimo_jax.parity import official, record, tokenizers
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays, Params
+from softdimo_jax.parity.record import Arrays
+from softdimo_jax.types import Params
 
 
 def tatitok(fixture: Fixture) -> Arrays:

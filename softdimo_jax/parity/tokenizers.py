@@ -21,7 +21,8 @@ from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 from softdimo_jax.ops import quantization
 from softdimo_jax.parity import official, record
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays, OutputOf, Params
+from softdimo_jax.parity.record import Arrays, OutputOf
+from softdimo_jax.types import Params
 
 
 def maskgit_vqgan(fixture: Fixture) -> Arrays:

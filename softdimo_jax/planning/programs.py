@@ -93,12 +93,13 @@ def _distill(run: Run, config: ml_collections.ConfigDict) -> Program:
   if config.gan.weight > 0 or family.reads_text:
     batch = _tokens(family, config.batch_size)
   if rewarded:
-    captions = _captions(run, rewarded, config.batch_size)
-    batch['caption'] = captions
-    ids = captions if isinstance(captions, dict) else {}
+    prompt_ids = _prompt_ids(run, rewarded, config.batch_size)
+    batch['prompt_ids'] = prompt_ids
+    ids = prompt_ids if isinstance(prompt_ids, dict) else {}
     decoder = lambda: family.init_decoder(key)
     scores = {
-      name: _reward(modules[name], ids.get(name, captions)) for name in rewarded
+      name: _reward(modules[name], ids.get(name, prompt_ids))
+      for name in rewarded
     }
 
   def freeze(params: Shapes, null: Shapes, scores: Shapes) -> Frozen:
@@ -138,13 +139,13 @@ def _condition(family: Family, batch: int) -> Shapes:
   return jax.eval_shape(encode, jax.random.key(0), ids)
 
 
-def _captions(run: Run, rewarded: tuple[str, ...], batch: int) -> Shapes:
+def _prompt_ids(run: Run, rewarded: tuple[str, ...], batch: int) -> Shapes:
   """Token ids of prompts, by reward where released ones read them."""
   ids = lambda length: jax.ShapeDtypeStruct((batch, length), jnp.int32)
   if not run.reads_prompts:
     return ids(vocabulary.MAX_LENGTH)
-  captions = run.prompted.captions([''], rewarded)
-  return {name: ids(array.shape[1]) for name, array in captions.items()}
+  prompt_ids = run.prompted.prompt_ids([''], rewarded)
+  return {name: ids(array.shape[1]) for name, array in prompt_ids.items()}
 
 
 def _reward(reward: scoring.Reward, ids: Shapes) -> Shapes:

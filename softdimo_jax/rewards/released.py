@@ -6,7 +6,7 @@ sum is ReNO's up to a constant.
   combined = rewards.build(config)
   params = combined.load_params()
   captions = combined.captions(['a red cube'])
-  combined.score(params, images, captions)
+  combined.score(params, images, prompt_ids)
 """
 
 import dataclasses
@@ -27,7 +27,6 @@ from softdimo_jax.data.prompts.text_tokens import (
   WordPieceTokenizer,
 )
 from softdimo_jax.errors import UserError
-from softdimo_jax.families.family import Params
 from softdimo_jax.networks import layers
 from softdimo_jax.networks.rewards.blip import BLIPScorer
 from softdimo_jax.networks.rewards.clip import CLIP, openai_vit_l
@@ -41,12 +40,13 @@ from softdimo_jax.rewards.scoring import (
   scores,
   total,
 )
+from softdimo_jax.types import Params
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 REMATS = tuple(layers.REMAT_POLICIES)
 
 # Prompts -> token ids, as one of the networks reads them.
-Captioner = Callable[[Sequence[str]], np.ndarray]
+Tokenizer = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,14 +56,14 @@ class Rewards:
   Attributes:
     rewards: by name.
     terms: weights of the sum, by the reward's name.
-    captioners: by name.
+    tokenizers: by name.
     sources: where the parameters of each are from.
     loaders: read the parameters of each.
   """
 
   rewards: Mapping[str, Reward]
   terms: Mapping[str, float]
-  captioners: Mapping[str, Captioner]
+  tokenizers: Mapping[str, Tokenizer]
   sources: Mapping[str, str]
   loaders: Mapping[str, Callable[[], Params]]
 
@@ -74,17 +74,17 @@ class Rewards:
   def captions(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
     """Token ids int32 [B, T] of prompts for every reward, by name."""
     return {
-      name: captioner(prompts) for name, captioner in self.captioners.items()
+      name: tokenizer(prompts) for name, tokenizer in self.tokenizers.items()
     }
 
   def score(
     self,
     params: Mapping[str, Params],
     images: jax.Array,
-    captions: Mapping[str, jax.Array],
+    prompt_ids: Mapping[str, jax.Array],
   ) -> jax.Array:
     """Weighted sum float32 [B]; arguments as of `scores`."""
-    return total(scores(self.rewards, params, images, captions), self.terms)
+    return total(scores(self.rewards, params, images, prompt_ids), self.terms)
 
 
 def build(config: ml_collections.ConfigDict | Mapping[str, Any]) -> Rewards:
@@ -106,7 +106,7 @@ def build(config: ml_collections.ConfigDict | Mapping[str, Any]) -> Rewards:
   return Rewards(
     rewards={name: part.reward for name, part in parts.items()},
     terms=options.terms.to_dict(),
-    captioners={name: part.captioner for name, part in parts.items()},
+    tokenizers={name: part.tokenizer for name, part in parts.items()},
     sources={name: part.source for name, part in parts.items()},
     loaders={name: part.load for name, part in parts.items()},
   )
@@ -117,7 +117,7 @@ class _Part:
   """One released reward; see `Rewards`."""
 
   reward: Reward
-  captioner: Captioner
+  tokenizer: Tokenizer
   source: str
   load: Callable[[], Params]
 
@@ -180,9 +180,9 @@ def _tokenizer(
     raise UserError(f'rewards.{field}: {error}') from error
 
 
-def _clip_captioner(
+def _clip_tokenizer(
   options: ml_collections.ConfigDict, vocab_size: int, length: int
-) -> Captioner:
+) -> Tokenizer:
   tokenizer = _tokenizer(
     options, 'clip_vocabulary', CLIPTokenizer, length=length
   )
@@ -222,7 +222,7 @@ def _clip(name: str, scaled: bool, options: ml_collections.ConfigDict) -> _Part:
       transform=_transform(options, module.image.resolution),
       scaled=scaled,
     ),
-    captioner=_clip_captioner(
+    tokenizer=_clip_tokenizer(
       options, module.text.vocab_size, module.text.length
     ),
     source=found.source,
@@ -246,7 +246,7 @@ def _imagereward(options: ml_collections.ConfigDict) -> _Part:
       transform=_transform(options, module.image.resolution),
       pad_id=tokenizer.vocabulary['[PAD]'],
     ),
-    captioner=lambda prompts: tokenizer(prompts).ids,
+    tokenizer=lambda prompts: tokenizer(prompts).ids,
     source=found.source,
     load=found.load,
   )
@@ -268,7 +268,7 @@ def _aesthetic(options: ml_collections.ConfigDict) -> _Part:
       head=head.module,
       transform=_transform(options, image.resolution),
     ),
-    captioner=lambda prompts: np.zeros((len(prompts), 1), np.int32),
+    tokenizer=lambda prompts: np.zeros((len(prompts), 1), np.int32),
     source=f'{head.source} on {clip.source}',
     load=lambda: {'image': clip.load()['image'], 'head': head.load()},
   )

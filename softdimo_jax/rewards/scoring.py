@@ -12,26 +12,26 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.families.family import Params
 from softdimo_jax.networks.rewards.blip import BLIPScorer
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.networks.rewards.head import LinearHead
 from softdimo_jax.ops.preprocess import ImageTransform
 from softdimo_jax.ops.quantization import l2_normalize
+from softdimo_jax.types import Params
 
 
 class Reward(Protocol):
   """What training, test-time optimisation and evaluation ask of a reward."""
 
   def score(
-    self, params: Params, images: jax.Array, captions: jax.Array
+    self, params: Params, images: jax.Array, prompt_ids: jax.Array
   ) -> jax.Array:
     """Scores of images for their prompts.
 
     Args:
       params: of the reward's network, frozen.
       images: float [B, H, W, 3] in [0, 1]; the gradient reaches them.
-      captions: int [B, T], token ids of the prompts as the reward reads them.
+      prompt_ids: int [B, T], token ids of the prompts as the reward reads them.
 
     Returns:
       float32 [B], higher is better.
@@ -54,11 +54,11 @@ class CLIPReward:
   scaled: bool = False
 
   def score(
-    self, params: Params, images: jax.Array, captions: jax.Array
+    self, params: Params, images: jax.Array, prompt_ids: jax.Array
   ) -> jax.Array:
     """See `Reward`; of each pair, never the mean of the batch's matrix."""
     output = self.module.apply(
-      {'params': params}, self.transform(images), captions
+      {'params': params}, self.transform(images), prompt_ids
     )
     cosines = output.cosines
     return output.scale * cosines if self.scaled else cosines
@@ -68,12 +68,12 @@ class CLIPReward:
 class ImageReward:
   """What people prefer for a prompt (Xu et al. 2023), standardised.
 
-  Captions are BERT's word pieces, [CLS] first: `WordPieceTokenizer`.
+  Prompt ids are BERT's word pieces, [CLS] first: `WordPieceTokenizer`.
 
   Attributes:
     module: the network.
     transform: from images to what its image tower sees.
-    pad_id: id that fills captions up, which nothing attends to.
+    pad_id: id that pads prompts, which nothing attends to.
   """
 
   module: BLIPScorer
@@ -81,14 +81,14 @@ class ImageReward:
   pad_id: int = 0
 
   def score(
-    self, params: Params, images: jax.Array, captions: jax.Array
+    self, params: Params, images: jax.Array, prompt_ids: jax.Array
   ) -> jax.Array:
     """See `Reward`."""
     return self.module.apply(
       {'params': params},
       self.transform(images),
-      captions,
-      captions != self.pad_id,
+      prompt_ids,
+      prompt_ids != self.pad_id,
     ).score
 
 
@@ -110,10 +110,10 @@ class AestheticReward:
   transform: ImageTransform
 
   def score(
-    self, params: Params, images: jax.Array, captions: jax.Array
+    self, params: Params, images: jax.Array, prompt_ids: jax.Array
   ) -> jax.Array:
-    """See `Reward`; captions are not read."""
-    del captions
+    """See `Reward`; the prompts are not read."""
+    del prompt_ids
     output = self.image.apply(
       {'params': params['image']}, self.transform(images)
     )
@@ -125,7 +125,7 @@ def scores(
   rewards: Mapping[str, Reward],
   params: Mapping[str, Params],
   images: jax.Array,
-  captions: jax.Array | Mapping[str, jax.Array],
+  prompt_ids: jax.Array | Mapping[str, jax.Array],
 ) -> dict[str, jax.Array]:
   """Scores [B] of every reward, by its name.
 
@@ -133,13 +133,13 @@ def scores(
     rewards: by name.
     params: of each, by name.
     images: float [B, H, W, 3] in [0, 1].
-    captions: int [B, T]; where not all rewards read the same ids, by name.
+    prompt_ids: int [B, T]; where not all rewards read the same ids, by name.
   """
   chex.assert_rank(images, 4)
-  by_name = isinstance(captions, Mapping)
+  by_name = isinstance(prompt_ids, Mapping)
   return {
     name: reward.score(
-      params[name], images, captions[name] if by_name else captions
+      params[name], images, prompt_ids[name] if by_name else prompt_ids
     )
     for name, reward in rewards.items()
   }

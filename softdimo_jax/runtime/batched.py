@@ -10,7 +10,7 @@ import numpy as np
 
 from softdimo_jax.evaluation.sets.pictures import to_uint8
 from softdimo_jax.runtime import sharding
-from softdimo_jax.training.state import Params
+from softdimo_jax.types import Params
 
 # uint8 or float [N, H, W, 3]: all images at once, or in batches.
 Images = np.ndarray | Iterable[np.ndarray]

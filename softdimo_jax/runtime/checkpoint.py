@@ -7,7 +7,8 @@ import jax
 import orbax.checkpoint as ocp
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.training.state import Params, TrainState
+from softdimo_jax.training.state import TrainState
+from softdimo_jax.types import Params
 
 _ITERATOR = 'data'
 _STATE = 'state'

@@ -5,12 +5,8 @@ import jax
 import ml_collections
 import optax
 
-from softdimo_jax.training.state import Params
-from softdimo_jax.training.supervised import (
-  Batch,
-  Metrics,
-  SupervisedTrainer,
-)
+from softdimo_jax.training.supervised import SupervisedTrainer
+from softdimo_jax.types import Batch, Metrics, Params
 
 
 def trainer(

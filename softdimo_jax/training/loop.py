@@ -19,9 +19,9 @@ from softdimo_jax.runtime.curves import (
   SilentWriter,
 )
 from softdimo_jax.runtime.preemption import PreemptionNotice
-from softdimo_jax.training.state import Params, TrainState
+from softdimo_jax.training.state import TrainState
+from softdimo_jax.types import Batch, Params
 
-Batch = dict[str, jax.Array]
 StepFn = Callable[
   [TrainState, Batch, Params | None, jax.Array],
   tuple[TrainState, dict[str, jax.Array]],

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from softdimo_jax.training.state import Params, Role
+from softdimo_jax.training.state import Role
+from softdimo_jax.types import Params
 
 DECAYS = ('constant', 'cosine', 'linear')
 DTYPES = ('float32', 'bfloat16')

@@ -14,12 +14,8 @@ from softdimo_jax.families.family import Family
 from softdimo_jax.ops import ranking
 from softdimo_jax.ops.quantization import l2_normalize
 from softdimo_jax.rewards.scoring import CLIPReward, straight_through_clip
-from softdimo_jax.training.state import Params
-from softdimo_jax.training.supervised import (
-  Batch,
-  Metrics,
-  SupervisedTrainer,
-)
+from softdimo_jax.training.supervised import SupervisedTrainer
+from softdimo_jax.types import Batch, Metrics, Params
 
 # Images whose tokens a softened picture mixes in.
 _MIXED = 4
@@ -30,8 +26,8 @@ def contrastive_trainer(
 ) -> SupervisedTrainer:
   """Image and text towers from captions, right and wrong ones.
 
-  Batches hold `tokens` [B, L, G], `caption` and `wrong_caption` int [B, T];
-  what is frozen are the tokenizer's parameters.
+  Batches hold `tokens` [B, L, G], `prompt_ids` and `wrong_prompt_ids`
+  int [B, T]; what is frozen are the tokenizer's parameters.
 
   Args:
     family: whose tokenizer decodes the pictures.
@@ -47,20 +43,20 @@ def contrastive_trainer(
     params: Params, batch: Batch, tokenizer: Params, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     share_key, key = jax.random.split(key)
-    captions = batch['caption']
-    share = _shares(share_key, len(captions), config.softness)
+    prompt_ids = batch['prompt_ids']
+    share = _shares(share_key, len(prompt_ids), config.softness)
     images = _pictures(family, tokenizer, batch['tokens'], share, config, key)
     apply = lambda method, x: l2_normalize(
       reward.module.apply({'params': params}, x, method=method)
     )
     text = apply(
-      'text_features', jnp.concatenate([captions, batch['wrong_caption']])
+      'text_features', jnp.concatenate([prompt_ids, batch['wrong_prompt_ids']])
     )
     value, accuracy = ranking.contrastive_loss(
       apply('image_features', reward.transform(images)),
       *jnp.split(text, 2),
       jnp.exp(params['logit_scale']),
-      (captions[:, None] == captions[None]).all(-1),
+      (prompt_ids[:, None] == prompt_ids[None]).all(-1),
     )
     return value, {'contrastive': value, 'accuracy': accuracy}
 
@@ -72,7 +68,7 @@ def preference_trainer(
 ) -> SupervisedTrainer:
   """Which of two pictures is better for a prompt (Bradley-Terry).
 
-  Batches hold `tokens` [B, L, G] of real images, `caption` int [B, T] and
+  Batches hold `tokens` [B, L, G] of real images, `prompt_ids` int [B, T] and
   `losers` [B, K, L, G]; one more kind of loser, real tokens some of which are
   another image's, is made here. What is frozen are the tokenizer's parameters.
 
@@ -104,7 +100,7 @@ def preference_trainer(
     scores = reward.score(
       params,
       jnp.concatenate(pictures),
-      jnp.concatenate([batch['caption']] * 2),
+      jnp.concatenate([batch['prompt_ids']] * 2),
     )
     value, accuracy = ranking.bradley_terry_loss(*jnp.split(scores, 2))
     return value, {'preference': value, 'accuracy': accuracy}

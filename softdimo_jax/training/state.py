@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from softdimo_jax.families.family import Family
 from softdimo_jax.networks.generators.condition import Condition
+from softdimo_jax.types import Params
 
-Params = Any
 # Reads parameters when they are needed.
 Read = Callable[[], Params]
 

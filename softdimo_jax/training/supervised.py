@@ -10,10 +10,9 @@ import optax
 
 from softdimo_jax.training import optim
 from softdimo_jax.training.accumulation import mean_of_parts
-from softdimo_jax.training.state import Params, TrainState
+from softdimo_jax.training.state import TrainState
+from softdimo_jax.types import Batch, Metrics, Params
 
-Batch = dict[str, jax.Array]
-Metrics = dict[str, jax.Array]
 LossFn = Callable[[Params, Batch, Any, jax.Array], tuple[jax.Array, Metrics]]
 RepairFn = Callable[[Params, Batch, jax.Array, jax.Array], Params]
 

@@ -12,12 +12,8 @@ import ml_collections
 from softdimo_jax.families.family import Family
 from softdimo_jax.method import divergence, masking
 from softdimo_jax.networks.generators.condition import Condition
-from softdimo_jax.training.state import Params
-from softdimo_jax.training.supervised import (
-  Batch,
-  Metrics,
-  SupervisedTrainer,
-)
+from softdimo_jax.training.supervised import SupervisedTrainer
+from softdimo_jax.types import Batch, Metrics, Params
 
 
 def trainer(

@@ -10,12 +10,8 @@ import ml_collections
 
 from softdimo_jax.networks.tokenizers.interface import ImageTokenizer
 from softdimo_jax.ops import quantization
-from softdimo_jax.training.state import Params
-from softdimo_jax.training.supervised import (
-  Batch,
-  Metrics,
-  SupervisedTrainer,
-)
+from softdimo_jax.training.supervised import SupervisedTrainer
+from softdimo_jax.types import Batch, Metrics, Params
 
 _NO_DISTANCE = 1e-12
 

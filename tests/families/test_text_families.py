@@ -79,7 +79,7 @@ class Networks:
     features = jax.jit(self.family.encode_text)(tower, ids)
     take = lambda rows: jax.tree.map(lambda x: x[rows], features)
     self.text, self.null = take(slice(BATCH)), take(slice(BATCH, None))
-    self.captions = ids[:BATCH]
+    self.prompt_ids = ids[:BATCH]
 
   @staticmethod
   def _draw(seed, init):
@@ -131,7 +131,7 @@ def stepped(name, **changes):
     tokenizer=n.family.decoder_params(n.tokenizer),
     rewards={'brightness': jnp.float32(1.0)},
   )
-  batch = {'text': n.text, 'caption': n.captions}
+  batch = {'text': n.text, 'prompt_ids': n.prompt_ids}
   return quick_jit(d.step)(state, batch, frozen, jax.random.key(1))
 
 

@@ -3,14 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from softdimo_jax.networks.classifier import DigitClassifier
+from softdimo_jax.networks.classifier import SmallClassifier
 
 
 @pytest.mark.parametrize(
   'shape', [(5, 8, 8, 1), (2, 16, 12, 3), (2, 32, 32, 3)]
 )
 def test_shapes(shape):
-  model = DigitClassifier(num_classes=7, feature_width=24)
+  model = SmallClassifier(num_classes=7, feature_width=24)
   output, _ = jax.eval_shape(
     model.init_with_output, jax.random.key(0), jnp.zeros(shape)
   )
@@ -26,23 +26,23 @@ def images():
 
 @pytest.fixture(scope='module')
 def params(images):
-  return jax.jit(DigitClassifier().init)(jax.random.key(0), images)
+  return jax.jit(SmallClassifier().init)(jax.random.key(0), images)
 
 
 def test_features_are_bounded(params, images):
-  features = DigitClassifier().apply(params, 100 * images).features
+  features = SmallClassifier().apply(params, 100 * images).features
   assert jnp.abs(features).max() <= 1
   assert jnp.abs(features).max() > 0.5
 
 
 def test_images_do_not_influence_each_other(params, images):
-  together = DigitClassifier().apply(params, images).logits
-  alone = DigitClassifier().apply(params, images[2:3]).logits
+  together = SmallClassifier().apply(params, images).logits
+  alone = SmallClassifier().apply(params, images[2:3]).logits
   np.testing.assert_allclose(alone[0], together[2], atol=1e-5)
 
 
 def test_dropout_draws_from_its_key_and_is_off_by_default(params, images):
-  model = DigitClassifier()
+  model = SmallClassifier()
   first, second = (
     model.apply(
       params, images, deterministic=False, rngs={'dropout': jax.random.key(i)}
@@ -58,7 +58,7 @@ def test_dropout_draws_from_its_key_and_is_off_by_default(params, images):
 def test_every_parameter_has_a_gradient(params, images):
   @jax.grad
   def gradient(params):
-    return jnp.square(DigitClassifier().apply(params, images).logits).sum()
+    return jnp.square(SmallClassifier().apply(params, images).logits).sum()
 
   for leaf in jax.tree.leaves(jax.jit(gradient)(params)):
     assert jnp.abs(leaf).max() > 0
@@ -70,4 +70,4 @@ def test_every_parameter_has_a_gradient(params, images):
 )
 def test_bad_images(shape, message):
   with pytest.raises(ValueError, match=message):
-    DigitClassifier().init(jax.random.key(0), jnp.zeros(shape))
+    SmallClassifier().init(jax.random.key(0), jnp.zeros(shape))

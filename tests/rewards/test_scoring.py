@@ -15,7 +15,7 @@ from softdimo_jax.networks.rewards.head import LinearHead
 from softdimo_jax.networks.text.clip import CLIPTextTower
 from softdimo_jax.ops.preprocess import ImageTransform
 from softdimo_jax.rewards import scoring
-from softdimo_jax.training.distill.reward_term import Critic
+from softdimo_jax.training.distill.reward_term import RewardTerm
 
 BATCH, SIZE, LENGTH, CODES = 3, 8, 4, 6
 TOWER = {'width': 8, 'depth': 1, 'num_heads': 2, 'mlp_width': 8}
@@ -180,9 +180,11 @@ def test_one_hot_logits_are_rewarded_as_their_tokens(reward):
   }  # fmt: skip
   terms = {'clip': 3.0, 'other': 0.0}  # not even computed
   config = ml_collections.ConfigDict(config | {'terms': terms})
-  critic = Critic.create(family, config, {'clip': reward, 'other': None})
-  run = lambda logits: critic.gradient(
-    tokenizer, {'clip': params}, logits, {'caption': captions()}, None
+  reward_term = RewardTerm.create(
+    family, config, {'clip': reward, 'other': None}
+  )
+  run = lambda logits: reward_term.gradient(
+    tokenizer, {'clip': params}, logits, {'prompt_ids': captions()}, None
   )
   sharp = 1e4 * jax.nn.one_hot(tokens, CODES + 1)
   _, metrics = run(sharp)

@@ -191,7 +191,7 @@ class Setting:
     hidden = self.family.backbone(
       self.teacher, embeddings, self.batch['label']
     ).hidden
-    apply = self.distiller.adversary.heads.apply
+    apply = self.distiller.gan_term.heads.apply
     return apply({'params': heads}, hidden, jnp.zeros(BATCH))
 
   def fake(self, student):

@@ -14,7 +14,7 @@ import flax.linen as nn
 import grain
 import numpy as np
 
-from softdimo_jax.data.batches import Batch, gathered_batches
+from softdimo_jax.data.batches import gathered_batches
 from softdimo_jax.data.cache.records import (
   CacheKind,
   RecordCache,
@@ -22,6 +22,7 @@ from softdimo_jax.data.cache.records import (
   module_facts,
 )
 from softdimo_jax.errors import UserError
+from softdimo_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

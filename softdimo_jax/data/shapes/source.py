@@ -5,10 +5,10 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from softdimo_jax.data.batches import Batch
 from softdimo_jax.data.shapes import vocabulary
 from softdimo_jax.data.shapes.scene import Scene, draw, perturb, render
 from softdimo_jax.data.shapes.world import World
+from softdimo_jax.types import Batch
 
 # Streams of random numbers of one example.
 _SCENE, _PERTURBATION = 0, 1
@@ -18,7 +18,7 @@ _SCENE, _PERTURBATION = 0, 1
 class ShapesSource:
   """Scenes as a data source: `len`, `source[i]`, whole batches at once.
 
-  An example is {'image': float32 [H, W, 3] in [0, 1], 'caption': int32 [T]}.
+  An example is {'image': float32 [H, W, 3] in [0, 1], 'prompt_ids': int32 [T]}.
   It depends on the seed and its index only, so nothing is stored, and any
   process may make any example. `data.batches.gathered_batches(len(source),
   source.gather, ...)` iterates over it with a position that can be saved.
@@ -59,7 +59,7 @@ class ShapesSource:
     return self._examples([self.scene(int(index)) for index in indices])
 
   def gather_pairs(self, indices: np.ndarray) -> Batch:
-    """As `gather`, and with `wrong_image` and `wrong_caption`.
+    """As `gather`, and with `wrong_image` and `wrong_prompt_ids`.
 
     They are those of the perturbed scenes: the wrong caption is false of the
     image, and the caption of the wrong image.
@@ -82,7 +82,7 @@ class ShapesSource:
     captions = [scene.statement.text for scene in scenes]
     return {
       'image': render(self.world, scenes),
-      'caption': vocabulary.tokenize_all(captions, self.length),
+      'prompt_ids': vocabulary.tokenize_all(captions, self.length),
     }
 
   def _rng(self, index: int, stream: int) -> np.random.Generator:

@@ -16,7 +16,7 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.sets.images import FolderImages
 from softdimo_jax.rewards.scoring import CLIPReward
 from softdimo_jax.runtime.batched import BatchedNetwork
-from softdimo_jax.training.state import Params
+from softdimo_jax.types import Params
 
 STYLES = ('anime', 'concept-art', 'paintings', 'photo')
 # The spread of a style is that of the means of so many images in a row.

@@ -14,8 +14,7 @@ import jax
 import numpy as np
 
 from softdimo_jax.evaluation import metrics
-
-Params = Any
+from softdimo_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

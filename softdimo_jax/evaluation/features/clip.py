@@ -12,7 +12,7 @@ from softdimo_jax.data.images import pixels
 from softdimo_jax.networks.rewards.clip import CLIP
 from softdimo_jax.ops.preprocess import normalize
 from softdimo_jax.runtime.batched import BatchedNetwork
-from softdimo_jax.training.state import Params
+from softdimo_jax.types import Params
 
 # Side to which Di[M]O's evaluation brings an image before CLIP's own resize.
 _DIMO_SIDE = 256

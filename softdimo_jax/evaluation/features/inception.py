@@ -22,7 +22,7 @@ from softdimo_jax.networks import inception
 from softdimo_jax.networks.inception import Inception
 from softdimo_jax.ops.resize import resize_bicubic, resize_bilinear
 from softdimo_jax.runtime.batched import BatchedNetwork, Images
-from softdimo_jax.training.state import Params
+from softdimo_jax.types import Params
 
 # An update of a covariance [D, D] costs as much as the products of some
 # hundred vectors, so that it waits for so many.

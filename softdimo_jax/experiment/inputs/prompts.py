@@ -21,7 +21,7 @@ import numpy as np
 from absl import logging
 
 from softdimo_jax.convert.rule_weights import RULE
-from softdimo_jax.data.batches import Batch, gathered_batches
+from softdimo_jax.data.batches import gathered_batches
 from softdimo_jax.data.cache.prompts import EncodedPrompts, PromptCache
 from softdimo_jax.data.cache.records import MANIFEST, module_facts
 from softdimo_jax.data.prompts.text_tokens import CLIPTokenizer, load_byte_pairs
@@ -31,7 +31,7 @@ from softdimo_jax.families.family import Family
 from softdimo_jax.generation.text_encoder import TextEncoder
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.rewards import released
-from softdimo_jax.training.state import Params
+from softdimo_jax.types import Batch, Params
 
 # Prompts that stand for a cache with weights by rule.
 _MADE_UP = 64
@@ -119,7 +119,7 @@ class Prompted:
     """Token ids -> condition; keeps the tower on the devices."""
     return TextEncoder(self.family, self.tower)
 
-  def captions(
+  def prompt_ids(
     self, texts: Sequence[str], names: Iterable[str]
   ) -> dict[str, np.ndarray]:
     """Token ids int32 [B, T] of prompts, by the reward that reads them."""
@@ -208,7 +208,7 @@ class Prompted:
     rewarded: Iterable[str],
     rows: np.ndarray | None = None,
   ) -> grain.DatasetIterator:
-    """Endless shuffled batches of `text`, and of `caption` by reward.
+    """Endless shuffled batches of `text`, and of `prompt_ids` by reward.
 
     Args:
       batch_size: B.
@@ -217,13 +217,15 @@ class Prompted:
       rows: see `batches.gathered_batches`.
     """
     names = tuple(rewarded)
-    caption = self.rewards(names).captions if names else None
+    tokenize = self.rewards(names).captions if names else None
     source = _MadeUp(self._shapes) if self.made_up else self.cache
 
     def gather(indices: np.ndarray) -> Batch:
       prompts = source.gather(indices)
       batch = {'text': self._condition(prompts.features)}
-      return batch | ({'caption': caption(prompts.texts)} if caption else {})
+      return batch | (
+        {'prompt_ids': tokenize(prompts.texts)} if tokenize else {}
+      )
 
     return gathered_batches(
       len(source),

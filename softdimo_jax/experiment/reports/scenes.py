@@ -38,7 +38,7 @@ class _Prompts:
   """P prompts in every form that somebody reads."""
 
   records: Sequence[Record]
-  captions: np.ndarray
+  prompt_ids: np.ndarray
   text: TextCondition
 
   def head(self, count: int) -> '_Prompts':
@@ -46,7 +46,7 @@ class _Prompts:
     first = lambda array: array[:count]
     return _Prompts(
       self.records[:count],
-      self.captions[:count],
+      self.prompt_ids[:count],
       jax.tree.map(first, self.text),
     )
 
@@ -60,7 +60,7 @@ class _Entry:
 
   @property
   def title(self) -> str:
-    """For captions."""
+    """For captions of pictures."""
     steps, scale = self.row['steps'], self.row['guidance_scale']
     plural = 's' if steps > 1 else ''
     guidance = f', guidance {scale:g}' if scale else ''
@@ -96,8 +96,8 @@ def evaluate(run: Run, notice: PreemptionNotice) -> list[Row]:
 
 def _prompts(run: Run) -> _Prompts:
   records = shapes.evaluation_prompts(run.config.evaluation.per_category)
-  captions = shapes.tokenize_all([record['prompt'] for record in records])
-  return _Prompts(records, captions, run.text_features(captions))
+  prompt_ids = shapes.tokenize_all([record['prompt'] for record in records])
+  return _Prompts(records, prompt_ids, run.text_features(prompt_ids))
 
 
 def _scorer(run: Run, prompts: _Prompts):
@@ -107,7 +107,7 @@ def _scorer(run: Run, prompts: _Prompts):
   score = jax.jit(functools.partial(scoring.scores, rewards))
 
   def means(images: np.ndarray) -> Row:
-    scores = score(params, images, prompts.captions)
+    scores = score(params, images, prompts.prompt_ids)
     return {name: float(value.mean()) for name, value in scores.items()}
 
   return means
@@ -173,9 +173,9 @@ def _optimized(run: Run, prompts: _Prompts) -> Iterator[_Entry]:
         jax.random.key(_SEED),
       )
       few = prompts.head(math.ceil(optimizer.batch_size / starts))
-      optimizer(*arguments, few.text, few.captions)  # Compiles.
+      optimizer(*arguments, few.text, few.prompt_ids)  # Compiles.
       start = time.monotonic()
-      best = optimizer(*arguments, prompts.text, prompts.captions)
+      best = optimizer(*arguments, prompts.text, prompts.prompt_ids)
       speed = len(best.images) / (time.monotonic() - start)
       yield _Entry(_row(name, 1) | {'images_per_second': speed}, best.images)
 

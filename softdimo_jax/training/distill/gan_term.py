@@ -17,14 +17,12 @@ from softdimo_jax.method.soft_embedding import relax, soft_masked_embedding
 from softdimo_jax.networks.discriminator import DiscriminatorHeads
 from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.training import optim
-from softdimo_jax.training.state import Params, Role
-
-Batch = dict[str, jax.Array]
-Metrics = dict[str, jax.Array]
+from softdimo_jax.training.state import Role
+from softdimo_jax.types import Batch, Metrics, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Adversary:
+class GANTerm:
   """Judges the student and trains the heads; holds no arrays.
 
   Attributes:
@@ -43,7 +41,7 @@ class Adversary:
   @classmethod
   def create(
     cls, family: Family, config: ml_collections.ConfigDict
-  ) -> 'Adversary':
+  ) -> 'GANTerm':
     """Heads and their optimiser from a distillation's configuration."""
     return cls(
       family,

@@ -15,13 +15,10 @@ from softdimo_jax.method.soft_embedding import relax
 from softdimo_jax.rewards import scoring
 from softdimo_jax.training import optim
 from softdimo_jax.training.accumulation import in_parts, joined
-from softdimo_jax.training.state import Params
-
-Batch = dict[str, jax.Array]
-Metrics = dict[str, jax.Array]
+from softdimo_jax.types import Batch, Metrics, Params
 
 # What the term reads of a batch.
-_READ = ('caption', 'text')
+_READ = ('prompt_ids', 'text')
 
 
 def used_terms(config: ml_collections.ConfigDict) -> dict[str, float]:
@@ -31,7 +28,7 @@ def used_terms(config: ml_collections.ConfigDict) -> dict[str, float]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Critic:
+class RewardTerm:
   """Scores the student's images; holds no arrays.
 
   Attributes:
@@ -51,7 +48,7 @@ class Critic:
     family: Family,
     config: ml_collections.ConfigDict,
     rewards: Mapping[str, scoring.Reward],
-  ) -> 'Critic':
+  ) -> 'RewardTerm':
     """The term of a stage's `reward` section."""
     used = {name: rewards[name] for name in used_terms(config)}
     return cls(family, ml_collections.FrozenConfigDict(config), used)
@@ -72,8 +69,8 @@ class Critic:
       tokenizer: frozen parameters of the decoder.
       params: frozen parameters of the rewards, by name.
       logits: [B, L, G, C] of the student.
-      batch: with `caption` int [B, T], the prompts of the logits, and `text`,
-        which some decoders read.
+      batch: with `prompt_ids` int [B, T], the prompts of the logits, and
+        `text`, which some decoders read.
       key: random key, used by the Gumbel relaxation only.
 
     Returns:
@@ -115,7 +112,7 @@ class Critic:
         self.rewards,
         params,
         scoring.straight_through_clip(images),
-        batch['caption'],
+        batch['prompt_ids'],
       )
       value = scoring.total(scores, used_terms(self.config)).mean()
       means = {name: score.mean() for name, score in scores.items()}

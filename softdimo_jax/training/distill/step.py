@@ -19,18 +19,11 @@ from softdimo_jax.method import divergence
 from softdimo_jax.rewards.scoring import Reward
 from softdimo_jax.training import optim
 from softdimo_jax.training.accumulation import mean_of_parts
-from softdimo_jax.training.distill.gan_term import Adversary
-from softdimo_jax.training.distill.reward_term import Critic
+from softdimo_jax.training.distill.gan_term import GANTerm
+from softdimo_jax.training.distill.reward_term import RewardTerm
 from softdimo_jax.training.distill.student import Sample, Student
-from softdimo_jax.training.state import (
-  Frozen,
-  Params,
-  Role,
-  TrainState,
-)
-
-Batch = dict[str, jax.Array]
-Metrics = dict[str, jax.Array]
+from softdimo_jax.training.state import Frozen, Role, TrainState
+from softdimo_jax.types import Batch, Metrics, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +37,8 @@ class Distiller:
     generator_tx: optimiser of the student.
     auxiliary_tx: optimiser of the auxiliary.
     student: how the generator is called.
-    adversary: the GAN term, or None.
-    critic: the reward term, or None.
+    gan_term: the GAN term, or None.
+    reward_term: the reward term, or None.
   """
 
   family: Family
@@ -53,8 +46,8 @@ class Distiller:
   generator_tx: optax.GradientTransformationExtraArgs
   auxiliary_tx: optax.GradientTransformationExtraArgs
   student: Student
-  adversary: Adversary | None
-  critic: Critic | None
+  gan_term: GANTerm | None
+  reward_term: RewardTerm | None
 
   @classmethod
   def create(
@@ -78,8 +71,8 @@ class Distiller:
       optim.optimizer(config.optimizer, config.steps),
       optim.optimizer(config.auxiliary.optimizer, config.steps),
       Student(family, frozen_config),
-      Adversary.create(family, config) if use_gan else None,
-      Critic.create(family, config.reward, rewards) if use_reward else None,
+      GANTerm.create(family, config) if use_gan else None,
+      RewardTerm.create(family, config.reward, rewards) if use_reward else None,
     )
 
   def init(
@@ -94,8 +87,8 @@ class Distiller:
         trained(auxiliary), self.auxiliary_tx, ema=False
       )
     discriminator = None
-    if self.adversary is not None:
-      discriminator = self.adversary.init(key)
+    if self.gan_term is not None:
+      discriminator = self.gan_term.init(key)
     return TrainState.create(
       model, auxiliary=auxiliary_role, discriminator=discriminator
     )
@@ -108,8 +101,8 @@ class Distiller:
     Args:
       state: donated by the caller.
       batch: empty for data-free distillation on classes; else `label` [B] or
-        `text` and what a reward reads of the prompts (`caption`), and for the
-        GAN `tokens` [B, L, G] of the real images.
+        `text` and what a reward reads of the prompts (`prompt_ids`), and for
+        the GAN `tokens` [B, L, G] of the real images.
       frozen: teacher and what else is only read.
       key: of the stage; the step's index is folded in.
 
@@ -148,7 +141,7 @@ class Distiller:
       )
       metrics |= optim.prefix('auxiliary', update_metrics)
     if discriminator is not None:
-      discriminator, update_metrics = self.adversary.update(
+      discriminator, update_metrics = self.gan_term.update(
         discriminator, gradients.discriminator, state.step
       )
       metrics |= update_metrics
@@ -182,7 +175,7 @@ class Distiller:
       metrics |= dimo_metrics
       gradient = dimo_gradient
     if state.discriminator is not None:
-      gan_gradient, heads_gradient, gan_metrics = self.adversary.gradients(
+      gan_gradient, heads_gradient, gan_metrics = self.gan_term.gradients(
         state.discriminator.params,
         teacher,
         logits,
@@ -194,8 +187,8 @@ class Distiller:
       if state.auxiliary is not None:
         metrics['gan/gradient_ratio'] = _ratio(gan_gradient, dimo_gradient)
       gradient = gradient + gan_gradient
-    if self.critic is not None:
-      reward_gradient, reward_metrics = self.critic.gradient(
+    if self.reward_term is not None:
+      reward_gradient, reward_metrics = self.reward_term.gradient(
         frozen.tokenizer, frozen.rewards, logits, batch, keys.reward
       )
       metrics |= reward_metrics

@@ -15,9 +15,7 @@ from softdimo_jax.networks.generators.condition import Condition, batch_size
 from softdimo_jax.ops.chunks import map_positions
 from softdimo_jax.ops.parallel import constrain_batch
 from softdimo_jax.training import optim
-from softdimo_jax.training.state import Params
-
-Metrics = dict[str, jax.Array]
+from softdimo_jax.types import Metrics, Params
 
 
 @flax.struct.dataclass

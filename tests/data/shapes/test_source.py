@@ -14,12 +14,12 @@ def test_examples():
   example = source[7]
   assert example['image'].shape == (32, 32, 3)
   assert example['image'].dtype == np.float32
-  assert example['caption'].dtype == np.int32
+  assert example['prompt_ids'].dtype == np.int32
   scene = source.scene(7)
   np.testing.assert_array_equal(
     example['image'], shapes.render(source.world, [scene])[0]
   )
-  assert shapes.untokenize(example['caption']) == scene.statement.text
+  assert shapes.untokenize(example['prompt_ids']) == scene.statement.text
 
 
 def test_an_index_holds_the_same_scene_whoever_asks():
@@ -51,7 +51,7 @@ def test_pairs_hold_the_perturbed_scene():
   np.testing.assert_array_equal(
     pairs['wrong_image'], shapes.render(source.world, wrong)
   )
-  assert (pairs['wrong_caption'] != pairs['caption']).any(1).all()
+  assert (pairs['wrong_prompt_ids'] != pairs['prompt_ids']).any(1).all()
   assert (pairs['wrong_image'] != pairs['image']).any((1, 2, 3)).all()
 
 

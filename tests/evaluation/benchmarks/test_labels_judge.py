@@ -8,14 +8,14 @@ import pytest
 
 from softdimo_jax.data import digits
 from softdimo_jax.evaluation.benchmarks.labels_judge import Judge
-from softdimo_jax.networks.classifier import DigitClassifier
+from softdimo_jax.networks.classifier import SmallClassifier
 
 
 @pytest.fixture(scope='module')
 def judge() -> Judge:
   train, _ = digits.load()
   images = train.images[:300]
-  classifier = DigitClassifier(widths=(8, 8), feature_width=8)
+  classifier = SmallClassifier(widths=(8, 8), feature_width=8)
   params = [
     classifier.init(jax.random.key(seed), images[:1])['params']
     for seed in (0, 1)

@@ -21,7 +21,11 @@ from benchmarks import jax_step, sizes, timing
 from softdimo_jax import families
 from softdimo_jax.convert.rule_weights import rule_params
 from softdimo_jax.errors import UserError
-from softdimo_jax.generation import tokens as generate
+from softdimo_jax.generation.tokens import (
+  decode_tokens,
+  multi_step_tokens,
+  one_step_tokens,
+)
 from softdimo_jax.runtime import cli
 
 _SIZE = flags.DEFINE_enum('size', 'digits', sizes.SIZES, 'What is sampled.')
@@ -106,7 +110,7 @@ def _programs(size: sizes.Size):
   programs = {
     'one step': program(
       functools.partial(
-        generate.one_step_tokens, init=size.distillation.init, temperature=1.0
+        one_step_tokens, init=size.distillation.init, temperature=1.0
       )
     )
   }
@@ -114,7 +118,7 @@ def _programs(size: sizes.Size):
     options = size.sampling.copy_and_resolve_references()
     options.steps = steps
     programs[f'{steps} steps'] = program(
-      functools.partial(generate.multi_step_tokens, options=options)
+      functools.partial(multi_step_tokens, options=options)
     )
   if _DECODE.value:
     tokenizer = jax.device_put(
@@ -123,7 +127,7 @@ def _programs(size: sizes.Size):
     tokens = jax.random.randint(
       key, (batch, *family.token_shape), 0, family.vocab_size
     )
-    decode = jax.jit(functools.partial(generate.decode, family))
+    decode = jax.jit(functools.partial(decode_tokens, family))
     programs['decoder'] = lambda: decode(tokenizer, tokens).block_until_ready()
   return programs
 

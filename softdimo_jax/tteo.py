@@ -25,7 +25,7 @@ from softdimo_jax.evaluation.sets import pictures
 from softdimo_jax.experiment import sampling_flags
 from softdimo_jax.experiment.reports import rows
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.generation.tteo import Best, TestTimeOptimizer
+from softdimo_jax.generation.tteo import TTEO, Best
 from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.files import write_atomically
 
@@ -95,7 +95,7 @@ def _check_memory(run: Run, prompts: int) -> None:
 def _optimize(
   run: Run,
   stage: str,
-  optimizer: TestTimeOptimizer,
+  optimizer: TTEO,
   request: sampling_flags.Request,
 ) -> Best:
   return optimizer(
@@ -168,7 +168,7 @@ def _scores(
 def _print_latency(
   run: Run,
   stage: str,
-  optimizer: TestTimeOptimizer,
+  optimizer: TTEO,
   request: sampling_flags.Request,
 ) -> None:
   """Wall time of the first prompt alone, after compilation."""

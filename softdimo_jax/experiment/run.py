@@ -26,8 +26,8 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import pretrained
 from softdimo_jax.experiment.inputs.prompts import Prompted
 from softdimo_jax.families.family import Family
-from softdimo_jax.generation import tokens as generate
 from softdimo_jax.generation.text_encoder import TextEncoder
+from softdimo_jax.generation.tokens import encode_images
 from softdimo_jax.networks.classifier import SmallClassifier
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.rewards.clip import CLIP
@@ -91,7 +91,7 @@ class Run:
   @functools.cached_property
   def tokens(self) -> np.ndarray:
     """Tokens int32 [N, L, G] of the training images in memory."""
-    return generate.encode(
+    return encode_images(
       self.family, self.params('tokenizer'), self.images[0].images
     )
 
@@ -154,7 +154,7 @@ class Run:
   def captioned(self) -> CaptionedTokens:
     """Tokens of all training scenes, right and wrong, with their captions."""
     params = self.params('tokenizer')
-    encode = lambda images: generate.encode(self.family, params, images)
+    encode = lambda images: encode_images(self.family, params, images)
     parts = []
     for start in range(0, len(self.scenes), _ENCODED):
       index = np.arange(start, min(start + _ENCODED, len(self.scenes)))

@@ -20,7 +20,7 @@ from softdimo_jax.experiment.images import (
 )
 from softdimo_jax.experiment.reports import rows as results
 from softdimo_jax.experiment.run import PromptIds, Run
-from softdimo_jax.generation import tokens
+from softdimo_jax.generation.sampler import Sampler
 from softdimo_jax.networks.generators.condition import Condition
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Workdir of a run.')
@@ -283,6 +283,6 @@ class SamplerFlags:
       for field in dataclasses.fields(self)
     }
 
-  def sampler(self, run: Run, stage: str, batch_size: int) -> tokens.Sampler:
+  def sampler(self, run: Run, stage: str, batch_size: int) -> Sampler:
     """Sampler of a stage; errors as `results.sampler`."""
     return results.sampler(run, stage, batch_size, **self.values)

@@ -17,7 +17,8 @@ from softdimo_jax.data import batches
 from softdimo_jax.data.images import streams
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.families.family import Family
-from softdimo_jax.generation import tokens as generate
+from softdimo_jax.generation.sampler import Sampler
+from softdimo_jax.generation.tokens import multi_step_tokens
 from softdimo_jax.runtime import sharding
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.training import (
@@ -296,9 +297,9 @@ def _preferences(run: Run, name: str) -> dict[str, np.ndarray]:
   for steps in config.teacher_steps:
     options = run.config.sampling.copy_and_resolve_references()
     options.steps, options.guidance_scale = steps, config.guidance_scale
-    sampler = generate.Sampler(
+    sampler = Sampler(
       functools.partial(
-        generate.multi_step_tokens, run.family, options=options, null=null
+        multi_step_tokens, run.family, options=options, null=null
       ),
       run.family,
       _DRAWN,

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from softdimo_jax.families.family import Family
-from softdimo_jax.generation.tokens import decode
+from softdimo_jax.generation.tokens import decode_tokens
 from softdimo_jax.method import sampling
 from softdimo_jax.method.tteo import Decoded, Optimized, optimize_embeddings
 from softdimo_jax.networks.generators.condition import (
@@ -38,7 +38,7 @@ class Best:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TestTimeOptimizer:
+class TTEO:
   """N starts and K steps a prompt; best-of-N where K = 0.
 
   Attributes:
@@ -64,9 +64,6 @@ class TestTimeOptimizer:
   learning_rate: float = 0.2
   temperature: float = 1.0
   batch_size: int = 256
-
-  # Not a test class, whatever its name begins with.
-  __test__ = False
 
   def __post_init__(self) -> None:
     object.__setattr__(self, '_compiled', jax.jit(self._optimize))
@@ -150,7 +147,7 @@ class TestTimeOptimizer:
       tokens = sampling.sample_tokens(
         draw_key, logits, temperature=self.temperature
       )
-      hard = decode(self.family, tokenizer, tokens, text)
+      hard = decode_tokens(self.family, tokenizer, tokens, text)
       return (
         score(scoring.straight_through_clip(soft)),
         Decoded(tokens=tokens, score=score(hard)),
@@ -164,7 +161,7 @@ class TestTimeOptimizer:
       steps=self.steps,
       learning_rate=self.learning_rate,
     )
-    image = lambda tokens: decode(self.family, tokenizer, tokens, text)
+    image = lambda tokens: decode_tokens(self.family, tokenizer, tokens, text)
     return (
       result.replace(scores=result.scores.T),
       image(result.best.tokens),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from softdimo_jax import families
-from softdimo_jax.generation import tokens as generate
+from softdimo_jax.generation.sampler import Sampler
+from softdimo_jax.generation.tokens import decode_tokens, multi_step_tokens
 from softdimo_jax.training.distill.step import Distiller
 from softdimo_jax.training.state import Frozen, with_dtype
 from tests.training.plain_distillation import (
@@ -139,10 +140,10 @@ def test_tokens_of_one_dimension_make_images():
   n = networks('maskgen')
   assert n.family.image_shape == (SIZE, SIZE, 3)
   assert n.family.token_shape == (LENGTH, 1)
-  images = generate.decode(n.family, n.tokenizer, n.tokens(), n.text)
+  images = decode_tokens(n.family, n.tokenizer, n.tokens(), n.text)
   assert images.shape == (BATCH, SIZE, SIZE, 3)
   other = n.text.replace(final=n.text.final[::-1])
-  others = generate.decode(n.family, n.tokenizer, n.tokens(), other)
+  others = decode_tokens(n.family, n.tokenizer, n.tokens(), other)
   assert np.abs(images - others).max() > 1e-3
   one_hot = jax.nn.one_hot(n.tokens(), CODES)
   soft = n.family.decode_soft(n.tokenizer, one_hot, n.text)
@@ -186,14 +187,14 @@ def test_samplers_give_the_decoder_the_text_of_every_image(name):
   options = ml_collections.ConfigDict(
     {'steps': 3, 'guidance_scale': 2.0, 'plan': plan}
   )
-  run = lambda params, key, text: generate.multi_step_tokens(
+  run = lambda params, key, text: multi_step_tokens(
     n.family, params, key, text, options=options, null=n.null
   )
-  sampler = generate.Sampler(run, n.family, 3)  # the last batch is padded
+  sampler = Sampler(run, n.family, 3)  # the last batch is padded
   text = jax.device_get(n.text)
   tokens, images = sampler(n.params, n.tokenizer, jax.random.key(0), text)
   assert tokens.max() < CODES
-  expected = generate.decode(n.family, n.tokenizer, tokens, n.text)
+  expected = decode_tokens(n.family, n.tokenizer, tokens, n.text)
   np.testing.assert_allclose(images, expected, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from softdimo_jax import families
-from softdimo_jax.generation.tteo import TestTimeOptimizer
+from softdimo_jax.generation.tteo import TTEO
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.ops.preprocess import ImageTransform
 from softdimo_jax.rewards import scoring
@@ -64,7 +64,7 @@ class System:
     )
 
   def run(self, *, prompts=PROMPTS, seed=0, **options):
-    optimizer = TestTimeOptimizer(
+    optimizer = TTEO(
       family=self.family,
       rewards=self.rewards,
       terms={'clip': 5.0},

@@ -20,7 +20,7 @@ from softdimo_jax.experiment.reports.rows import (
   sharpness,
 )
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.generation import tokens as generate
+from softdimo_jax.generation.tokens import decode_tokens
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
@@ -117,7 +117,7 @@ def _score(
 def _reconstruction(run: Run, judge: Judge) -> Row:
   split = run.images[0]
   decode = jax.jit(
-    lambda params, tokens: generate.decode(run.family, params, tokens)
+    lambda params, tokens: decode_tokens(run.family, params, tokens)
   )
   images = np.asarray(decode(run.params('tokenizer'), run.tokens))
   start = time.monotonic()

@@ -10,8 +10,9 @@ from softdimo_jax.evaluation.benchmarks import geneval_rules
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.evaluation.report.page import Curve
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.generation import tokens
-from softdimo_jax.generation.tteo import TestTimeOptimizer
+from softdimo_jax.generation.sampler import Sampler
+from softdimo_jax.generation.tokens import multi_step_tokens, one_step_tokens
+from softdimo_jax.generation.tteo import TTEO
 from softdimo_jax.runtime.curves import read_metrics
 
 Row = dict[str, Any]
@@ -44,7 +45,7 @@ class Contender:
   steps: int
   guidance_scale: float | None
   stage: str
-  sampler: tokens.Sampler
+  sampler: Sampler
 
   @property
   def title(self) -> str:
@@ -104,7 +105,7 @@ def sampler(
   steps: int | None = None,
   guidance_scale: float | None = None,
   temperature: float | None = None,
-) -> tokens.Sampler:
+) -> Sampler:
   """Sampler of a stage: multi-step for the teacher, else one step.
 
   What is None follows `config.sampling`.
@@ -133,7 +134,7 @@ def sampler(
   if temperature is not None:
     options.plan.temperature = temperature
   if run.config[stage].kind == 'teacher':
-    tokens_fn = lambda params, key, condition: tokens.multi_step_tokens(
+    tokens_fn = lambda params, key, condition: multi_step_tokens(
       run.family,
       params,
       key,
@@ -142,7 +143,7 @@ def sampler(
       null=run.null_condition,
     )
   else:
-    tokens_fn = lambda params, key, condition: tokens.one_step_tokens(
+    tokens_fn = lambda params, key, condition: one_step_tokens(
       run.family,
       params,
       key,
@@ -150,7 +151,7 @@ def sampler(
       init=run.config[stage].init,
       temperature=options.temperature,
     )
-  return tokens.Sampler(tokens_fn, run.family, batch_size)
+  return Sampler(tokens_fn, run.family, batch_size)
 
 
 def test_time_terms(run: Run) -> dict[str, float]:
@@ -167,7 +168,7 @@ def test_time_optimizer(
   starts: int,
   steps: int,
   learning_rate: float | None = None,
-) -> TestTimeOptimizer:
+) -> TTEO:
   """Optimizer of a distilled stage on the composite score of `config.tteo`.
 
   Args:
@@ -178,7 +179,7 @@ def test_time_optimizer(
     learning_rate: of the ascent; None follows the configuration.
   """
   config, terms = run.config.tteo, test_time_terms(run)
-  return TestTimeOptimizer(
+  return TTEO(
     family=run.family,
     rewards=run.rewards(terms),
     terms=terms,

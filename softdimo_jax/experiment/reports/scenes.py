@@ -22,7 +22,7 @@ from softdimo_jax.experiment.reports.rows import (
   test_time_optimizer,
 )
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.generation import tokens as generate
+from softdimo_jax.generation.tokens import decode_tokens, encode_images
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.rewards import scoring
 from softdimo_jax.runtime.files import write_atomically
@@ -147,8 +147,8 @@ def _references(run: Run, prompts: _Prompts) -> Iterator[_Entry]:
   yield _Entry(_row('real scenes', 1), real)
   yield _Entry(_row('wrong scenes', 1), shapes.render(run.world, wrong))
   params = run.params('tokenizer')
-  tokens = generate.encode(run.family, params, real)
-  decode = jax.jit(functools.partial(generate.decode, run.family))
+  tokens = encode_images(run.family, params, real)
+  decode = jax.jit(functools.partial(decode_tokens, run.family))
   images = decode(params, tokens, prompts.text)
   yield _Entry(_row('tokenizer', 1), np.asarray(images))
 

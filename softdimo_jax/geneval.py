@@ -33,7 +33,7 @@ from softdimo_jax.evaluation.benchmarks.geneval_folder import (
   Sample,
 )
 from softdimo_jax.evaluation.features import probes
-from softdimo_jax.evaluation.features.clip import ImageEmbedder
+from softdimo_jax.evaluation.features.clip import image_embedder
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.experiment import sampling_flags
 from softdimo_jax.experiment.reports import rows as results
@@ -181,7 +181,7 @@ def _classifier() -> tuple[ColorClassifier, dict[str, str]]:
   tokenizer = CLIPTokenizer.load(
     _CLIP_VOCABULARY.value, clean='openai', length=found.module.text.length
   )
-  embedder = ImageEmbedder(module=found.module, params=params, batch_size=16)
+  embedder = image_embedder(found.module, params, batch_size=16)
   classifier = ColorClassifier(embedder, lambda texts: tokenizer(texts).ids)
   return classifier, probes.network_facts(found, params)
 

@@ -140,10 +140,8 @@ class _Scorer:
     self._reward = combined.rewards[_NAME]
     self._captioner = combined.captioners[_NAME]
     params = combined.load_params()[_NAME]
-    network = hpsv2_scores.ScoreEmbedder(
-      params=params,
-      batch_size=_METHOD.batch_size.value,
-      reward=self._reward,
+    network = hpsv2_scores.score_embedder(
+      self._reward, params, _METHOD.batch_size.value
     )
     self._probe = Probe(
       network=network,

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,10 @@ from softdimo_jax.experiment import config
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.networks.tokenizers.interface import ImageTokenizer
 from softdimo_jax.runtime import sharding
+from softdimo_jax.runtime.batched import Batched, joined
 from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.preemption import PreemptionNotice
-from softdimo_jax.types import Params
-
-# host images [B, H, W, C] -> tokens [B, views, L, G], still being computed
-EncodeFn = Callable[[np.ndarray], jax.Array]
+from softdimo_jax.types import Batch, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,26 +95,28 @@ def tokenize(
   """
   spec = _spec(source, tokenizer, params, options)
   writer = TokenCacheWriter(folder, spec)
-  encode = _encoder(tokenizer, params, options.flip)
+  encode = _encoder(tokenizer, options.flip)
+  placed = encode.place(params)
   missing = writer.missing()
   progress = _Progress(spec, missing, options.batch_size)
-  for shard in missing:
-    tokens, labels = [], []
-    for batch in streams.ordered_batches(
+
+  def batches(shard: int) -> Iterator[Batch]:
+    images = streams.ordered_batches(
       source,
       options.batch_size,
       options.size,
       spec.images(shard),
       num_threads=options.num_threads,
-    ):
+    )
+    for number, batch in enumerate(images):
       notice.check()
-      progress.update(shard, len(tokens))
-      tokens.append(encode(_pad(batch['image'], options.batch_size)))
-      labels.append(batch['label'])
-      if len(tokens) > 1:  # the device has one batch to work on meanwhile
-        tokens[-2] = jax.device_get(tokens[-2])
+      progress.update(shard, number)
+      yield batch
+
+  for shard in missing:
+    found = list(encode.stream(placed, batches(shard), options.batch_size))
     skipped = _names(source.skipped, spec.images(shard))
-    writer.write(shard, *_records(spec, tokens, labels), skipped)
+    writer.write(shard, *_records(spec, found), skipped)
   progress.finish()
   return TokenCache(folder)
 
@@ -155,48 +155,37 @@ def _spec(
   )
 
 
-def _encoder(tokenizer: ImageTokenizer, params: Params, flip: bool) -> EncodeFn:
-  """Encodes the batch and, if asked to, its mirror image on all devices."""
-  mesh = sharding.local_mesh()
-  placed = sharding.put_replicated(params, mesh)
+def _encoder(tokenizer: ImageTokenizer, flip: bool) -> Batched:
+  """Batches of images -> (tokens [B, views, L, G], labels [B]).
 
-  @jax.jit
-  def encode(params: Params, pictures: jax.Array) -> jax.Array:
-    views = [pictures, pictures[:, :, ::-1]] if flip else [pictures]
+  The second view is the mirror image.
+  """
+
+  def encode(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    images = batch['image']
+    views = [images, images[:, :, ::-1]] if flip else [images]
     # Once for all epochs, and near a boundary between codes it matters.
     with jax.default_matmul_precision('highest'):
       tokens = [
         tokenizer.apply({'params': params}, view, method='encode')
         for view in views
       ]
-    return jnp.stack(tokens, axis=1)  # [B, views, L, G]
+    return jnp.stack(tokens, axis=1), batch['label']
 
-  return lambda pictures: encode(placed, sharding.put_batch(pictures, mesh))
-
-
-def _pad(batch: np.ndarray, size: int) -> np.ndarray:
-  """Repeats the last image, so that every call has one compiled size."""
-  missing = size - len(batch)
-  return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+  return Batched(encode)
 
 
 def _records(
-  spec: TokenCacheSpec, tokens: list[jax.Array], labels: list[np.ndarray]
+  spec: TokenCacheSpec, found: list[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """(tokens [N, L, G], labels [N], flipped [N]); an image's views adjoin."""
   views = 2 if spec.flip else 1
   none = np.empty((0, views, spec.length, spec.groups), np.int32)
-  found = np.concatenate(
-    [
-      none,
-      *(np.asarray(x)[: len(y)] for x, y in zip(tokens, labels, strict=True)),
-    ]
-  )
-  label = np.concatenate([np.empty(0, np.int32), *labels])
+  tokens, labels = joined([(none, np.empty(0, np.int32)), *found])
   return (
-    found.reshape(-1, spec.length, spec.groups),
-    np.repeat(label, views),
-    np.tile(np.arange(views) == 1, len(label)),
+    tokens.reshape(-1, spec.length, spec.groups),
+    np.repeat(labels, views),
+    np.tile(np.arange(views) == 1, len(labels)),
   )
 
 

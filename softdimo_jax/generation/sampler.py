@@ -1,7 +1,6 @@
 """Tokens and images of any number of conditions, in batches."""
 
 import dataclasses
-import operator
 from collections.abc import Callable
 
 import jax
@@ -9,8 +8,8 @@ import numpy as np
 
 from softdimo_jax.families.family import Family
 from softdimo_jax.generation.tokens import decode_tokens
-from softdimo_jax.networks.generators.condition import Condition, batch_size
-from softdimo_jax.runtime import sharding
+from softdimo_jax.networks.generators.condition import Condition
+from softdimo_jax.runtime.batched import Batched, split_size
 from softdimo_jax.types import Params
 
 
@@ -31,15 +30,12 @@ class Sampler:
   batch_size: int
 
   def __post_init__(self) -> None:
-    devices = jax.local_device_count()
-    size = -(-self.batch_size // devices) * devices
-    object.__setattr__(self, 'batch_size', size)
-    object.__setattr__(self, '_mesh', sharding.local_mesh())
-    object.__setattr__(self, '_compiled', jax.jit(self._generate))
+    object.__setattr__(self, 'batch_size', split_size(self.batch_size))
+    object.__setattr__(self, '_run', Batched(self._generate))
 
   def place(self, params: Params) -> Params:
     """Parameters on the devices; worth it before many calls."""
-    return sharding.put_replicated(params, self._mesh)
+    return self._run.place(params)
 
   def __call__(
     self,
@@ -53,31 +49,13 @@ class Sampler:
     Returns:
       (int32 tokens [N, L, G], float32 images [N, H, W, C] in [0, 1]).
     """
-    placed = self.place((params, tokenizer_params))
-    count = batch_size(condition)
-    tokens, images = [], []
-    with jax.set_mesh(self._mesh):
-      for start in range(0, count, self.batch_size):
-        # The last batch begins again with the first ones.
-        chosen = np.arange(start, start + self.batch_size) % count
-        batch = jax.tree.map(operator.itemgetter(chosen), condition)
-        output = self._compiled(
-          *placed,
-          jax.random.fold_in(key, start),
-          sharding.put_batch(batch, self._mesh),
-        )
-        tokens.append(output[0])
-        images.append(output[1])
-    join = lambda parts: np.concatenate(jax.device_get(parts))[:count]
-    return join(tokens), join(images)
+    return self._run(
+      (params, tokenizer_params), condition, self.batch_size, key
+    )
 
   def _generate(
-    self,
-    params: Params,
-    tokenizer_params: Params,
-    key: jax.Array,
-    condition: Condition,
+    self, params: tuple[Params, Params], key: jax.Array, condition: Condition
   ) -> tuple[jax.Array, jax.Array]:
-    tokens = self.tokens_fn(params, key, condition)
-    images = decode_tokens(self.family, tokenizer_params, tokens, condition)
-    return tokens, images
+    generator, tokenizer = params
+    tokens = self.tokens_fn(generator, key, condition)
+    return tokens, decode_tokens(self.family, tokenizer, tokens, condition)

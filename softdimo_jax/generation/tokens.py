@@ -1,7 +1,7 @@
 """Tokens and images from trained parameters: one step or many.
 
-The functions are pure and meant to run under jit, but for `encode_images`,
-which takes host arrays.
+Every function but `encode_images`, which batches host arrays itself, is pure
+and meant to run under jit.
 """
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 from softdimo_jax.families.family import Family
 from softdimo_jax.method import sampling
 from softdimo_jax.networks.generators.condition import Condition, batch_size
+from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.types import Params
 
 
@@ -110,13 +111,9 @@ def encode_images(
   family: Family, params: Params, images: np.ndarray, batch_size: int = 2048
 ) -> np.ndarray:
   """Images float32 [N, H, W, C] in [0, 1] -> int32 tokens [N, L, G]."""
-  run = jax.jit(
+  run = Batched(
     lambda params, images: family.tokenizer.apply(
       {'params': params}, images, method='encode'
     )
   )
-  parts = [
-    run(params, images[start : start + batch_size])
-    for start in range(0, len(images), batch_size)
-  ]
-  return np.concatenate(jax.device_get(parts))
+  return run(params, images, min(batch_size, len(images)))

@@ -1,124 +1,129 @@
-"""A network over a set of images, in batches of one compiled size."""
+"""A function over any number of items, in padded batches on local devices."""
 
-import abc
-import dataclasses
-import functools
+import operator
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
-from softdimo_jax.evaluation.sets.pictures import to_uint8
 from softdimo_jax.runtime import sharding
 from softdimo_jax.types import Params
 
-# uint8 or float [N, H, W, 3]: all images at once, or in batches.
-Images = np.ndarray | Iterable[np.ndarray]
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BatchedNetwork(abc.ABC):
-  """Batches are split over all devices of a single process.
-
-  Attributes:
-    params: of the network.
-    batch_size: images of a pass, rounded up to the devices; the last batch is
-      padded.
+def split_size(batch_size: int) -> int:
+  """`batch_size`, rounded up to a multiple of this process's devices.
 
   Raises:
     ValueError: for a batch size below 1.
   """
+  if batch_size < 1:
+    raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+  devices = jax.local_device_count()
+  return -(-batch_size // devices) * devices
 
-  params: Params
-  batch_size: int = 64
 
-  def __post_init__(self) -> None:
-    if self.batch_size < 1:
-      raise ValueError(f'batch_size must be at least 1, got {self.batch_size}')
-    devices = jax.device_count()
-    size = -(-self.batch_size // devices) * devices
-    object.__setattr__(self, 'batch_size', size)
+def take(items: Any, rows: slice | np.ndarray) -> Any:
+  """These rows of every array of a tree."""
+  return jax.tree.map(operator.itemgetter(rows), items)
 
-  @abc.abstractmethod
-  def forward(self, params: Params, pixels: jax.Array) -> tuple[jax.Array, ...]:
-    """Outputs [B, ...] of uint8 [B, H, W, 3]; runs under jit."""
 
-  def outputs(self, images: Images) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yields outputs in the order of the images, batch by batch.
+def joined(parts: Iterable[Any]) -> Any:
+  """Trees of arrays [N, ...], one behind the other; at least one."""
+  return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+class Batched:
+  """Runs a function on batches of one compiled size, and joins the results.
+
+  Batches are split over this process's devices, so that every process of a run
+  can work alone. While the host reads the results of a batch, the devices
+  compute the next one.
+  """
+
+  def __init__(self, function: Callable[..., Any]):
+    """Compiles nothing yet.
 
     Args:
-      images: [N, H, W, 3], or batches of such, of any number of images. uint8,
-        or float in [0, 1], which are rounded as in files (`to_uint8`).
-
-    Raises:
-      ValueError: for another shape or type, for NaN, and if images differ in
-        size.
+      function: (params, items) -> results, or (params, key, items) -> results;
+        trees of arrays [B, ...], in which no item depends on the others.
     """
-    running = None
-    for pixels in _rebatched(images, self.batch_size):
-      started = len(pixels), self._start(pixels)
-      # The devices work on this batch while the host reads the last one.
+    self._mesh = sharding.local_mesh()
+    self._compiled = jax.jit(function)
+
+  def place(self, params: Params) -> Params:
+    """Copies on every device; call it once before many calls."""
+    return sharding.put_replicated(params, self._mesh)
+
+  def __call__(
+    self,
+    params: Params,
+    items: Any,
+    batch_size: int,
+    key: jax.Array | None = None,
+  ) -> Any:
+    """Results of all items.
+
+    Args:
+      params: a tree of arrays, on the host or from `place`.
+      items: a tree of arrays [N, ...], N >= 1.
+      batch_size: B, see `stream`.
+      key: see `stream`.
+
+    Returns:
+      A tree of host arrays [N, ...].
+    """
+    size = split_size(batch_size)
+    starts = range(0, _count(items), size)
+    batches = (take(items, slice(start, start + size)) for start in starts)
+    return joined(self.stream(params, batches, size, key))
+
+  def stream(
+    self,
+    params: Params,
+    batches: Iterable[Any],
+    batch_size: int,
+    key: jax.Array | None = None,
+  ) -> Iterator[Any]:
+    """Yields the results of every batch, one batch behind the reading.
+
+    Args:
+      params: a tree of arrays, on the host or from `place`.
+      batches: trees of arrays [b, ...], 1 <= b <= B.
+      batch_size: B, rounded up to the devices; shorter batches are padded with
+        copies of their own items.
+      key: None if the function takes no key. Batch i gets the key
+        fold_in(key, i * B).
+
+    Yields:
+      Trees of host arrays [b, ...].
+    """
+    size, placed, running = split_size(batch_size), self.place(params), None
+    for number, batch in enumerate(batches):
+      keys = () if key is None else (jax.random.fold_in(key, number * size),)
+      started = _count(batch), self._start(placed, keys, _filled(batch, size))
       if running is not None:
         yield _fetched(*running)
       running = started
     if running is not None:
       yield _fetched(*running)
 
-  def _start(self, pixels: np.ndarray) -> tuple[jax.Array, ...]:
-    """Dispatches a batch, filled up to the compiled size."""
-    padding = [(0, self.batch_size - len(pixels))] + [(0, 0)] * 3
-    batch = sharding.put_batch(np.pad(pixels, padding), self._mesh)
+  def _start(
+    self, params: Params, keys: tuple[jax.Array, ...], batch: Any
+  ) -> Any:
     with jax.set_mesh(self._mesh):
-      return self._compiled(self._placed, batch)
-
-  @functools.cached_property
-  def _mesh(self) -> jax.sharding.Mesh:
-    return sharding.make_mesh()
-
-  @functools.cached_property
-  def _placed(self) -> Params:
-    return sharding.put_replicated(self.params, self._mesh)
-
-  @functools.cached_property
-  def _compiled(self) -> Callable[..., tuple[jax.Array, ...]]:
-    return jax.jit(self.forward)
+      placed = sharding.put_batch(batch, self._mesh)
+      return self._compiled(params, *keys, placed)
 
 
-def _fetched(
-  count: int, outputs: tuple[jax.Array, ...]
-) -> tuple[np.ndarray, ...]:
-  """Outputs on the host, those of `count` images without the padding."""
-  return tuple(x[:count] for x in jax.device_get(outputs))
+def _count(items: Any) -> int:
+  return len(jax.tree.leaves(items)[0])
 
 
-def _rebatched(images: Images, size: int) -> Iterator[np.ndarray]:
-  """Yields uint8 [size, H, W, 3]; the last one may be shorter, not empty."""
-  if isinstance(images, np.ndarray | jax.Array):
-    starts = range(0, len(images), size)
-    batches = (images[start : start + size] for start in starts)
-  else:
-    batches = images
-  waiting = None
-  for batch in map(_pixels, batches):
-    if waiting is None:
-      waiting = batch
-    elif waiting.shape[1:] == batch.shape[1:]:
-      waiting = np.concatenate([waiting, batch])
-    else:
-      raise ValueError(
-        f'images of one set differ in size: {waiting.shape[1:3]} and '
-        f'{batch.shape[1:3]}'
-      )
-    while len(waiting) >= size:
-      yield waiting[:size]
-      waiting = waiting[size:]
-  if waiting is not None and len(waiting):
-    yield waiting
+def _filled(batch: Any, size: int) -> Any:
+  count = _count(batch)
+  return batch if count == size else take(batch, np.arange(size) % count)
 
 
-def _pixels(images: np.ndarray) -> np.ndarray:
-  """Checked uint8 [N, H, W, 3]."""
-  images = np.asarray(images)
-  if images.ndim != 4 or images.shape[-1] != 3:
-    raise ValueError(f'images must be [N, H, W, 3], got shape {images.shape}')
-  return images if images.dtype == np.uint8 else to_uint8(images)
+def _fetched(count: int, results: Any) -> Any:
+  return take(jax.device_get(results), slice(count))

@@ -11,9 +11,10 @@ from softdimo_jax.errors import Preempted, UserError
 from softdimo_jax.evaluation import measure, metrics
 from softdimo_jax.evaluation.evaluator import Evaluator, Request
 from softdimo_jax.evaluation.features import probes
-from softdimo_jax.evaluation.features.inception import FeatureExtractor
+from softdimo_jax.evaluation.features.inception import feature_extractor
 from softdimo_jax.evaluation.measure import Options
 from softdimo_jax.evaluation.sets.images import FolderImages, NpzImages
+from softdimo_jax.runtime.batched import joined
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from tests import released
 
@@ -89,35 +90,31 @@ def evaluated(place, request_of):
 
 @pytest.fixture(scope='module')
 def features(evaluated):
-  """Features of both sets, directly."""
+  """Features of both sets, directly: (vectors, spatial, logits)."""
   del evaluated  # Whose compiled program this one finds.
-  extract = FeatureExtractor(
-    module=released.module('inception'),
-    params=released.params('inception'),
-    batch_size=8,
+  network = feature_extractor(
+    released.module('inception'), released.params('inception'), batch_size=8
   )
-  return {name: extract.summarize(x) for name, x in PICTURES.items()}
+  return {name: joined(network.outputs(x)) for name, x in PICTURES.items()}
 
 
 def test_metrics_are_those_of_the_features(evaluated, features):
-  ours, theirs = features['ours'], features['theirs']
+  ours, our_spatial, our_logits = features['ours']
+  theirs, their_spatial, _ = features['theirs']
+  moments = metrics.FeatureStatistics.from_features
   expected = {
-    'fid': metrics.frechet_distance(ours.pool, theirs.pool),
-    'sfid': metrics.frechet_distance(ours.spatial, theirs.spatial),
-    'is': metrics.inception_score(ours.logits).mean,
-    'is_adm': metrics.inception_score(ours.logits, np.zeros(OURS, int)).mean,
-    'kid': metrics.kid(
-      theirs.vectors, ours.vectors, subsets=3, subset_size=6
-    ).mean,
-    'precision': metrics.precision_recall(
-      theirs.vectors, ours.vectors
-    ).precision,
+    'fid': metrics.frechet_distance(moments(ours), moments(theirs)),
+    'sfid': metrics.frechet_distance(
+      moments(our_spatial), moments(their_spatial)
+    ),
+    'is': metrics.inception_score(our_logits).mean,
+    'is_adm': metrics.inception_score(our_logits, np.zeros(OURS, int)).mean,
+    'kid': metrics.kid(theirs, ours, subsets=3, subset_size=6).mean,
+    'precision': metrics.precision_recall(theirs, ours).precision,
     'recall_float16': metrics.precision_recall(
-      theirs.vectors, ours.vectors, adm_float16=True
+      theirs, ours, adm_float16=True
     ).recall,
-    'density': metrics.precision_recall_density_coverage(
-      theirs.vectors, ours.vectors
-    ).density,
+    'density': metrics.precision_recall_density_coverage(theirs, ours).density,
   }
   for name, value in expected.items():
     np.testing.assert_allclose(evaluated[name], value, rtol=1e-5, err_msg=name)

@@ -1,6 +1,5 @@
 """Looking at many images takes the memory of looking at few."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -8,6 +7,7 @@ import resource
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ import pytest
 from softdimo_jax.data import digits
 from softdimo_jax.evaluation import measure
 from softdimo_jax.evaluation.features import probes
+from softdimo_jax.evaluation.features.network import ImageNetwork
 from softdimo_jax.evaluation.sets.images import ImageSet
-from softdimo_jax.runtime.batched import BatchedNetwork
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 # Of Inception's outputs: 20 kB an image.
@@ -45,13 +45,10 @@ class Digits(ImageSet):
     return str(index)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Wide(BatchedNetwork):
+def wide(params, pixels):
   """As wide as Inception, and no work at all."""
-
-  def forward(self, params, pixels):
-    flat = pixels.reshape(len(pixels), -1) / 255
-    return tuple(flat @ params[name] for name in WIDTHS)
+  flat = pixels.reshape(len(pixels), -1) / 255
+  return tuple(flat @ params[name] for name in WIDTHS)
 
 
 def peak_megabytes(root, count):
@@ -64,7 +61,7 @@ def peak_megabytes(root, count):
     for name, width in WIDTHS.items()
   }
   probe = probes.Probe(
-    network=Wide(params=params),
+    network=ImageNetwork(module=nn.Module(), params=params, forward=wide),
     outputs=tuple(WIDTHS),
     prepare=lambda images, names: np.stack(images),
     facts={},

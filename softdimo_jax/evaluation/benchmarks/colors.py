@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from softdimo_jax.data.images import pixels
-from softdimo_jax.evaluation.features.clip import ImageEmbedder, embed_prompts
-from softdimo_jax.runtime.batched import Images
+from softdimo_jax.evaluation.features.clip import embed_prompts
+from softdimo_jax.evaluation.features.network import ImageNetwork, Images
 
 COLORS = (
   *('red', 'orange', 'yellow', 'green', 'blue'),
@@ -32,7 +32,7 @@ class ColorClassifier:
     tokenize: prompts -> int [N, T].
   """
 
-  embedder: ImageEmbedder
+  embedder: ImageNetwork
   tokenize: Callable[[Sequence[str]], np.ndarray]
 
   def __post_init__(self) -> None:

@@ -4,7 +4,6 @@ PROMPTS/anime.json, ...          lists of texts
 IMAGES/anime/00000.jpg, ...      an image of each
 """
 
-import dataclasses
 import pathlib
 from collections.abc import Sequence
 
@@ -13,9 +12,9 @@ import numpy as np
 
 from softdimo_jax.data.prompts.files import read_prompts
 from softdimo_jax.errors import UserError
+from softdimo_jax.evaluation.features.network import ImageNetwork
 from softdimo_jax.evaluation.sets.images import FolderImages
 from softdimo_jax.rewards.scoring import CLIPReward
-from softdimo_jax.runtime.batched import BatchedNetwork
 from softdimo_jax.types import Params
 
 STYLES = ('anime', 'concept-art', 'paintings', 'photo')
@@ -25,23 +24,23 @@ _GROUP = 80
 _SCALE = 100
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ScoreEmbedder(BatchedNetwork):
+def score_embedder(
+  reward: CLIPReward, params: Params, batch_size: int = 64
+) -> ImageNetwork:
   """The reward's image tower over images of any one size.
 
-  Attributes:
-    reward: whose transform and module, and `params`, these are.
+  It returns features float32 [B, E], which are not unit vectors.
   """
 
-  reward: CLIPReward
-
-  def forward(self, params: Params, pixels: jax.Array) -> tuple[jax.Array, ...]:
-    """See `BatchedNetwork`; features that are no unit vectors."""
-    inputs = self.reward.transform(pixels / 255)
-    features = self.reward.module.apply(
-      {'params': params}, inputs, method='image_features'
+  def forward(params: Params, pixels: jax.Array) -> tuple[jax.Array, ...]:
+    inputs = reward.transform(pixels / 255)
+    return (
+      reward.module.apply({'params': params}, inputs, method='image_features'),
     )
-    return (features,)
+
+  return ImageNetwork(
+    module=reward.module, params=params, forward=forward, batch_size=batch_size
+  )
 
 
 def style_prompts(

@@ -10,10 +10,10 @@ import functools
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 
 from softdimo_jax.evaluation import metrics
+from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.types import Params
 
 
@@ -104,19 +104,11 @@ class Judge:
     return self._apply(self.feature_params, images).features
 
   def _apply(self, params: Params, images: np.ndarray) -> Any:
-    """Outputs for all images; the last batch is padded, then cut."""
-    count, size = len(images), self.batch_size
-    padding = [(0, -count % size)] + [(0, 0)] * (images.ndim - 1)
-    padded = np.pad(images, padding)
-    outputs = [
-      self._compiled(params, padded[i : i + size])
-      for i in range(0, len(padded), size)
-    ]
-    join = lambda *parts: np.concatenate(parts)[:count]
-    return jax.tree.map(join, *jax.device_get(outputs))
+    """Outputs for all images."""
+    return self._run(params, images, self.batch_size)
 
   @functools.cached_property
-  def _compiled(self) -> Any:
-    return jax.jit(
+  def _run(self) -> Batched:
+    return Batched(
       lambda params, images: self.classifier.apply({'params': params}, images)
     )

@@ -1,6 +1,5 @@
 """Images and prompts as a CLIP sees them: CLIP score and CMMD."""
 
-import dataclasses
 import types
 from collections.abc import Callable, Mapping
 
@@ -9,9 +8,10 @@ import numpy as np
 import PIL.Image
 
 from softdimo_jax.data.images import pixels
+from softdimo_jax.evaluation.features.network import ImageNetwork
 from softdimo_jax.networks.rewards.clip import CLIP
 from softdimo_jax.ops.preprocess import normalize
-from softdimo_jax.runtime.batched import BatchedNetwork
+from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.types import Params
 
 # Side to which Di[M]O's evaluation brings an image before CLIP's own resize.
@@ -47,34 +47,28 @@ PREPARATIONS: Mapping[str, Preparation] = types.MappingProxyType(
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageEmbedder(BatchedNetwork):
+def image_embedder(
+  module: CLIP, params: Params, batch_size: int = 64
+) -> ImageNetwork:
   """The image tower over images of its own resolution.
 
-  Attributes:
-    module: the model, whose parameters `params` are.
+  It returns features float32 [B, E], which are not unit vectors.
   """
 
-  module: CLIP
-
-  def forward(self, params: Params, pixels: jax.Array) -> tuple[jax.Array, ...]:
-    """See `BatchedNetwork`; features that are no unit vectors."""
+  def forward(params: Params, pixels: jax.Array) -> tuple[jax.Array, ...]:
     inputs = normalize(pixels / 255)
-    return (
-      self.module.apply({'params': params}, inputs, method='image_features'),
-    )
+    return (module.apply({'params': params}, inputs, method='image_features'),)
+
+  return ImageNetwork(
+    module=module, params=params, forward=forward, batch_size=batch_size
+  )
 
 
 def embed_prompts(module: CLIP, params: Params, ids: np.ndarray) -> np.ndarray:
-  """Features float32 [N, E] of prompts int [N, T], no unit vectors."""
-  run = jax.jit(
+  """Features float32 [N, E] of prompts int [N, T]; not unit vectors."""
+  run = Batched(
     lambda params, ids: module.apply(
       {'params': params}, ids, method='text_features'
     )
   )
-  padded = np.pad(ids, [(0, -len(ids) % _PROMPTS), (0, 0)])
-  parts = [
-    run(params, padded[start : start + _PROMPTS])
-    for start in range(0, len(padded), _PROMPTS)
-  ]
-  return np.concatenate(jax.device_get(parts))[: len(ids)]
+  return run(params, ids, _PROMPTS)

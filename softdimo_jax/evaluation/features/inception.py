@@ -1,27 +1,17 @@
-"""Images -> what `metrics` read of them, in the Inception network of FID.
+"""The Inception network of FID over images, and moments of its features."""
 
-module, params = folder.load_converted(path, 'inception')
-extract = FeatureExtractor(module=module, params=params)
-ours = extract.summarize(batches)
-metrics.frechet_distance(ours.pool, reference.pool)         # FID
-metrics.frechet_distance(ours.spatial, reference.spatial)   # sFID
-metrics.inception_score(ours.logits)
-metrics.precision_recall(theirs.vectors, ours.vectors)
-"""
-
-import dataclasses
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from softdimo_jax.evaluation.features.network import ImageNetwork
 from softdimo_jax.evaluation.metrics import FeatureStatistics
 from softdimo_jax.networks import inception
 from softdimo_jax.networks.inception import Inception
 from softdimo_jax.ops.resize import resize_bicubic, resize_bilinear
-from softdimo_jax.runtime.batched import BatchedNetwork, Images
 from softdimo_jax.types import Params
 
 # An update of a covariance [D, D] costs as much as the products of some
@@ -52,99 +42,41 @@ PROTOCOLS: Mapping[str, Protocol] = types.MappingProxyType(
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Features:
-  """Features of N images, as they come out of the network.
+def feature_extractor(
+  module: Inception,
+  params: Params,
+  *,
+  protocol: str = 'tensorflow',
+  batch_size: int = 64,
+) -> ImageNetwork:
+  """The network that returns pooled features, spatial features and logits.
 
-  Attributes:
-    vectors: float32 [N, D], pooled: precision and recall, KID.
-    spatial: float32 [N, E], beginning of a map.
-    logits: float32 [N, K], without bias: the Inception score.
-  """
+  They are float32 [B, D], for FID, KID, precision and recall; float32 [B, E],
+  the beginning of a map, for sFID; and float32 [B, K], without bias, for the
+  Inception score.
 
-  vectors: np.ndarray
-  spatial: np.ndarray
-  logits: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SetFeatures:
-  """What metrics read of a set of N images.
-
-  Attributes:
-    pool: moments of the pooled features, for FID; `pool.count` is N.
-    spatial: moments of the spatial features, for sFID.
-    vectors: float32 [N, D], pooled features; None if only moments were wanted.
-    logits: float32 [N, K], without bias; likewise.
-  """
-
-  pool: FeatureStatistics
-  spatial: FeatureStatistics
-  vectors: np.ndarray | None = None
-  logits: np.ndarray | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FeatureExtractor(BatchedNetwork):
-  """Runs the network over images.
-
-  Attributes:
+  Args:
     module: the network.
+    params: its parameters.
     protocol: how images are resized and scaled, a name in `PROTOCOLS`.
+    batch_size: images per pass, rounded up to the devices.
 
   Raises:
     ValueError: for an unknown protocol or a batch size below 1.
   """
+  if protocol not in PROTOCOLS:
+    raise ValueError(
+      f'protocol {protocol!r} is unknown; choose one of {tuple(PROTOCOLS)}'
+    )
 
-  module: Inception
-  protocol: str = 'tensorflow'
-
-  def __post_init__(self) -> None:
-    super().__post_init__()
-    if self.protocol not in PROTOCOLS:
-      raise ValueError(
-        f'protocol {self.protocol!r} is unknown; choose one of '
-        f'{tuple(PROTOCOLS)}'
-      )
-
-  def forward(self, params: Params, pixels: jax.Array) -> tuple[jax.Array, ...]:
-    """See `BatchedNetwork`: what `Features` has."""
-    inputs = PROTOCOLS[self.protocol](pixels, self.module.resolution)
-    output = self.module.apply({'params': params}, inputs, method='features')
+  def forward(params: Params, pixels: jax.Array) -> tuple[jax.Array, ...]:
+    inputs = PROTOCOLS[protocol](pixels, module.resolution)
+    output = module.apply({'params': params}, inputs, method='features')
     return output.pool, output.spatial, output.logits
 
-  def batches(self, images: Images) -> Iterator[Features]:
-    """As `outputs`."""
-    for pool, spatial, logits in self.outputs(images):
-      yield Features(vectors=pool, spatial=spatial, logits=logits)
-
-  def summarize(
-    self, images: Images, *, moments_only: bool = False
-  ) -> SetFeatures:
-    """Moments and features of a set of images.
-
-    Args:
-      images: see `outputs`.
-      moments_only: keep no features: 12 kB an image.
-
-    Raises:
-      ValueError: as `outputs`, if there are no images, and for features that
-        are not finite.
-    """
-    pool, spatial = Moments(), Moments()
-    vectors, logits = [], []
-    for features in self.batches(images):
-      pool.add(features.vectors)
-      spatial.add(features.spatial)
-      if not moments_only:
-        vectors.append(features.vectors)
-        logits.append(features.logits)
-    return SetFeatures(
-      pool=pool.result(),
-      spatial=spatial.result(),
-      vectors=np.concatenate(vectors) if vectors else None,
-      logits=np.concatenate(logits) if logits else None,
-    )
+  return ImageNetwork(
+    module=module, params=params, forward=forward, batch_size=batch_size
+  )
 
 
 class Moments:

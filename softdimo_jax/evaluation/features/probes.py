@@ -14,14 +14,14 @@ from softdimo_jax.convert.weights import Weights
 from softdimo_jax.data.cache.records import module_facts
 from softdimo_jax.evaluation.features.clip import (
   PREPARATIONS,
-  ImageEmbedder,
   Preparation,
   crop_first,
+  image_embedder,
 )
-from softdimo_jax.evaluation.features.inception import FeatureExtractor
+from softdimo_jax.evaluation.features.inception import feature_extractor
+from softdimo_jax.evaluation.features.network import ImageNetwork
 from softdimo_jax.evaluation.features.store import FeatureStore
 from softdimo_jax.evaluation.sets.images import ImageSet, same_size
-from softdimo_jax.runtime.batched import BatchedNetwork
 from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
@@ -48,7 +48,7 @@ class Probe:
     facts: JSON values that tell its features from others'.
   """
 
-  network: BatchedNetwork
+  network: ImageNetwork
   outputs: tuple[str, ...]
   prepare: Prepare
   facts: Mapping[str, Any]
@@ -90,11 +90,11 @@ def inception_probe(weights: Weights, resize: str, batch_size: int) -> Probe:
     return np.stack(images)
 
   return Probe(
-    network=FeatureExtractor(
-      module=module,
-      params=params,
-      batch_size=batch_size,
+    network=feature_extractor(
+      module,
+      params,
       protocol=_CROP_SCALE if resize == _CROP else resize,
+      batch_size=batch_size,
     ),
     outputs=('vectors', 'spatial', 'logits'),
     prepare=prepare,
@@ -113,7 +113,7 @@ def clip_probe(weights: Weights, preparation: str, batch_size: int) -> Probe:
   params, module = weights.load(), weights.module
   prepare, side = PREPARATIONS[preparation], module.image.resolution
   return Probe(
-    network=ImageEmbedder(module=module, params=params, batch_size=batch_size),
+    network=image_embedder(module, params, batch_size),
     outputs=('embeddings',),
     prepare=lambda images, _: _prepared(prepare, side, images),
     facts=network_facts(weights, params) | {'preparation': preparation},

@@ -5,14 +5,14 @@ import numpy as np
 from softdimo_jax.data.prompts.text_tokens import CLIPTokenizer
 from softdimo_jax.evaluation.benchmarks import colors
 from softdimo_jax.evaluation.benchmarks.colors import COLORS, ColorClassifier
-from softdimo_jax.evaluation.features.clip import ImageEmbedder, embed_prompts
+from softdimo_jax.evaluation.features.clip import embed_prompts, image_embedder
 from tests import released
 
 
 def classifier():
   tokenizer = CLIPTokenizer.load('rule', clean='openai', length=12)
-  embedder = ImageEmbedder(
-    module=released.module('clip'), params=released.params('clip'), batch_size=4
+  embedder = image_embedder(
+    released.module('clip'), released.params('clip'), batch_size=4
   )
   return ColorClassifier(embedder, lambda texts: tokenizer(texts).ids)
 

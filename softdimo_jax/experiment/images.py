@@ -103,7 +103,7 @@ def chosen_by_rewards(
       'best of N is chosen by the rewards of config.tteo, of a distilled stage'
     )
   optimizer = rows.test_time_optimizer(run, stage, starts=starts, steps=steps)
-  rewards = jax.device_put(run.reward_params(optimizer.terms))
+  rewards = optimizer.place(run.reward_params(optimizer.terms))
   by = ', '.join(optimizer.terms)
   title = f'{stage}, best of {starts} by {by}'
   return Method(
@@ -118,7 +118,7 @@ def chosen_by_rewards(
     make=lambda params, tokenizer, key, condition, prompt_ids: (
       optimizer(params, tokenizer, rewards, key, condition, prompt_ids).images
     ),
-    place=jax.device_put,
+    place=optimizer.place,
   )
 
 

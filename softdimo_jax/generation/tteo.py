@@ -1,7 +1,6 @@
 """Test-time optimisation of a one-step generator on rewards, in batches."""
 
 import dataclasses
-import operator
 from collections.abc import Mapping
 
 import jax
@@ -17,6 +16,7 @@ from softdimo_jax.networks.generators.condition import (
   batch_size,
 )
 from softdimo_jax.rewards import scoring
+from softdimo_jax.runtime.batched import Batched, joined, split_size, take
 from softdimo_jax.types import Params
 
 
@@ -51,8 +51,8 @@ class TTEO:
     learning_rate: of the ascent.
     temperature: of the draw that decodes; a start keeps its random numbers, so
       that an iterate differs from it by the embedding only. 0 is the arg max.
-    batch_size: starts that run at once; of the others only images and scores
-      are kept.
+    batch_size: starts that run at once, over all local devices, rounded up to
+      them; of the others only images and scores are kept.
   """
 
   family: Family
@@ -66,7 +66,12 @@ class TTEO:
   batch_size: int = 256
 
   def __post_init__(self) -> None:
-    object.__setattr__(self, '_compiled', jax.jit(self._optimize))
+    object.__setattr__(self, 'batch_size', split_size(self.batch_size))
+    object.__setattr__(self, '_run', Batched(self._optimize))
+
+  def place(self, params: Params) -> Params:
+    """Parameters on the devices; worth it before many calls."""
+    return self._run.place(params)
 
   def __call__(
     self,
@@ -93,27 +98,18 @@ class TTEO:
     """
     count = batch_size(text)
     total = count * self.starts
-    parts = []
-    size = min(self.batch_size, total)
-    for start in range(0, total, size):
-      rows = np.arange(start, start + size) % total // self.starts
-      parts.append(
-        jax.device_get(
-          self._compiled(
-            params,
-            tokenizer,
-            reward_params,
-            jax.random.fold_in(key, start),
-            jax.tree.map(operator.itemgetter(rows), text),
-            jax.tree.map(operator.itemgetter(rows), prompt_ids),
-          )
-        )
-      )
+    size = split_size(min(self.batch_size, total))
+    starts = np.array_split(np.arange(total), range(size, total, size))
     result, images, first = jax.tree.map(
-      lambda *arrays: np.concatenate(arrays)[:total].reshape(
-        count, self.starts, *arrays[0].shape[1:]
+      lambda array: array.reshape(count, self.starts, *array.shape[1:]),
+      joined(
+        self._run.stream(
+          (params, tokenizer, reward_params),
+          (take((text, prompt_ids), rows // self.starts) for rows in starts),
+          size,
+          key,
+        )
       ),
-      *parts,
     )
     chosen = np.arange(count), result.best.score.argmax(1)
     return Best(
@@ -125,14 +121,13 @@ class TTEO:
 
   def _optimize(
     self,
-    params: Params,
-    tokenizer: Params,
-    reward_params: Mapping[str, Params],
+    all_params: tuple[Params, Params, Mapping[str, Params]],
     key: jax.Array,
-    text: TextCondition,
-    prompt_ids: jax.Array | Mapping[str, jax.Array],
+    prompts: tuple[TextCondition, jax.Array | Mapping[str, jax.Array]],
   ) -> tuple[Optimized, jax.Array, jax.Array]:
     """(result, best images, first images); scores are [B, K + 1] here."""
+    params, tokenizer, reward_params = all_params
+    text, prompt_ids = prompts
     start_key, draw_key = jax.random.split(key)
     text = self.family.timed(text, self.init.mask_ratio)
     score = lambda images: scoring.total(

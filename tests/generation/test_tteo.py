@@ -1,5 +1,7 @@
 """Test-time optimisation of a small MaskGen on a small CLIP."""
 
+import subprocess
+import sys
 from unittest import mock
 
 import jax
@@ -13,6 +15,7 @@ from softdimo_jax.generation.tteo import TTEO
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.ops.preprocess import ImageTransform
 from softdimo_jax.rewards import scoring
+from tests.processes import environment
 
 LENGTH, CODES, PROMPTS = 4, 6, 2
 TOWER = {
@@ -109,6 +112,41 @@ def test_batches_cover_every_start(system):
   best = system.run(starts=5, steps=1, batch_size=4)
   assert best.curves.shape == (PROMPTS, 5, 2)
   assert len(np.unique(best.curves[..., 0])) > 5
+
+
+def split_starts(path):
+  """Images and curves of 2 x 6 starts, computed by all devices together."""
+  fetched, get = [], jax.device_get
+  system = System()
+  with mock.patch.object(
+    jax, 'device_get', lambda x: fetched.append(x) or get(x)
+  ):
+    best = system.run(starts=6, steps=2, batch_size=8)
+  devices = jax.local_device_count()
+  assert len(fetched) == 2
+  for leaf in jax.tree.leaves(fetched):
+    shards = [shard.data.shape[0] for shard in leaf.addressable_shards]
+    assert shards == [8 // devices] * devices, shards
+  np.savez(path, **vars(best))
+
+
+def test_all_devices_optimise_a_part_of_the_starts(tmp_path):
+  code = 'import sys; from tests.generation import test_tteo as t; '
+  for devices in (1, 4):
+    subprocess.run(
+      [
+        sys.executable,
+        '-c',
+        f'{code}t.split_starts(sys.argv[1])',
+        str(tmp_path / f'{devices}.npz'),
+      ],
+      env=environment(devices),
+      check=True,
+    )
+  one, four = (np.load(tmp_path / f'{devices}.npz') for devices in (1, 4))
+  assert set(one) == {'images', 'scores', 'first', 'curves'}
+  for name in one:
+    np.testing.assert_allclose(four[name], one[name], rtol=1e-4, atol=1e-5)
 
 
 def test_gradient_of_the_soft_path_agrees_with_finite_differences():

@@ -1,6 +1,7 @@
 """Rows, table and report of a finished run on class labels."""
 
 import collections
+import functools
 import json
 import math
 import time
@@ -21,10 +22,13 @@ from softdimo_jax.experiment.reports.rows import (
 )
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.tokens import decode_tokens
+from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _PICTURES = 80
+# Tokens per call: the activations of a whole training set do not fit.
+_DECODED = 2048
 
 
 def evaluate(run: Run, notice: PreemptionNotice) -> list[Row]:
@@ -116,12 +120,12 @@ def _score(
 
 def _reconstruction(run: Run, judge: Judge) -> Row:
   split = run.images[0]
-  decode = jax.jit(
-    lambda params, tokens: decode_tokens(run.family, params, tokens)
-  )
-  images = np.asarray(decode(run.params('tokenizer'), run.tokens))
+  decode = Batched(functools.partial(decode_tokens, run.family))
+  params = decode.place(run.params('tokenizer'))
+  size = min(_DECODED, len(run.tokens))
+  images = decode(params, run.tokens, size)
   start = time.monotonic()
-  jax.block_until_ready(decode(run.params('tokenizer'), run.tokens))
+  decode(params, run.tokens, size)
   seconds = time.monotonic() - start
   score = judge.score(images, split.labels, run.tokens)
   return {

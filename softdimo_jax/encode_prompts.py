@@ -19,6 +19,7 @@ from softdimo_jax.data.cache import prompts as prompt_cache
 from softdimo_jax.data.prompts import sources
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config, prompt_encoding, validation
+from softdimo_jax.experiment.inputs import Prompts
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -63,7 +64,7 @@ def main(argv: list[str]) -> None:
   config.check_loaded(_CONFIG.value)
   validation.validate(_CONFIG.value)
   run = Run(pathlib.Path(_OUT.value).absolute(), _CONFIG.value)
-  if not run.reads_prompts:
+  if not isinstance(run.inputs, Prompts):
     raise UserError(
       f'{_CONFIG.value.name} reads no prompts from a cache; choose '
       'configs/maskgen.py, configs/meissonic.py or one like them'
@@ -80,7 +81,7 @@ def main(argv: list[str]) -> None:
     prompts_per_shard=_PROMPTS_PER_SHARD.value,
   )
   cache = prompt_encoding.encode(
-    prompts, run.prompted, run.workdir, options, notice
+    prompts, run.inputs, run.workdir, options, notice
   )
   print(f'{len(cache)} prompts in {_OUT.value}')
 

@@ -33,7 +33,6 @@ from softdimo_jax.evaluation.measure import Options, Row
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.evaluation.sets.images import ImageSet, open_images
 from softdimo_jax.experiment import sampling_flags
-from softdimo_jax.experiment.reports import rows as results
 from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -154,15 +153,13 @@ def _sets(
     yield {'model': _IMAGES.value}, images, prompts, Evaluator(request, notice)
     return
   run = sampling_flags.load_run()
-  stage = results.generator_stage(run, sampling_flags.MODEL.value)
-  request_of_run = sampling_flags.read(run, _METHOD.rewarded(run))
-  order = np.arange(_NUM.value or _DEFAULT_NUM) % len(request_of_run)
+  stage = run.generator(sampling_flags.MODEL.value)
+  conditions = sampling_flags.conditions(run, _METHOD.rewards(run))
+  order = np.arange(_NUM.value or _DEFAULT_NUM) % len(conditions)
   temperatures = _temperatures()
   evaluator = Evaluator(request, notice)
   for temperature in temperatures:
-    title, images = _METHOD.images(
-      run, stage, request_of_run.wanted(order), temperature
-    )
+    title, images = _METHOD.images(run, stage, conditions, order, temperature)
     row = {'model': title} | _named(images.facts['sampler'])
     prompts = images.prompts() if run.family.reads_text else None
     yield row, images, prompts, evaluator

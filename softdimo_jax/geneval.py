@@ -35,11 +35,9 @@ from softdimo_jax.evaluation.benchmarks.geneval_folder import (
 from softdimo_jax.evaluation.features import probes
 from softdimo_jax.evaluation.features.clip import image_embedder
 from softdimo_jax.evaluation.report import table
-from softdimo_jax.experiment import sampling_flags
-from softdimo_jax.experiment.reports import rows as results
+from softdimo_jax.experiment import images, sampling_flags
 from softdimo_jax.networks.rewards.clip import openai_vit_l
 from softdimo_jax.runtime import cli
-from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
@@ -91,25 +89,19 @@ def _generate() -> None:
   run = sampling_flags.load_run()
   if not run.family.reads_text:
     raise UserError('GenEval asks in words, but this run knows classes')
-  stage = results.generator_stage(run, sampling_flags.MODEL.value)
+  stage = run.generator(sampling_flags.MODEL.value)
   prompts = [record['prompt'] for record in records]
-  request = sampling_flags.of_prompts(run, prompts, _METHOD.rewarded(run))
+  conditions = run.inputs.conditions(prompts, _METHOD.rewards(run))
   order = np.repeat(np.arange(len(records)), _PER_PROMPT.value)
-  title, images = _METHOD.images(run, stage, request.wanted(order))
+  title, made = _METHOD.images(run, stage, conditions, order)
   export = GenEvalExport(
     _OUT.value,
     records=records,
     per_prompt=_PER_PROMPT.value,
-    made_by=images.facts,
-    images_per_range=probes.range_of(images.size()),
+    made_by=made.facts,
+    images_per_range=probes.range_of(made.size()),
   )
-  missing = list(export.missing())
-  progress = Progress('geneval', 0, len(missing), unit='parts')
-  for done, (start, stop) in enumerate(missing, 1):
-    notice.check()
-    export.write(start, images.floats(start, stop))
-    progress.update(done, {})
-  export.finish()
+  images.write(made, export, 'geneval', notice)
   print(f'{len(order)} pictures of {title} in {_OUT.value}')
 
 

@@ -29,10 +29,8 @@ from softdimo_jax.evaluation.features.probes import Probe
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.evaluation.sets.images import FolderImages, same_size
 from softdimo_jax.evaluation.sets.writers import JpegExport
-from softdimo_jax.experiment import sampling_flags
-from softdimo_jax.experiment.reports import rows
+from softdimo_jax.experiment import images, sampling_flags
 from softdimo_jax.runtime import cli
-from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
@@ -101,26 +99,20 @@ def _generate(
   run = sampling_flags.load_run()
   if not run.family.reads_text:
     raise UserError('the benchmark asks in words, but this run knows classes')
-  stage = rows.generator_stage(run, sampling_flags.MODEL.value)
+  stage = run.generator(sampling_flags.MODEL.value)
   made_by = {}
   for style, texts in prompts.items():
-    request = sampling_flags.of_prompts(run, texts, _METHOD.rewarded(run))
-    wanted = request.wanted(np.arange(len(texts)))
-    title, images = _METHOD.images(run, stage, wanted)
+    conditions = run.inputs.conditions(texts, _METHOD.rewards(run))
+    order = np.arange(len(texts))
+    title, made = _METHOD.images(run, stage, conditions, order)
     export = JpegExport(
       pathlib.Path(_OUT.value) / style,
       num_images=len(texts),
-      made_by=images.facts,
-      images_per_range=probes.range_of(images.size()),
+      made_by=made.facts,
+      images_per_range=probes.range_of(made.size()),
     )
-    missing = list(export.missing())
-    progress = Progress(style, 0, len(missing), unit='parts')
-    for done, (start, stop) in enumerate(missing, 1):
-      notice.check()
-      export.write(start, images.floats(start, stop))
-      progress.update(done, {})
-    export.finish()
-    made_by[style] = images.facts
+    images.write(made, export, style, notice)
+    made_by[style] = made.facts
   return title, made_by
 
 
@@ -138,7 +130,7 @@ class _Scorer:
       }
     )
     self._reward = combined.rewards[_NAME]
-    self._captioner = combined.captioners[_NAME]
+    self._tokenizer = combined.tokenizers[_NAME]
     params = combined.load_params()[_NAME]
     network = hpsv2_scores.score_embedder(
       self._reward, params, _METHOD.batch_size.value
@@ -187,7 +179,7 @@ class _Scorer:
     features = clip.embed_prompts(
       self._reward.module,
       jax.device_get(self._probe.network.params),
-      self._captioner([texts[number] for number in numbers]),
+      self._tokenizer([texts[number] for number in numbers]),
     )
     return hpsv2_scores.cosines(store.stack('embeddings'), features)
 

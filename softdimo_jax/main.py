@@ -14,9 +14,8 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from softdimo_jax.experiment import config, stages, validation
-from softdimo_jax.experiment.reports import classes, scenes
-from softdimo_jax.experiment.reports import rows as results
+from softdimo_jax.experiment import config, reports, stages, validation
+from softdimo_jax.experiment.reports import rows
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import cli, distributed
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -74,10 +73,7 @@ def _report(run: Run, notice: PreemptionNotice) -> None:
   """Evaluates, where the configuration says how."""
   notice.unshare()
   if 'evaluation' in run.config:
-    reads_text = run.family.reads_text
-    evaluator = scenes if reads_text else classes
-    rows = evaluator.evaluate(run, notice)
-    print(results.summary(rows))
+    print(rows.summary(reports.evaluate(run, notice)))
     print(f'report: {run.workdir / "report.html"}')
   else:
     print(

@@ -1,4 +1,4 @@
-"""Samples from a finished run into one picture.
+"""Samples from a finished run, in one picture.
 
 python -m softdimo_jax.sample --workdir=DIR --labels=0,1,2 --num=64
 python -m softdimo_jax.sample --workdir=DIR --prompt="a red circle" --num=16
@@ -10,10 +10,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation.sets import pictures as images
-from softdimo_jax.experiment import sampling_flags
-from softdimo_jax.experiment.reports import rows
+from softdimo_jax.evaluation.sets import pictures
+from softdimo_jax.experiment import methods, sampling_flags
 from softdimo_jax.runtime import cli, memory
 
 _NUM = flags.DEFINE_integer(
@@ -21,7 +19,10 @@ _NUM = flags.DEFINE_integer(
 )
 _OUT = flags.DEFINE_string('out', 'samples.png', 'PNG file to write.')
 _SCALE = flags.DEFINE_integer(
-  'scale', None, 'Pixels of the file a pixel; 4 of small images, else 1.', 1
+  'scale',
+  None,
+  'Output pixels per image pixel; 4 for images below 128 px, else 1.',
+  1,
 )
 _SAMPLER = sampling_flags.SamplerFlags.define()
 
@@ -33,22 +34,20 @@ def main(argv: list[str]) -> None:
   start = time.monotonic()
   cli.no_arguments(argv)
   run = sampling_flags.load_run()
-  stage = rows.generator_stage(run, sampling_flags.MODEL.value)
-  request = sampling_flags.read(run)
-  try:
-    most = run.config.sampling.get('batch_size', _BATCH)
-    sampler = _SAMPLER.sampler(run, stage, min(most, _NUM.value))
-    _, pictures = sampler(
-      run.params(stage),
-      run.params('tokenizer'),
-      jax.random.key(sampling_flags.SEED.value),
-      request.take(np.arange(_NUM.value) % len(request)),
-    )
-  except ValueError as error:
-    raise UserError(str(error)) from error
+  stage = run.generator(sampling_flags.MODEL.value)
+  conditions = sampling_flags.conditions(run)
+  size = min(run.config.sampling.get('batch_size', _BATCH), _NUM.value)
+  method = methods.sampled(run, stage, size, **_SAMPLER.values)
+  _, images = method.generate(
+    run.params(stage),
+    run.params('tokenizer'),
+    jax.random.key(sampling_flags.SEED.value),
+    conditions.take(np.arange(_NUM.value) % len(conditions)),
+    None,
+  )
   scale = sampling_flags.file_scale(run, _SCALE.value, 4)
-  grid = images.image_grid(pictures, scale=scale)
-  images.save_png(_OUT.value, grid)
+  grid = pictures.image_grid(images, scale=scale)
+  pictures.save_png(_OUT.value, grid)
   print(
     f'{_NUM.value} samples of {stage} in {_OUT.value} '
     f'({time.monotonic() - start:.1f} s, compilation included; '

@@ -22,24 +22,29 @@ from absl import flags
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.report.plots import Curve, render_curve
 from softdimo_jax.evaluation.sets import pictures
-from softdimo_jax.experiment import sampling_flags
-from softdimo_jax.experiment.reports import rows
+from softdimo_jax.experiment import methods, sampling_flags
+from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.tteo import TTEO, Best
 from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.files import write_atomically
 
-_STARTS = flags.DEFINE_integer('starts', 16, 'Starts a prompt, N.', 1)
-_STEPS = flags.DEFINE_integer('steps', 4, 'Steps a start, K.', 0)
+_STARTS = flags.DEFINE_integer('starts', 16, 'Starts per prompt, N.', 1)
+_STEPS = flags.DEFINE_integer('steps', 4, 'Steps per start, K.', 0)
 _LEARNING_RATE = flags.DEFINE_float(
-  'learning_rate', None, "Of the ascent; the configuration's by default."
+  'learning_rate',
+  None,
+  "Learning rate of the ascent; the configuration's by default.",
 )
 _OUT = flags.DEFINE_string('out', 'tteo', 'Folder to write.')
 _SCALE = flags.DEFINE_integer(
-  'scale', None, 'Pixels of the files a pixel; 8 of small images, else 1.', 1
+  'scale',
+  None,
+  'Output pixels per image pixel; 8 for images below 128 px, else 1.',
+  1,
 )
 
-# Curves are drawn of so many prompts.
+# Prompts whose curves are drawn, at most.
 _DRAWN = 8
 
 
@@ -51,25 +56,25 @@ def main(argv: list[str]) -> None:
     raise UserError(
       'test-time optimisation needs prompts; this run has classes'
     )
-  stage = rows.generator_stage(run, sampling_flags.MODEL.value)
+  stage = run.generator(sampling_flags.MODEL.value)
   if run.config[stage].kind != 'distill':
     raise UserError(f'--model={stage} is no one-step model of this run')
-  request = sampling_flags.read(run, rows.test_time_terms(run))
-  _check_memory(run, len(request))
-  optimizer = rows.test_time_optimizer(
+  conditions = sampling_flags.conditions(run, methods.tteo_terms(run))
+  _check_memory(run, len(conditions))
+  optimizer = methods.optimizer(
     run,
     stage,
     starts=_STARTS.value,
     steps=_STEPS.value,
     learning_rate=_LEARNING_RATE.value,
   )
-  best = _optimize(run, stage, optimizer, request)
+  best = _optimize(run, stage, optimizer, conditions)
   scale = sampling_flags.file_scale(run, _SCALE.value, 8)
-  _write(pathlib.Path(_OUT.value), request, best, scale)
-  _print_latency(run, stage, optimizer, request)
+  _write(pathlib.Path(_OUT.value), conditions, best, scale)
+  _print_latency(run, stage, optimizer, conditions)
   gain = best.scores.mean() - best.curves[:, 0, 0].mean()
   print(
-    f'{len(request)} images of {stage} in {_OUT.value}; the composite score '
+    f'{len(conditions)} images of {stage} in {_OUT.value}; the composite score '
     f'rose by {gain:.3f} over the first start'
   )
 
@@ -96,21 +101,21 @@ def _optimize(
   run: Run,
   stage: str,
   optimizer: TTEO,
-  request: sampling_flags.Request,
+  conditions: Conditions,
 ) -> Best:
   return optimizer(
     run.params(stage),
     run.params('tokenizer'),
     run.reward_params(optimizer.terms),
     jax.random.key(sampling_flags.SEED.value),
-    request.take(np.arange(len(request))),
-    request.prompt_ids,
+    conditions.take(np.arange(len(conditions))),
+    conditions.prompt_ids,
   )
 
 
 def _write(
   folder: pathlib.Path,
-  request: sampling_flags.Request,
+  conditions: Conditions,
   best: Best,
   scale: int,
 ) -> None:
@@ -129,13 +134,16 @@ def _write(
     folder / 'before_after.png',
     pictures.image_grid(pairs, columns=2, scale=scale),
   )
-  write_atomically(folder / 'curves.svg', render_curve(_curve(request, best)))
   write_atomically(
-    folder / 'scores.json', json.dumps(_scores(request, best), indent=2) + '\n'
+    folder / 'curves.svg', render_curve(_curve(conditions, best))
+  )
+  write_atomically(
+    folder / 'scores.json',
+    json.dumps(_scores(conditions, best), indent=2) + '\n',
   )
 
 
-def _curve(request: sampling_flags.Request, best: Best) -> Curve:
+def _curve(conditions: Conditions, best: Best) -> Curve:
   """The best score so far of every prompt, over all of its starts."""
   so_far = np.maximum.accumulate(best.curves.max(1), axis=1)
   steps = np.arange(so_far.shape[1])
@@ -145,14 +153,12 @@ def _curve(request: sampling_flags.Request, best: Best) -> Curve:
     y_label='best of all starts',
     series={
       name: (steps, scores)
-      for name, scores in zip(request.names[:_DRAWN], so_far, strict=False)
+      for name, scores in zip(conditions.names[:_DRAWN], so_far, strict=False)
     },
   )
 
 
-def _scores(
-  request: sampling_flags.Request, best: Best
-) -> list[dict[str, Any]]:
+def _scores(conditions: Conditions, best: Best) -> list[dict[str, Any]]:
   return [
     {
       'prompt': name,
@@ -161,7 +167,7 @@ def _scores(
       'first_start': float(best.curves[number, 0, 0]),
       'starts': best.curves[number].tolist(),
     }
-    for number, name in enumerate(request.names)
+    for number, name in enumerate(conditions.names)
   ]
 
 
@@ -169,15 +175,17 @@ def _print_latency(
   run: Run,
   stage: str,
   optimizer: TTEO,
-  request: sampling_flags.Request,
+  conditions: Conditions,
 ) -> None:
   """Wall time of the first prompt alone, after compilation."""
-  first = request.part(slice(1))
-  sampler = rows.sampler(run, stage, 1)
-  params = sampler.place(run.params(stage))
-  tokenizer = sampler.place(run.params('tokenizer'))
-  text = first.take(np.arange(1))
-  plain = _seconds(lambda: sampler(params, tokenizer, jax.random.key(0), text))
+  first = conditions.part(slice(1))
+  one_step = methods.sampled(run, stage, 1)
+  params = one_step.place(run.params(stage))
+  tokenizer = one_step.place(run.params('tokenizer'))
+  text, key = first.take(np.arange(1)), jax.random.key(0)
+  plain = _seconds(
+    lambda: one_step.generate(params, tokenizer, key, text, None)
+  )
   optimized = _seconds(lambda: _optimize(run, stage, optimizer, first))
   print(
     f'latency of a prompt: one step {1e3 * plain:.1f} ms, {_STARTS.value} '

@@ -19,8 +19,8 @@ from softdimo_jax.data.cache.records import MANIFEST
 from softdimo_jax.data.prompts import sources
 from softdimo_jax.errors import PREEMPTED_CODE, Preempted, UserError
 from softdimo_jax.experiment import config as config_lib
-from softdimo_jax.experiment import prompt_encoding, stages, validation
-from softdimo_jax.experiment.reports import rows as results
+from softdimo_jax.experiment import methods, prompt_encoding, stages, validation
+from softdimo_jax.experiment.inputs import Draw
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import checkpoint, sharding
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -65,7 +65,7 @@ def encode(folder: pathlib.Path, notice=None, **options) -> PromptCache:
   options = {'batch_size': 2, 'prompts_per_shard': 2} | options
   return prompt_encoding.encode(
     sources.read(str(folder / 'prompts.txt')),
-    run.prompted,
+    run.inputs,
     folder / 'prompts',
     prompt_encoding.EncodingOptions(**options),
     notice or PreemptionNotice(),
@@ -101,15 +101,16 @@ def test_prompts_to_distilled_images(name, request, tmp_path, caplog):
   )
   assert moved['tok_emb'] == 0 and max(jax.tree.leaves(moved)) > 0
 
-  ids, captions = run.read(['a cat', 'a dog'], config.softdimo.reward.terms)
-  assert set(captions) == set(config.softdimo.reward.terms)
+  terms = config.softdimo.reward.terms
+  conditions = run.inputs.conditions(['a cat', 'a dog'], terms)
+  assert set(conditions.prompt_ids) == set(terms)
   for stage in ('softdimo', 'teacher'):
-    sampler = results.sampler(run, stage, 2)
-    _, images = sampler(
+    _, images = methods.sampled(run, stage, 2).generate(
       run.params(stage),
       run.params('tokenizer'),
       jax.random.key(0),
-      run.text_features(ids),
+      conditions.take(np.arange(2)),
+      conditions.prompt_ids,
     )
     assert images.shape == (2, 32, 32, 3) and np.isfinite(images).all()
 
@@ -122,14 +123,14 @@ def check_features(run: Run, cache: PromptCache) -> None:
     (list(TEXTS[:2]), cache.gather(np.arange(2))),
   ):
     assert list(found.texts) == texts
-    expected = run.text_features(run.prompted.tokenizer(texts).ids)
+    expected = run.inputs.encode(run.inputs.tokenizer(texts).ids)
     for name, values in found.features.items():
       wanted = getattr(expected, name)
       np.testing.assert_allclose(values, wanted, rtol=0, atol=1e-5)
-  batch = next(run.prompted.batches(3, 0, ('clip',)))
+  batch = next(run.inputs.tokens(Draw(3, 0), ('clip',)))
   assert batch['text'].micro.shape == (3, len(run.family.micro))
   assert batch['prompt_ids']['clip'].shape == (3, 12)
-  second = next(run.prompted.batches(3, 0, (), np.array([1])))
+  second = next(run.inputs.tokens(Draw(3, 0, np.array([1]))))
   np.testing.assert_array_equal(
     second['text'].pooled, batch['text'].pooled[1:2]
   )
@@ -178,10 +179,10 @@ def test_the_most_distilled_model_is_sampled(variants, last, weights, tmp_path):
     config.pretrained.softdimo = 'somewhere'
   config_lib.claim_workdir(tmp_path, config)
   run = Run(tmp_path, config_lib.load(tmp_path))
-  assert results.generator_stage(run, None) == last
-  assert results.generator_stage(run, 'teacher') == 'teacher'
+  assert run.generator() == last
+  assert run.generator('teacher') == 'teacher'
   with pytest.raises(UserError, match='--model=text is not one of this run'):
-    results.generator_stage(run, 'text')
+    run.generator('text')
 
 
 @pytest.mark.parametrize(
@@ -269,9 +270,9 @@ def test_another_tower_is_refused(maskgen, tmp_path):
   encode(maskgen)
   config = load(maskgen / 'small.py')
   run = Run(tmp_path, config)
-  tower = jax.tree.map(np.array, run.prompted.tower)
+  tower = jax.tree.map(np.array, run.inputs.tower)
   tower['projection'] = tower['projection'] + 1e-3
-  run.prompted.__dict__['tower'] = tower
+  run.inputs.__dict__['tower'] = tower
   with pytest.raises(UserError, match='by another text tower: params_sha256'):
     run.check_inputs()
 
@@ -286,14 +287,14 @@ def test_made_up_weights_need_no_files(name, tmp_path):
   run = Run(tmp_path, config)
   run.check_inputs()
   stages.train(run, sharding.make_mesh(), PreemptionNotice())
-  ids, captions = run.read(['a cat'], ['clip'])
-  text = run.text_features(ids)
+  conditions = run.inputs.conditions(['a cat'], ['clip'])
+  text = conditions.take(np.arange(1))
   assert text.states.shape == (1, 12, 32)
-  assert captions['clip'].shape == (1, 77)
+  assert conditions.prompt_ids['clip'].shape == (1, 77)
   assert np.isfinite(text.pooled).all()
   for prompt, message in (('', 'is empty'), ('\udcff', 'is not UTF-8')):
     with pytest.raises(UserError, match=message):
-      run.read(['a cat', prompt])
+      run.inputs.conditions(['a cat', prompt])
 
 
 def shrink(config) -> None:

@@ -39,7 +39,7 @@ def load(family: Family, stage: str, weights: str, folder: str) -> Params:
   Raises:
     UserError: if the folder is missing, broken or of another model.
   """
-  module, shapes = _expected(family, stage)
+  module, shapes = expected(family, stage)
   if weights == 'rule':
     return rule_params(shapes)
   path = _existing(stage, folder)
@@ -79,7 +79,8 @@ def _existing(stage: str, folder: str) -> pathlib.Path:
   return path
 
 
-def _expected(family: Family, stage: str) -> tuple[nn.Module, Params]:
+def expected(family: Family, stage: str) -> tuple[nn.Module, Params]:
+  """(module, shapes of the parameters) of a stage, see `load`."""
   key = jax.random.key(0)
   if stage == 'tokenizer':
     return family.tokenizer, jax.eval_shape(family.init_tokenizer, key)

@@ -14,7 +14,7 @@ from softdimo_jax.data.cache.prompts import (
 )
 from softdimo_jax.data.prompts.sources import PromptList
 from softdimo_jax.experiment.inputs.prompts import (
-  Prompted,
+  Prompts,
   features,
   warn_of_cut,
 )
@@ -40,7 +40,7 @@ class EncodingOptions:
 
 def encode(
   prompts: PromptList,
-  prompted: Prompted,
+  inputs: Prompts,
   folder: pathlib.Path,
   options: EncodingOptions,
   notice: PreemptionNotice,
@@ -49,7 +49,7 @@ def encode(
 
   Args:
     prompts: to be encoded.
-    prompted: text tower and tokenizer.
+    inputs: text tower and tokenizer.
     folder: of the prompt cache.
     options: see there.
     notice: checked before every batch.
@@ -67,10 +67,10 @@ def encode(
     num_prompts=len(prompts),
     prompts_per_shard=options.prompts_per_shard,
     prompts=prompts.facts,
-    **prompted.facts,
+    **inputs.facts,
   )
   writer = PromptCacheWriter(folder, spec)
-  _encode_missing(writer, spec, prompts, prompted, options, notice)
+  _encode_missing(writer, spec, prompts, inputs, options, notice)
   cache = PromptCache(folder)
   if prompts.num_empty:
     logging.warning('%d empty prompts are left out', prompts.num_empty)
@@ -82,14 +82,14 @@ def _encode_missing(
   writer: PromptCacheWriter,
   spec: PromptCacheSpec,
   prompts: PromptList,
-  prompted: Prompted,
+  inputs: Prompts,
   options: EncodingOptions,
   notice: PreemptionNotice,
 ) -> None:
   missing = writer.missing()
   if not missing:
     return
-  encoder = TextEncoder(prompted.family, prompted.tower, options.batch_size)
+  encoder = TextEncoder(inputs.family, inputs.tower, options.batch_size)
   sizes = [len(spec.records(shard)) for shard in range(spec.num_shards)]
   done = sum(sizes) - sum(sizes[shard] for shard in missing)
   progress = Progress('encode', done, sum(sizes), unit='prompts')
@@ -100,7 +100,7 @@ def _encode_missing(
 
   for shard in missing:
     texts = [_text(spec, prompts, index) for index in spec.records(shard)]
-    tokens = prompted.tokenizer(texts)
+    tokens = inputs.tokenizer(texts)
     found = features(encoder(tokens.ids, before_batch))
     cut = np.array(tokens.cut)
     if shard == 0:

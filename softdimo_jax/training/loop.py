@@ -40,8 +40,8 @@ class Stage:
     start: reads what `init` needs: parameters or a key. Called once, so that
       the host's copy of large parameters is gone before the first step.
     frozen: reads the parameters that the step does not train, or None.
-    iterator: batches of host arrays, of the rows of this process; None for
-      data-free stages.
+    batches: opens the iterator over batches of host arrays, the rows of this
+      process; None for data-free stages.
     key: random key of the stage.
     headline: metrics shown on the progress line.
   """
@@ -52,7 +52,7 @@ class Stage:
   init: Callable[[Any], TrainState]
   start: Callable[[], Any]
   frozen: Callable[[], Params | None]
-  iterator: grain.DatasetIterator | None
+  batches: Callable[[], grain.DatasetIterator] | None
   key: jax.Array
   headline: tuple[str, ...] = ()
 
@@ -133,7 +133,8 @@ def _run(
   notice: PreemptionNotice,
   checkpoints: Checkpoints,
 ) -> TrainState:
-  state, layout = _state(stage, mesh, checkpoints)
+  iterator = stage.batches() if stage.batches else None
+  state, layout = _state(stage, iterator, mesh, checkpoints)
   # The only read of state.step: inside the loop it would wait for the device.
   first = int(jax.device_get(state.step))
   frozen = sharding.place(stage.frozen(), mesh, split=options.split_frozen)
@@ -143,7 +144,7 @@ def _run(
   window: list[dict[str, jax.Array]] = []
   compiled = None
   for step in range(first + 1, stage.steps + 1):
-    rows = next(stage.iterator) if stage.iterator is not None else {}
+    rows = next(iterator) if iterator is not None else {}
     with jax.transfer_guard('disallow'):  # but for explicit ones
       batch = sharding.put_batch(rows, mesh)
       if compiled is None:  # Only the first batch tells what shapes there are.
@@ -166,7 +167,7 @@ def _run(
       _check_finite(stage.name, scalars, options.max_skipped)
     stop = notice.poll()
     if checkpoints.due(step) or last or stop:
-      checkpoints.save(step, state, stage.iterator)
+      checkpoints.save(step, state, iterator)
       writer.flush()
     if stop:
       notice.stop()
@@ -175,7 +176,10 @@ def _run(
 
 
 def _state(
-  stage: Stage, mesh: jax.sharding.Mesh, checkpoints: Checkpoints
+  stage: Stage,
+  iterator: grain.DatasetIterator | None,
+  mesh: jax.sharding.Mesh,
+  checkpoints: Checkpoints,
 ) -> tuple[TrainState, TrainState]:
   """(newest or first state, its shardings).
 
@@ -187,7 +191,7 @@ def _state(
   if checkpoints.latest_step() is not None:
     del start  # Of full-size models too much to keep beside the state.
     like = sharding.abstract(shapes, layout)
-    return checkpoints.restore(like, stage.iterator), layout
+    return checkpoints.restore(like, iterator), layout
   start = sharding.place(start, mesh)
   return jax.jit(stage.init, out_shardings=layout)(start), layout
 

@@ -89,7 +89,7 @@ def linear_stage(mesh, steps):
     init=trainer.init,
     start=lambda: params,
     frozen=lambda: {'scale': np.float32(0.1)},
-    iterator=shuffled_batches(
+    batches=lambda: shuffled_batches(
       data, BATCH, 0, sharding.process_rows(mesh, BATCH)
     ),
     key=jax.random.key(2),
@@ -121,7 +121,7 @@ def stage(name, mesh, steps=STEPS):
     init=lambda start: distiller.init(*start),
     start=lambda: (jax.random.key(1), params(1), params(2)),
     frozen=lambda: Frozen(params(0)),
-    iterator=shuffled_batches(
+    batches=lambda: shuffled_batches(
       jax.tree.map(np.int32, data), BATCH, 0, sharding.process_rows(mesh, BATCH)
     ),
     key=jax.random.key(2),

@@ -66,7 +66,7 @@ def train(iterator, folder, steps):
     init=trainer.init,
     start=lambda: {'kernel': np.ones((64, 64), np.float32)},
     frozen=lambda: {'scale': np.float32(0.1)},
-    iterator=iterator,
+    batches=lambda: iterator,
     key=jax.random.key(0),
   )
   return loop.run(

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,44 +22,94 @@ import numpy as np
 from absl import logging
 
 from softdimo_jax.convert.rule_weights import RULE
-from softdimo_jax.data.batches import gathered_batches
-from softdimo_jax.data.cache.prompts import EncodedPrompts, PromptCache
+from softdimo_jax.data.cache.prompts import PromptCache
 from softdimo_jax.data.cache.records import MANIFEST, module_facts
-from softdimo_jax.data.prompts.text_tokens import CLIPTokenizer, load_byte_pairs
+from softdimo_jax.data.prompts.text_tokens import (
+  CLEANINGS,
+  CLIPTokenizer,
+  load_byte_pairs,
+)
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import pretrained
-from softdimo_jax.families.family import Family
+from softdimo_jax.experiment.checks import between, choice
+from softdimo_jax.experiment.inputs.interface import (
+  Conditions,
+  Draw,
+  Inputs,
+  PromptIds,
+)
+from softdimo_jax.experiment.inputs.synthetic import (
+  RandomFeatures,
+  random_features,
+)
 from softdimo_jax.generation.text_encoder import TextEncoder
 from softdimo_jax.networks.generators.condition import TextCondition
-from softdimo_jax.rewards import released
+from softdimo_jax.rewards import Rewards, build
+from softdimo_jax.rewards.released import RELEASED
+from softdimo_jax.rewards.scoring import Reward
 from softdimo_jax.types import Batch, Params
 
-# Prompts that stand for a cache with weights by rule.
-_MADE_UP = 64
 # What a condition holds besides features of the text.
 _NO_TEXT = ('micro', 'time')
 
 
-@dataclasses.dataclass(frozen=True)
-class Prompted:
-  """Everything about the prompts of a run.
-
-  Attributes:
-    config: of the run: weights, pretrained, data, model, rewards.
-    family: generator, tokenizer and text tower.
-  """
-
-  config: ml_collections.ConfigDict
-  family: Family
+class Prompts(Inputs):
+  """Text to image on prompts whose features are in a prompt cache."""
 
   @property
   def _rule(self) -> bool:
     return self.config.weights == RULE
 
   @property
-  def made_up(self) -> bool:
-    """Whether training reads prompts that nobody wrote."""
+  def synthetic(self) -> bool:
+    """Whether training reads random features in place of a cache."""
     return self._rule and not self.config.data.prompts
+
+  @property
+  def needed(self) -> frozenset[str]:
+    """See `Inputs.needed`: nothing can be sampled without them."""
+    return frozenset({'tokenizer', 'text'})
+
+  def validate(self) -> None:
+    """See `Inputs.validate`."""
+    config, family = self.config, self.family
+    if not family.reads_text:
+      raise ValueError(
+        'data.prompts: the generator of config.model reads labels'
+      )
+    prompt, rows = config.model.prompt, family.text.vocab_size
+    choice('model.prompt.clean', prompt.clean, CLEANINGS)
+    between('model.prompt.pad_id', prompt.pad_id, 0, rows - 1)
+    for name in config.stages:
+      self._validate_stage(name, config[name])
+    if not any(config.tteo.terms.values()):
+      raise ValueError('tteo.terms gives no reward a weight: name some')
+    for name in config.tteo.terms:
+      choice('tteo.terms', name, self.reward_names(()))
+    between('tteo.batch_size', config.tteo.batch_size, 1, math.inf)
+
+  def _validate_stage(
+    self, name: str, stage: ml_collections.ConfigDict
+  ) -> None:
+    if stage.kind != 'distill':
+      raise ValueError(
+        f'{name}.kind={stage.kind!r} needs images; prompts alone train '
+        "'distill'"
+      )
+    if stage.gan.weight > 0:
+      raise ValueError(
+        f'{name}.gan.weight={stage.gan.weight}: the GAN needs the tokens of '
+        'real images, which a prompt cache does not hold; set it to 0'
+      )
+
+  def reward_names(self, earlier: Sequence[str]) -> tuple[str, ...]:
+    """See `Inputs.reward_names`: the released ones."""
+    return tuple(RELEASED)
+
+  def check(self, kinds: Iterable[str], reads_tokens: bool) -> None:
+    """See `Inputs.check`."""
+    if list(kinds) and not self.synthetic:
+      _ = self.cache
 
   # Prompts to features.
 
@@ -93,9 +144,7 @@ class Prompted:
   @functools.cached_property
   def tower(self) -> Params:
     """Parameters of the text tower."""
-    return pretrained.load(
-      self.family, 'text', self.config.weights, self.config.pretrained.text
-    )
+    return self.params('text')
 
   def ids(self, texts: Sequence[str]) -> np.ndarray:
     """Token ids int32 [N, T] of prompts; warns of those that are too long.
@@ -119,31 +168,50 @@ class Prompted:
     """Token ids -> condition; keeps the tower on the devices."""
     return TextEncoder(self.family, self.tower)
 
-  def prompt_ids(
-    self, texts: Sequence[str], names: Iterable[str]
-  ) -> dict[str, np.ndarray]:
-    """Token ids int32 [B, T] of prompts, by the reward that reads them."""
-    return self.rewards(names).captions(texts)
+  def conditions(
+    self, wanted: Iterable[str], rewards: Iterable[str] = ()
+  ) -> Conditions:
+    """Prompts; errors as `Inputs.conditions`."""
+    texts = tuple(wanted)
+    ids, prompt_ids = self.ids(texts), self.prompt_ids(texts, rewards)
+    # `encode` is read here, so that a missing tower is found at once.
+    return Conditions(texts, ids, self.encode, prompt_ids)
 
-  def rewards(self, names: Iterable[str]) -> released.Rewards:
+  def prompt_ids(
+    self, texts: Sequence[str], rewards: Iterable[str]
+  ) -> PromptIds | None:
+    """See `Inputs.prompt_ids`; None without rewards."""
+    names = tuple(rewards)
+    return self.released(names).captions(texts) if names else None
+
+  def rewards(self, names: Iterable[str]) -> dict[str, Reward]:
+    """See `Inputs.rewards`."""
+    names = tuple(names)
+    return dict(self.released(names).rewards) if names else {}
+
+  def reward_params(self, names: Iterable[str]) -> dict[str, Params]:
+    """See `Inputs.reward_params`."""
+    return self.released(names).load_params()
+
+  def released(self, names: Iterable[str]) -> Rewards:
     """Released rewards of these names; holds no parameters.
 
     Raises:
-      UserError: if weights or vocabularies are not to be had.
+      UserError: if weights or vocabularies cannot be had.
     """
     names = tuple(sorted(names))
-    if names not in self._rewards:
+    if names not in self._released:
       options = self.config.rewards.to_dict()
       if self._rule:
         options['weights'] = dict.fromkeys(options['weights'], RULE)
         options['bert_vocabulary'] = RULE  # else it is downloaded
       options['terms'] = dict.fromkeys(names, 1.0)
-      self._rewards[names] = released.build(options)
-    return self._rewards[names]
+      self._released[names] = build(options)
+    return self._released[names]
 
   @functools.cached_property
-  def _rewards(self) -> dict[tuple[str, ...], released.Rewards]:
-    """Those that were built already: official files take a while to read."""
+  def _released(self) -> dict[tuple[str, ...], Rewards]:
+    """Those built so far: official files take a while to read."""
     return {}
 
   # Prompts of the training.
@@ -195,44 +263,30 @@ class Prompted:
   def null(self) -> TextCondition:
     """Condition of the unconditional branch, a batch of 1."""
     folder = pathlib.Path(self.config.data.prompts).expanduser()
-    if self.made_up:
-      return self._condition(_drawn_features(self._shapes, 1, seed=1))
+    if self.synthetic:
+      return self._condition(random_features(self._shapes, 1, seed=1))
     if self.config.data.prompts and (folder / MANIFEST).exists():
       return self._condition(PromptCache(folder).null.features)
     return self.encode(self.tokenizer([self.config.model.prompt.null]).ids)
 
-  def batches(
-    self,
-    batch_size: int,
-    seed: int,
-    rewarded: Iterable[str],
-    rows: np.ndarray | None = None,
+  def tokens(
+    self, draw: Draw, rewards: Iterable[str] = ()
   ) -> grain.DatasetIterator:
-    """Endless shuffled batches of `text`, and of `prompt_ids` by reward.
-
-    Args:
-      batch_size: B.
-      seed: of the permutations.
-      rewarded: names of the rewards that read the prompts.
-      rows: see `batches.gathered_batches`.
-    """
-    names = tuple(rewarded)
-    tokenize = self.rewards(names).captions if names else None
-    source = _MadeUp(self._shapes) if self.made_up else self.cache
+    """Batches of `text`, and of `prompt_ids` by reward; there are no tokens."""
+    names = tuple(rewards)
+    tokenize = self.released(names).captions if names else None
+    source = RandomFeatures(self._shapes) if self.synthetic else self.cache
 
     def gather(indices: np.ndarray) -> Batch:
       prompts = source.gather(indices)
       batch = {'text': self._condition(prompts.features)}
-      return batch | (
-        {'prompt_ids': tokenize(prompts.texts)} if tokenize else {}
-      )
+      if tokenize:
+        batch['prompt_ids'] = tokenize(prompts.texts)
+      return batch
 
-    return gathered_batches(
+    return draw.gathered(
       len(source),
       gather,
-      batch_size,
-      seed,
-      rows,
       grain.ReadOptions(num_threads=4, prefetch_buffer_size=16),
     )
 
@@ -283,34 +337,3 @@ def _vocabulary_digest(tokenizer: CLIPTokenizer) -> str:
   vocabulary = tokenizer.vocabulary
   content = [sorted(vocabulary.ids.items()), list(vocabulary.merges)]
   return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-@dataclasses.dataclass(frozen=True)
-class _MadeUp:
-  """Stands for a prompt cache: fixed random features, counted prompts."""
-
-  shapes: dict[str, tuple[int, ...]]
-
-  def __len__(self) -> int:
-    return _MADE_UP
-
-  @functools.cached_property
-  def _features(self) -> dict[str, np.ndarray]:
-    return _drawn_features(self.shapes, _MADE_UP, seed=0)
-
-  def gather(self, indices: np.ndarray) -> EncodedPrompts:
-    return EncodedPrompts(
-      texts=[f'made up prompt {index}' for index in indices],
-      ids=np.zeros((len(indices), 0), np.int32),
-      features={k: array[indices] for k, array in self._features.items()},
-    )
-
-
-def _drawn_features(
-  shapes: dict[str, tuple[int, ...]], count: int, *, seed: int
-) -> dict[str, np.ndarray]:
-  rng = np.random.default_rng(seed)
-  return {
-    name: rng.standard_normal((count, *shape), np.float32)
-    for name, shape in shapes.items()
-  }

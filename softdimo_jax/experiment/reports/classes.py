@@ -2,9 +2,7 @@
 
 import collections
 import functools
-import json
 import math
-import time
 from typing import Any
 
 import jax
@@ -12,174 +10,161 @@ import numpy as np
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.benchmarks.labels_judge import Judge
-from softdimo_jax.evaluation.report.page import Grid, Report, write_report
-from softdimo_jax.experiment.reports.rows import (
-  Contender,
-  Row,
-  contenders,
-  curves,
-  sharpness,
-)
+from softdimo_jax.evaluation.report.page import Grid
+from softdimo_jax.experiment import methods
+from softdimo_jax.experiment.inputs import LabelsInMemory
+from softdimo_jax.experiment.methods import Method
+from softdimo_jax.experiment.reports import rows
+from softdimo_jax.experiment.reports.rows import Row
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.tokens import decode_tokens
 from softdimo_jax.runtime.batched import Batched
-from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
-_PICTURES = 80
+# Rows of a grid, and its most columns; with up to that many classes, a column
+# shows one of them.
+_HEIGHT, _WIDTH = 8, 16
 # Tokens per call: the activations of a whole training set do not fit.
 _DECODED = 2048
 
 
-def evaluate(run: Run, notice: PreemptionNotice) -> list[Row]:
+def evaluate(
+  run: Run, data: LabelsInMemory, notice: PreemptionNotice
+) -> list[Row]:
   """Scores every model and writes results.json and report.html.
 
   Args:
     run: all its stages are done.
+    data: of the run.
     notice: checked between rows.
 
   Returns:
     The rows.
   """
-  judge = _judge(run)
-  rows, grids = [_reconstruction(run, judge)], [_real_grid(run)]
-  for contender in contenders(run):
-    notice.check()
-    row, images = _score(run, judge, contender)
-    rows.append(row)
-    grids.append(
-      Grid(
-        title=contender.title,
-        caption=f'FID {row["fid"]:.2f}, accuracy {row["accuracy"]:.3f}',
-        images=images[:_PICTURES],
-        columns=10,
-      )
-    )
-  results = {
-    'config': run.config.to_dict(),
-    'floor': _floors(run, judge),
-    'rows': rows,
-  }
-  write_atomically(
-    run.workdir / 'results.json', json.dumps(results, indent=2) + '\n'
-  )
-  write_report(run.workdir / 'report.html', _report(run, results, grids))
-  return rows
-
-
-def _judge(run: Run) -> Judge:
-  return Judge(
-    classifier=run.classifier,
+  judge = Judge(
+    classifier=data.classifier,
     feature_params=run.params('features'),
     label_params=run.params('judge'),
-    images=run.images[0].images,
-    tokens=run.tokens,
+    images=data.splits[0].images,
+    tokens=data.training_tokens,
   )
+  found, grids = [_reconstruction(run, data, judge)], [_real_grid(run, data)]
+  for method in methods.compared(run):
+    notice.check()
+    row, images = _score(run, judge, method)
+    found.append(row)
+    caption = f'FID {row["fid"]:.2f}, accuracy {row["accuracy"]:.3f}'
+    grids.append(_grid(run, method.title, caption, images))
+  floor = _floors(run, data, judge)
+  texts = _texts(run, data, floor)
+  return rows.write(run, {'floor': floor, 'rows': found}, grids, **texts)
 
 
 def _labels(run: Run) -> np.ndarray:
-  """As many of each label: 0, 1, ..., 9, 0, 1, ..."""
+  """As many of each label: 0, 1, ..., 0, 1, ..."""
   count, classes = run.config.evaluation.num_images, run.family.null_label
   return np.resize(np.arange(classes, dtype=np.int32), count)
 
 
-def _score(
-  run: Run, judge: Judge, contender: Contender
-) -> tuple[Row, np.ndarray]:
+def _score(run: Run, judge: Judge, method: Method) -> tuple[Row, np.ndarray]:
   """Mean and spread over the evaluation seeds; images of the first."""
-  params, labels = run.params(contender.stage), _labels(run)
-  tokenizer_params = run.params('tokenizer')
-  scores, pictures, seconds = collections.defaultdict(list), None, math.inf
+  params, labels = run.params(method.stage), _labels(run)
+  tokenizer = run.params('tokenizer')
+  scores, pictures, fastest = collections.defaultdict(list), None, math.inf
   for seed in range(run.config.evaluation.seeds):
-    start = time.monotonic()
-    tokens, images = contender.sampler(
-      params, tokenizer_params, jax.random.key(seed), labels
+    key = jax.random.key(seed)
+    (tokens, images), seconds = rows.timed(
+      lambda key=key: method.generate(params, tokenizer, key, labels, None)
     )
-    # The first pass compiles; the fastest is the speed.
-    seconds = min(seconds, time.monotonic() - start)
+    fastest = min(fastest, seconds)  # The first pass compiles.
     pictures = images if pictures is None else pictures
     try:
       score = judge.score(images, labels, tokens)
     except ValueError as error:
       raise UserError(
-        f'images of {contender.title} cannot be scored: {error}'
+        f'images of {method.title} cannot be scored: {error}'
       ) from error
     for name, value in score.items():
       scores[name].append(value)
-  row = {
-    'model': contender.model,
-    'steps': contender.steps,
-    'guidance_scale': contender.guidance_scale,
+  row = rows.row_of(method) | {
     **{name: float(np.mean(values)) for name, values in scores.items()},
     'num_images': len(labels),
     'fid_std': float(np.std(scores['fid'])),
-    'images_per_second': len(labels) / seconds,
+    'images_per_second': len(labels) / fastest,
   }
-  return row | sharpness(run, contender.stage), pictures
+  return row | rows.sharpness(run, method.stage), pictures
 
 
-def _reconstruction(run: Run, judge: Judge) -> Row:
-  split = run.images[0]
+def _reconstruction(run: Run, data: LabelsInMemory, judge: Judge) -> Row:
+  tokens = data.training_tokens
   decode = Batched(functools.partial(decode_tokens, run.family))
   params = decode.place(run.params('tokenizer'))
-  size = min(_DECODED, len(run.tokens))
-  images = decode(params, run.tokens, size)
-  start = time.monotonic()
-  decode(params, run.tokens, size)
-  seconds = time.monotonic() - start
-  score = judge.score(images, split.labels, run.tokens)
+  call = lambda: decode(params, tokens, min(_DECODED, len(tokens)))
+  call()  # Compiles.
+  images, seconds = rows.timed(call)
   return {
     'model': 'tokenizer',
     'steps': 1,
     'guidance_scale': None,
-    **score,
+    **judge.score(images, data.splits[0].labels, tokens),
     'copy_rate': None,
     'images_per_second': len(images) / seconds,
   }
 
 
-def _floors(run: Run, judge: Judge) -> dict[str, float]:
-  count = run.config.evaluation.num_images
+def _floors(run: Run, data: LabelsInMemory, judge: Judge) -> dict[str, float]:
+  count, held_out = run.config.evaluation.num_images, data.splits[1]
   return {
     'bootstrap_fid': float(np.mean([judge.floor(s, count) for s in range(5)])),
-    'held_out_fid': judge.real_distance(run.images[1].images),
-    'held_out_images': len(run.images[1].images),
-    'held_out_accuracy': judge.accuracy(
-      run.images[1].images, run.images[1].labels
-    ),
+    'held_out_fid': judge.real_distance(held_out.images),
+    'held_out_images': len(held_out.images),
+    'held_out_accuracy': judge.accuracy(held_out.images, held_out.labels),
   }
 
 
-def _real_grid(run: Run) -> Grid:
-  split = run.images[0]
-  order = np.argsort(split.labels, kind='stable')
-  columns = [order[split.labels[order] == k][:8] for k in range(10)]
-  chosen = np.stack(columns, axis=1).ravel()
+def _real_grid(run: Run, data: LabelsInMemory) -> Grid:
+  """Training images in the order of the other grids' labels."""
+  split, classes = data.splits[0], run.family.null_label
+  of_class = [np.flatnonzero(split.labels == k) for k in range(classes)]
+  labels = np.resize(np.arange(classes), _HEIGHT * min(classes, _WIDTH))
+  chosen = [
+    of_class[label][(index // classes) % len(of_class[label])]
+    for index, label in enumerate(labels)
+  ]
+  return _grid(run, 'real images', 'training images', split.images[chosen])
+
+
+def _grid(run: Run, title: str, caption: str, images: np.ndarray) -> Grid:
+  columns = min(run.family.null_label, _WIDTH)
   return Grid(
-    title='real images',
-    caption='training images, one column a class',
-    images=split.images[chosen],
-    columns=10,
+    title=title,
+    caption=caption,
+    images=images[: _HEIGHT * columns],
+    columns=columns,
   )
 
 
-def _report(run: Run, results: dict[str, Any], grids: list[Grid]) -> Report:
-  floor = results['floor']
-  return Report(
-    title=f'{run.config.name}: one-step generation of handwritten digits',
-    summary=(
+def _texts(
+  run: Run, data: LabelsInMemory, floor: dict[str, float]
+) -> dict[str, Any]:
+  classes = run.family.null_label
+  order = (
+    f'Columns of every grid are the labels 0 to {classes - 1}'
+    if classes <= _WIDTH
+    else f'Every grid shows the labels 0 to {classes - 1} in their order'
+  )
+  width = run.config.classifier.feature_width
+  return {
+    'title': f'{run.config.name}: one-step generation of {classes} classes',
+    'summary': (
       'A masked teacher, its one-step Di[M]O student and what the soft-'
-      'embedding stage makes of it. Columns of every grid are the labels '
-      '0 to 9; all samples come from the first evaluation seed, unselected.',
+      f'embedding stage makes of it. {order}; all samples come from the first '
+      'evaluation seed, unselected.',
     ),
-    rows=results['rows'],
-    grids=grids,
-    curves=curves(run),
-    config=json.dumps(results['config'], indent=2),
-    notes=(
-      'FID is the Frechet distance times 100 in the 64 features of a '
+    'notes': (
+      f'FID is the Frechet distance times 100 in the {width} features of a '
       'classifier trained on the same training images, against all '
-      f'{len(run.images[0].labels)} of them; it is not an Inception FID.',
+      f'{len(data.splits[0].labels)} of them; it is not an Inception FID.',
       f'Means over {run.config.evaluation.seeds} evaluation seeds of one '
       'trained model; the spread is theirs and says nothing about training.',
       f'Floors: {floor["bootstrap_fid"]:.2f} for as many training images '
@@ -188,4 +173,4 @@ def _report(run: Run, results: dict[str, Any], grids: list[Grid]) -> Report:
       'Copies are token strings equal to a training image; density and '
       'coverage are in results.json.',
     ),
-  )
+  }

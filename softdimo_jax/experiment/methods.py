@@ -1,0 +1,237 @@
+"""Ways to make images from a run's generators: samplers and best of N."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from softdimo_jax.errors import UserError
+from softdimo_jax.experiment.run import Run
+from softdimo_jax.generation.sampler import Sampler
+from softdimo_jax.generation.tokens import multi_step_tokens, one_step_tokens
+from softdimo_jax.generation.tteo import TTEO
+from softdimo_jax.method import sampling
+from softdimo_jax.networks.generators.condition import Condition
+from softdimo_jax.types import Params
+
+# (generator params, tokenizer params, key, condition, prompt ids) -> tokens
+# int32 [N, L, G], where the method has them, and images float32 [N, H, W, C].
+Generate = Callable[
+  [Params, Params, jax.Array, Condition, Any],
+  tuple[np.ndarray | None, np.ndarray],
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+  """A way to make images.
+
+  Attributes:
+    name: what rows and titles call it.
+    stage: the generator that it samples from.
+    options: JSON values that the images depend on.
+    generate: makes images in [0, 1]; see `Generate`.
+    place: puts parameters on the devices that `generate` uses.
+    steps: of the generator; 1 for students.
+    guidance_scale: of the sampler, or of a student's distillation.
+  """
+
+  name: str
+  stage: str
+  options: Mapping[str, Any]
+  generate: Generate
+  place: Callable[[Params], Params]
+  steps: int = 1
+  guidance_scale: float | None = None
+
+  @property
+  def title(self) -> str:
+    """For captions of pictures."""
+    plural = 's' if self.steps > 1 else ''
+    scale = self.guidance_scale
+    guidance = f', guidance {scale:g}' if scale else ''
+    return f'{self.name}, {self.steps} step{plural}{guidance}'
+
+
+def sampled(
+  run: Run,
+  stage: str,
+  batch_size: int,
+  *,
+  steps: int | None = None,
+  guidance_scale: float | None = None,
+  temperature: float | None = None,
+) -> Method:
+  """The sampler of a stage: multi-step for the teacher, else one step.
+
+  Options that are None follow `config.sampling`.
+
+  Args:
+    run: workdir and configuration.
+    stage: 'teacher' or a distillation.
+    batch_size: of a compiled call, over all devices.
+    steps: of the teacher.
+    guidance_scale: of the teacher.
+    temperature: of the draw; 0, the arg max, for one step only.
+
+  Raises:
+    UserError: for a number of steps that the sampling plan does not have.
+  """
+  given = {
+    'steps': steps,
+    'guidance_scale': guidance_scale,
+    'temperature': temperature,
+  }
+  used = {
+    name: run.config.sampling.get(name) if value is None else value
+    for name, value in given.items()
+  }
+  sampler = _sampler(run, stage, batch_size, given)
+  if run.config[stage].kind == 'teacher':
+    steps, guidance_scale = used['steps'], used['guidance_scale']
+  else:
+    steps, guidance_scale = 1, run.config[stage].guidance_scale
+    used = {'temperature': used['temperature']}
+
+  def generate(params, tokenizer, key, condition, prompt_ids):
+    del prompt_ids
+    return sampler(params, tokenizer, key, condition)
+
+  return Method(
+    name=stage,
+    stage=stage,
+    options=used | {'batch_size': sampler.batch_size},
+    generate=generate,
+    place=sampler.place,
+    steps=steps,
+    guidance_scale=guidance_scale,
+  )
+
+
+def _sampler(
+  run: Run, stage: str, batch_size: int, given: Mapping[str, float | None]
+) -> Sampler:
+  options = run.config.sampling.copy_and_resolve_references()
+  options.update({k: v for k, v in given.items() if v is not None})
+  if given['temperature'] is not None:
+    options.plan.temperature = given['temperature']
+  family = run.family
+  if run.config[stage].kind == 'teacher':
+    _check_plan(run, options)
+    null = run.null  # read here: it must not be computed in a trace
+    tokens_fn = lambda params, key, condition: multi_step_tokens(
+      family, params, key, condition, options=options, null=null
+    )
+  else:
+    init = run.config[stage].init
+    tokens_fn = lambda params, key, condition: one_step_tokens(
+      family, params, key, condition, init=init, temperature=options.temperature
+    )
+  return Sampler(tokens_fn, family, batch_size)
+
+
+def _check_plan(run: Run, options: ml_collections.ConfigDict) -> None:
+  """Raises UserError for steps or a temperature that the plan does not take."""
+  plan = options.plan.to_dict()
+  length, groups = run.family.token_shape
+  try:
+    sampling.make_plan(
+      plan.pop('name'),
+      options.steps,
+      length * groups,
+      guidance_scale=options.guidance_scale,
+      **plan,
+    )
+  except ValueError as error:
+    raise UserError(str(error)) from error
+
+
+def tteo_terms(run: Run) -> dict[str, float]:
+  """Rewards that test-time optimisation ascends, with their weights."""
+  return {
+    name: weight for name, weight in run.config.tteo.terms.items() if weight
+  }
+
+
+def optimizer(
+  run: Run,
+  stage: str,
+  *,
+  starts: int,
+  steps: int,
+  learning_rate: float | None = None,
+) -> TTEO:
+  """Test-time optimisation of a student on the score of `config.tteo`.
+
+  Args:
+    run: workdir and configuration.
+    stage: a distillation.
+    starts: N per prompt.
+    steps: K per start.
+    learning_rate: of the ascent; None follows the configuration.
+  """
+  config, terms = run.config.tteo, tteo_terms(run)
+  return TTEO(
+    family=run.family,
+    rewards=run.inputs.rewards(terms),
+    terms=terms,
+    init=run.config[stage].init,
+    starts=starts,
+    steps=steps,
+    temperature=run.config.sampling.temperature,
+    batch_size=config.batch_size,
+    learning_rate=(
+      config.learning_rate if learning_rate is None else learning_rate
+    ),
+  )
+
+
+def best_of(run: Run, stage: str, *, starts: int, steps: int) -> Method:
+  """Best of N by the run's rewards, after test-time optimisation if steps > 0.
+
+  Unlike an oracle, it does not know the judge that evaluates the images.
+
+  Raises:
+    UserError: if the run has no rewards, or the stage is no student.
+  """
+  if run.config[stage].kind != 'distill' or 'tteo' not in run.config:
+    raise UserError(
+      'best of N is chosen by the rewards of config.tteo, of a distilled stage'
+    )
+  tteo = optimizer(run, stage, starts=starts, steps=steps)
+  rewards = tteo.place(run.reward_params(tteo.terms))
+  name = f'{stage}, best of {starts} by {", ".join(tteo.terms)}'
+
+  def generate(params, tokenizer, key, condition, prompt_ids):
+    best = tteo(params, tokenizer, rewards, key, condition, prompt_ids)
+    return None, best.images
+
+  return Method(
+    name=f'{name}, {steps} steps of TTEO' if steps else name,
+    stage=stage,
+    options={
+      'best_of': starts,
+      'tteo_steps': steps,
+      'learning_rate': tteo.learning_rate,
+      'rewards': dict(tteo.terms),
+      'temperature': tteo.temperature,
+    },
+    generate=generate,
+    place=tteo.place,
+  )
+
+
+def compared(run: Run) -> Iterator[Method]:
+  """Rows of a report: the teacher at its steps and scales, then students."""
+  config = run.config.evaluation
+  for scale in config.guidance_scales:
+    for steps in config.teacher_steps:
+      yield sampled(
+        run, 'teacher', config.batch_size, steps=steps, guidance_scale=scale
+      )
+  for stage in run.config.stages:
+    if run.config[stage].kind == 'distill':
+      yield sampled(run, stage, config.batch_size)

@@ -18,8 +18,12 @@ from ml_collections import config_flags
 from softdimo_jax.data.cache import prompts as prompt_cache
 from softdimo_jax.data.prompts import sources
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import config, prompt_encoding, validation
+from softdimo_jax.experiment import config, validation
 from softdimo_jax.experiment.inputs import Prompts
+from softdimo_jax.experiment.precompute.prompts import (
+  EncodingOptions,
+  encode,
+)
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -75,12 +79,12 @@ def main(argv: list[str]) -> None:
     split=_SPLIT.value,
     data_dir=_DATA_DIR.value,
   )
-  options = prompt_encoding.EncodingOptions(
+  options = EncodingOptions(
     dtype=_DTYPE.value,
     batch_size=_BATCH_SIZE.value,
     prompts_per_shard=_PROMPTS_PER_SHARD.value,
   )
-  cache = prompt_encoding.encode(
+  cache = encode(
     prompts, run.inputs, run.workdir, options, notice
   )
   print(f'{len(cache)} prompts in {_OUT.value}')

@@ -12,7 +12,11 @@ from absl import flags
 
 from softdimo_jax.data.cache.records import MANIFEST
 from softdimo_jax.data.images import streams
-from softdimo_jax.experiment import tokenization
+from softdimo_jax.experiment.precompute.tokens import (
+  TokenizationOptions,
+  load_tokenizer,
+  tokenize,
+)
 from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
@@ -49,7 +53,7 @@ def main(argv: list[str]) -> None:
   cli.no_arguments(argv)
   notice = PreemptionNotice()
   notice.install()
-  tokenizer, params = tokenization.load_tokenizer(
+  tokenizer, params = load_tokenizer(
     _TOKENIZER.value, _WORKDIR.value
   )
   source = streams.open_source(
@@ -58,14 +62,14 @@ def main(argv: list[str]) -> None:
     data_dir=_DATA_DIR.value,
     channels=tokenizer.in_channels,
   )
-  options = tokenization.TokenizationOptions(
+  options = TokenizationOptions(
     size=_SIZE.value,
     flip=_FLIP.value,
     batch_size=_BATCH_SIZE.value,
     images_per_shard=_IMAGES_PER_SHARD.value,
   )
   folder = pathlib.Path(_OUT.value).absolute()
-  cache = tokenization.tokenize(
+  cache = tokenize(
     source, tokenizer, params, folder, options, notice
   )
   print(f'{len(cache)} records of {len(source)} images in {folder}')

@@ -19,8 +19,10 @@ from softdimo_jax.data.cache.records import MANIFEST
 from softdimo_jax.data.prompts import sources
 from softdimo_jax.errors import PREEMPTED_CODE, Preempted, UserError
 from softdimo_jax.experiment import config as config_lib
-from softdimo_jax.experiment import methods, prompt_encoding, stages, validation
+from softdimo_jax.experiment import methods, stages, validation
 from softdimo_jax.experiment.inputs import Draw
+from softdimo_jax.experiment.precompute.prompts import EncodingOptions
+from softdimo_jax.experiment.precompute.prompts import encode as encode_prompts
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import checkpoint, sharding
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -63,11 +65,11 @@ def encode(folder: pathlib.Path, notice=None, **options) -> PromptCache:
   config = load(folder / 'small.py')
   run = Run(folder, config)
   options = {'batch_size': 2, 'prompts_per_shard': 2} | options
-  return prompt_encoding.encode(
+  return encode_prompts(
     sources.read(str(folder / 'prompts.txt')),
     run.inputs,
     folder / 'prompts',
-    prompt_encoding.EncodingOptions(**options),
+    EncodingOptions(**options),
     notice or PreemptionNotice(),
   )
 

@@ -30,7 +30,12 @@ from softdimo_jax.errors import (
   Preempted,
   UserError,
 )
-from softdimo_jax.experiment import config, tokenization
+from softdimo_jax.experiment import config
+from softdimo_jax.experiment.precompute.tokens import (
+  TokenizationOptions,
+  load_tokenizer,
+  tokenize,
+)
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.runtime import checkpoint
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -73,12 +78,12 @@ def folder(tmp_path_factory) -> pathlib.Path:
 
 def tokenize(folder, params, out, notice=None, **options) -> TokenCache:
   options = {'size': SIZE, 'flip': True, 'batch_size': 2} | options
-  return tokenization.tokenize(
+  return tokenize(
     image_folder.ImageFolder(folder),
     TOKENIZER,
     params,
     out,
-    tokenization.TokenizationOptions(**{'images_per_shard': 3} | options),
+    TokenizationOptions(**{'images_per_shard': 3} | options),
     notice or PreemptionNotice(),
   )
 
@@ -193,14 +198,14 @@ def test_tokenizer_of_a_converted_checkpoint(params, tmp_path):
   }
   source = Source(weights='w', file='f', sha256='0')
   save_converted(tmp_path / 'a', 'maskbit_tokenizer', options, params, source)
-  module, loaded = tokenization.load_tokenizer(str(tmp_path / 'a'), None)
+  module, loaded = load_tokenizer(str(tmp_path / 'a'), None)
   assert module == TOKENIZER
   jax.tree.map(np.testing.assert_array_equal, loaded, jax.device_get(params))
   save_converted(tmp_path / 'b', 'maskgit', {}, params, source)
   with pytest.raises(
     UserError, match='holds a MaskGitTransformer, which is no'
   ):
-    tokenization.load_tokenizer(str(tmp_path / 'b'), None)
+    load_tokenizer(str(tmp_path / 'b'), None)
 
 
 def command(*arguments: str) -> list[str]:
@@ -262,12 +267,12 @@ def test_command_survives_signals(workdir, tmp_path):
   assert 'left' in stderr and 'tokenize' in stderr
 
   settings = config.load(workdir)
-  whole = tokenization.tokenize(
+  whole = tokenize(
     streams.ImageFolder(root, channels=1),
     families.build(settings.model).tokenizer,
     checkpoint.load_params(workdir / 'tokenizer' / 'params')['model'],
     tmp_path / 'whole',
-    tokenization.TokenizationOptions(
+    TokenizationOptions(
       size=SIZE, flip=True, batch_size=2, images_per_shard=2
     ),
     PreemptionNotice(),

@@ -1,6 +1,7 @@
 """Every prompt of a list through a text tower, into a prompt cache."""
 
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
@@ -18,8 +19,8 @@ from softdimo_jax.experiment.inputs.prompts import (
   features,
   warn_of_cut,
 )
+from softdimo_jax.experiment.precompute import Advance, fill
 from softdimo_jax.generation.text_encoder import TextEncoder
-from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 
@@ -70,46 +71,29 @@ def encode(
     **inputs.facts,
   )
   writer = PromptCacheWriter(folder, spec)
-  _encode_missing(writer, spec, prompts, inputs, options, notice)
+  encode = functools.cache(
+    lambda: TextEncoder(inputs.family, inputs.tower, options.batch_size)
+  )
+
+  def write(shard: int, advance: Advance) -> None:
+    texts = [_text(spec, prompts, index) for index in spec.records(shard)]
+    tokens = inputs.tokenizer(texts)
+    before = lambda number: advance(number * options.batch_size)
+    found = features(encode()(tokens.ids, before))
+    cut = np.array(tokens.cut)
+    if shard == 0:
+      cut[0] = False  # the unconditional prompt does not count
+    writer.write(
+      shard, EncodedPrompts(texts, tokens.ids, found), int(cut.sum())
+    )
+
+  sizes = [len(spec.records(shard)) for shard in range(spec.num_shards)]
+  fill(writer, 'encode', 'prompts', sizes, write, notice)
   cache = PromptCache(folder)
   if prompts.num_empty:
     logging.warning('%d empty prompts are left out', prompts.num_empty)
   warn_of_cut(cache.num_cut, len(cache), spec.length)
   return cache
-
-
-def _encode_missing(
-  writer: PromptCacheWriter,
-  spec: PromptCacheSpec,
-  prompts: PromptList,
-  inputs: Prompts,
-  options: EncodingOptions,
-  notice: PreemptionNotice,
-) -> None:
-  missing = writer.missing()
-  if not missing:
-    return
-  encoder = TextEncoder(inputs.family, inputs.tower, options.batch_size)
-  sizes = [len(spec.records(shard)) for shard in range(spec.num_shards)]
-  done = sum(sizes) - sum(sizes[shard] for shard in missing)
-  progress = Progress('encode', done, sum(sizes), unit='prompts')
-
-  def before_batch(number: int) -> None:
-    notice.check()
-    progress.update(done + number * options.batch_size, {})
-
-  for shard in missing:
-    texts = [_text(spec, prompts, index) for index in spec.records(shard)]
-    tokens = inputs.tokenizer(texts)
-    found = features(encoder(tokens.ids, before_batch))
-    cut = np.array(tokens.cut)
-    if shard == 0:
-      cut[0] = False  # the unconditional prompt, which nobody counts
-    writer.write(
-      shard, EncodedPrompts(texts, tokens.ids, found), int(cut.sum())
-    )
-    done += sizes[shard]
-  progress.update(done, {})
 
 
 def _text(spec: PromptCacheSpec, prompts: PromptList, index: int) -> str:

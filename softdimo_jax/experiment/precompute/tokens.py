@@ -17,13 +17,14 @@ from softdimo_jax.data.cache.tokens import (
   TokenCacheWriter,
 )
 from softdimo_jax.data.images import streams
+from softdimo_jax.data.images.source import ImageSource
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config
+from softdimo_jax.experiment.precompute import Advance, fill
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.networks.tokenizers.interface import ImageTokenizer
 from softdimo_jax.runtime import sharding
 from softdimo_jax.runtime.batched import Batched, joined
-from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.types import Batch, Params
 
@@ -68,7 +69,7 @@ def load_tokenizer(
 
 
 def tokenize(
-  source: streams.ImageSource,
+  source: ImageSource,
   tokenizer: ImageTokenizer,
   params: Params,
   folder: pathlib.Path,
@@ -83,7 +84,7 @@ def tokenize(
     params: its parameters.
     folder: of the token cache.
     options: see there.
-    notice: checked after every batch.
+    notice: checked before each batch.
 
   Returns:
     The complete cache, opened and verified.
@@ -97,32 +98,38 @@ def tokenize(
   writer = TokenCacheWriter(folder, spec)
   encode = _encoder(tokenizer, options.flip)
   placed = encode.place(params)
-  missing = writer.missing()
-  progress = _Progress(spec, missing, options.batch_size)
 
-  def batches(shard: int) -> Iterator[Batch]:
-    images = streams.ordered_batches(
-      source,
-      options.batch_size,
-      options.size,
-      spec.images(shard),
-      num_threads=options.num_threads,
-    )
-    for number, batch in enumerate(images):
-      notice.check()
-      progress.update(shard, number)
-      yield batch
-
-  for shard in missing:
-    found = list(encode.stream(placed, batches(shard), options.batch_size))
+  def write(shard: int, advance: Advance) -> None:
+    batches = _batches(source, spec.images(shard), options, advance)
+    found = list(encode.stream(placed, batches, options.batch_size))
     skipped = _names(source.skipped, spec.images(shard))
     writer.write(shard, *_records(spec, found), skipped)
-  progress.finish()
+
+  sizes = [len(spec.images(shard)) for shard in range(spec.num_shards)]
+  fill(writer, 'tokenize', 'images', sizes, write, notice)
   return TokenCache(folder)
 
 
+def _batches(
+  source: ImageSource,
+  images: range,
+  options: TokenizationOptions,
+  advance: Advance,
+) -> Iterator[Batch]:
+  batches = streams.ordered_batches(
+    source,
+    options.batch_size,
+    options.size,
+    images,
+    num_threads=options.num_threads,
+  )
+  for number, batch in enumerate(batches):
+    advance(number * options.batch_size)
+    yield batch
+
+
 def _spec(
-  source: streams.ImageSource,
+  source: ImageSource,
   tokenizer: ImageTokenizer,
   params: Params,
   options: TokenizationOptions,
@@ -191,23 +198,3 @@ def _records(
 
 def _names(skipped: dict[int, str], indices: range) -> tuple[str, ...]:
   return tuple(name for index, name in skipped.items() if index in indices)
-
-
-class _Progress:
-  """Counts batches over the shards that are missing."""
-
-  def __init__(self, spec: TokenCacheSpec, missing: list[int], batch_size: int):
-    size = lambda shard: -(-len(spec.images(shard)) // batch_size)
-    self._total = sum(size(shard) for shard in range(spec.num_shards))
-    position = self._total - sum(size(shard) for shard in missing)
-    self._line = Progress('tokenize', position, self._total, unit='batches')
-    self._starts: dict[int, int] = {}
-    for shard in missing:
-      self._starts[shard] = position
-      position += size(shard)
-
-  def update(self, shard: int, batch: int) -> None:
-    self._line.update(self._starts[shard] + batch, {})
-
-  def finish(self) -> None:
-    self._line.update(self._total, {})

@@ -23,8 +23,8 @@ from softdimo_jax.experiment.images import RunImages
 from softdimo_jax.experiment.reports import rows
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import cli
-from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.preemption import PreemptionNotice
+from softdimo_jax.runtime.progress import Progress
 
 _NUM = flags.DEFINE_integer(
   'num', 50_000, 'Images; as many of each class or prompt, give or take one.', 1

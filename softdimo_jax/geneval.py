@@ -39,9 +39,9 @@ from softdimo_jax.experiment import sampling_flags
 from softdimo_jax.experiment.reports import rows as results
 from softdimo_jax.networks.rewards.clip import openai_vit_l
 from softdimo_jax.runtime import cli
-from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
+from softdimo_jax.runtime.progress import Progress
 
 _OUT = flags.DEFINE_string('out', None, 'Folder of pictures to write.')
 _PER_PROMPT = flags.DEFINE_integer('num', 4, 'Pictures a prompt.', 1)

@@ -32,9 +32,9 @@ from softdimo_jax.evaluation.sets.writers import JpegExport
 from softdimo_jax.experiment import sampling_flags
 from softdimo_jax.experiment.reports import rows
 from softdimo_jax.runtime import cli
-from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
+from softdimo_jax.runtime.progress import Progress
 
 _BENCHMARK = flags.DEFINE_string(
   'benchmark', None, 'Folder with STYLE.json of every style.'

@@ -19,8 +19,8 @@ from softdimo_jax.experiment.inputs.prompts import (
   warn_of_cut,
 )
 from softdimo_jax.generation.text_encoder import TextEncoder
-from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.preemption import PreemptionNotice
+from softdimo_jax.runtime.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

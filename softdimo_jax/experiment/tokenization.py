@@ -23,8 +23,8 @@ from softdimo_jax.experiment.run import Run
 from softdimo_jax.networks.tokenizers.interface import ImageTokenizer
 from softdimo_jax.runtime import sharding
 from softdimo_jax.runtime.batched import Batched, joined
-from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.preemption import PreemptionNotice
+from softdimo_jax.runtime.progress import Progress
 from softdimo_jax.types import Batch, Params
 
 

@@ -12,13 +12,9 @@ import numpy as np
 from softdimo_jax.errors import UserError
 from softdimo_jax.runtime import distributed, memory, sharding
 from softdimo_jax.runtime.checkpoint import Checkpoints
-from softdimo_jax.runtime.curves import (
-  MetricWriter,
-  Progress,
-  SilentProgress,
-  SilentWriter,
-)
+from softdimo_jax.runtime.curves import MetricWriter, SilentWriter
 from softdimo_jax.runtime.preemption import PreemptionNotice
+from softdimo_jax.runtime.progress import Progress, SilentProgress
 from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Batch, Params
 

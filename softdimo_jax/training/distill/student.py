@@ -44,7 +44,7 @@ class Student:
   config: ml_collections.FrozenConfigDict
 
   def draw_labels(self, key: jax.Array) -> jax.Array:
-    """Random labels int [B] for data-free distillation; B of one part of a batch."""
+    """Random labels int [B] for one part of a data-free batch."""
     shape = (self.config.batch_size // self.config.accumulation,)
     return constrain_batch(
       jax.random.randint(key, shape, 0, self.family.null_label)

@@ -2,96 +2,82 @@
 
   python -m softdimo_jax.main --config=configs/cifar10.py --workdir=runs/cifar10
 
-reads TFDS's `cifar10` (array_record) from `--config.data.dir`, or from TFDS's
-own place. Made for one GPU, about 20 minutes expected, never measured: none was
-at hand. The variant `cpu` is a short version for two cores (16 minutes, 8.6 GB
-measured; FID 962 of the teacher in 32 steps, students untrained, see
-docs/results.md). Others: `maskbit` (bits instead of a codebook),
-`ablations`, `tiny` (a minute, for plumbing only).
+reads `cifar10` (array_record) of TFDS from `--config.data.dir`, or else from
+TFDS's default folder. Written for one GPU: about 20 minutes expected, never
+measured. The variant `cpu` is a short version for two cores (16 minutes, 8.6 GB
+measured; FID 962 for the teacher in 32 steps, students untrained, see
+docs/results.md). Other variants: `maskbit` (bits instead of a codebook),
+`ablations`, `tiny` (one minute, only to test the machinery).
 """
 
 from ml_collections import ConfigDict
 
 from softdimo_jax import defaults
 
-VARIANTS = ('maskgit', 'maskbit', 'ablations', 'cpu', 'tiny')
-
 
 def get_config(variants: str = 'maskgit') -> ConfigDict:
-  """Configuration of the variants named, e.g. 'maskbit,cpu'."""
-  names = variants.split(',')
-  unknown = [name for name in names if name not in VARIANTS]
-  if unknown:
-    raise ValueError(
-      f'variant {unknown[0]!r} of configs/cifar10.py is unknown; choose from '
-      f'{", ".join(VARIANTS)}'
-    )
-  config = _base('maskbit' if 'maskbit' in names else 'maskgit')
-  if 'ablations' in names:
-    _add_ablations(config)
-  if 'cpu' in names or 'tiny' in names:
+  """Configuration of the named variants, e.g. 'maskbit,cpu'."""
+  family, ablations, cpu, tiny = defaults.choose(
+    'configs/cifar10.py',
+    variants,
+    (('maskgit', 'maskbit'), 'maskgit'),
+    (('ablations',), ''),
+    (('cpu',), ''),
+    (('tiny',), ''),
+  )
+  config = _base(family)
+  if ablations:
+    defaults.add_stages(config, defaults.GAN_ABLATIONS)
+  if cpu or tiny:
     _shrink(config)
-  if 'tiny' in names:
+  if tiny:
     _shorten(config)
   return config
 
 
 def _base(family: str) -> ConfigDict:
-  return ConfigDict({
-    'name': f'cifar10:{family}',
-    'seed': 0,
-    'mesh': defaults.mesh(),
-    'stages': (
-      'features', 'judge', 'tokenizer', 'teacher', 'dimo', 'softdimo',
-    ),
-    'data': {
+  return defaults.experiment(
+    name=f'cifar10:{family}',
+    stages=('features', 'judge', 'tokenizer', 'teacher', 'dimo', 'softdimo'),
+    data={
       'name': 'cifar10',
       'dir': '',
       'train_split': 'train',
       'held_out_split': 'test',
     },
-    'model': _maskbit() if family == 'maskbit' else _maskgit(),
-    'classifier': {
-      'num_classes': 10, 'feature_width': 64, 'widths': (64, 128, 256),
+    model=_maskbit() if family == 'maskbit' else _maskgit(),
+    classifier={
+      'num_classes': 10,
+      'feature_width': 64,
+      'widths': (64, 128, 256),
     },
-    'features': defaults.classifier(seed=1000, steps=4000),
-    'judge': defaults.classifier(seed=2000, steps=4000),
-    'tokenizer': defaults.tokenizer(
+    features=defaults.classifier(seed=1000, steps=4000),
+    judge=defaults.classifier(seed=2000, steps=4000),
+    tokenizer=defaults.tokenizer(
       1e-3,
       steps=8000,
       batch_size=128,
       restart_steps=4000,
       optimizer={'warmup_steps': 200},
     ),
-    'teacher': defaults.teacher(
+    teacher=defaults.teacher(
       5e-4,
       steps=20_000,
       batch_size=256,
       label_smoothing=0.0,
       optimizer={'warmup_steps': 500, 'weight_decay': 0.01},
     ),
-    'dimo': _distillation('teacher', steps=10_000),
-    'softdimo': _distillation('dimo', steps=4000, gan={'weight': 30.0}),
-    'sampling': {
-      'temperature': 1.0,
-      'steps': 64,
-      'guidance_scale': 1.0,
-      'plan': {
-        'name': 'maskgit',
-        'order': 'random',
-        'schedule': 'arccos',
-        'guidance_schedule': 'constant',
-      },
-    },
-    'evaluation': {
+    dimo=_distillation('teacher', steps=10_000),
+    softdimo=_distillation('dimo', steps=4000, gan_weight=30.0),
+    sampling=defaults.random_order(steps=64),
+    evaluation={
       'num_images': 10_000,
       'seeds': 1,
       'batch_size': 1000,
       'teacher_steps': (1, 4, 8, 16, 64),
       'guidance_scales': (1.0, 2.0),
     },
-    'loop': {'log_every': 100, 'checkpoint_every': 1000, 'max_skipped': 50},
-  })  # fmt: skip
+  )
 
 
 def _maskgit() -> dict:
@@ -144,22 +130,19 @@ def _maskbit() -> dict:
   return model
 
 
-def _distillation(start: str, *, steps: int, **changes) -> ConfigDict:
-  section = defaults.distillation(
+def _distillation(
+  start: str, *, steps: int, gan_weight: float = 0.0
+) -> ConfigDict:
+  return defaults.small_distillation(
     start,
     1e-4,
+    auxiliary_rate=5e-4,
     steps=steps,
     batch_size=256,
     ema_decay=0.999,
-    dropout=False,
     guidance_scale=1.0,
-    init={'mask_ratio': 0.6, 'noise_scale': 0.1},
-    auxiliary={
-      'fresh_sample': False,
-      'label_smoothing': 0.0,
-      'optimizer': {'learning_rate': 5e-4, 'clip_norm': 0.0},
-    },
     gan={
+      'weight': gan_weight,
       'fakes': 'hard',
       'taps': (1, 3, 5, 7),
       'delay_steps': 200,
@@ -167,19 +150,6 @@ def _distillation(start: str, *, steps: int, **changes) -> ConfigDict:
       'optimizer': {'learning_rate': 1e-3},
     },
   )
-  section.update(changes)
-  return section
-
-
-def _add_ablations(config: ConfigDict) -> None:
-  """Post-training from the same Di[M]O student, as long as `softdimo`."""
-  for name, change in {
-    'continued_dimo': {'gan': {'weight': 0.0}},
-    'gan_only': {'divergence': {'weight': 0.0}},
-  }.items():
-    config[name] = config.softdimo.copy_and_resolve_references()
-    config[name].update(change)
-    config.stages += (name,)
 
 
 def _shrink(config: ConfigDict) -> None:
@@ -217,7 +187,7 @@ def _shrink(config: ConfigDict) -> None:
 
 
 def _shorten(config: ConfigDict) -> None:
-  """Too short to learn anything: for tests of the machinery."""
+  """Too short to learn anything: only to test the machinery."""
   config.data.train_split = 'train[:200]'
   config.data.held_out_split = 'test[:100]'
   for name in config.stages:

@@ -4,21 +4,21 @@
       --config.pretrained.teacher=TEACHER --config.pretrained.text=TOWER \
       --config.pretrained.tokenizer=TOKENIZER --config.data.prompts=CACHE
 
-The first three are folders of `python -m softdimo_jax.convert`, CACHE one of
-`python -m softdimo_jax.encode_prompts`; docs/text_to_image.md has the commands.
-`--config.weights=rule` runs the same steps with made-up weights and prompts.
+The first three are folders written by `python -m softdimo_jax.convert`, CACHE
+is one written by `python -m softdimo_jax.encode_prompts`; docs/text_to_image.md
+has the commands. `--config.weights=rule` runs the same steps with synthetic
+weights and prompts.
 
 Variants after a colon, joined by commas: `dimo` and `reward` (one stage each;
-the default is both in a row; the second alone starts from
+the default runs both in turn; `reward` alone starts from
 `--config.pretrained.dimo`), `tteo` (trains nothing: test-time optimisation of
 the student in `--config.pretrained.softdimo`); `xl` for MaskGen-XL.
 
-Settings: MaskGen's published ones for the teacher; of the distillation, what
-the papers leave open is this project's choice. Metric to expect from the
-papers: GenEval .42 of Di[M]O, .51 of Soft-Di[M]O, .63 with test-time
-optimisation (MaskGen-L in 16 steps .48). Hardware: 8 accelerators or more at
-these batch sizes. None of it was run at full length here: docs/results.md says
-what was.
+Settings: MaskGen's published ones for the teacher; this project's choice where
+the papers leave the distillation open. Expected from the papers: GenEval .42
+for Di[M]O, .51 for Soft-Di[M]O, .63 with test-time optimisation (MaskGen-L in
+16 steps .48). Hardware: 8 accelerators or more at these batch sizes. Nothing
+was run at full length here: docs/results.md says what was run.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ SIZES = {
 
 
 def get_config(variants: str = 'all') -> ConfigDict:
-  """Configuration of the variants named, e.g. 'reward,xl'."""
+  """Configuration of the named variants, e.g. 'reward,xl'."""
   stages, size = defaults.choose(
     'configs/maskgen.py',
     variants,
@@ -42,7 +42,19 @@ def get_config(variants: str = 'all') -> ConfigDict:
     (SIZES, 'l'),
   )
   return defaults.prompted(
-    stages, name=f'maskgen-{size}', **_sections(SIZES[size])
+    stages,
+    name=f'maskgen-{size}',
+    distillation={
+      'learning_rate': 1e-6,
+      'batch_size': 64,
+      'dropout': False,
+      'guidance_scale': 4.0,
+      'init': {'mask_ratio': 0.6, 'noise_scale': 0.1},
+      'mask': {'schedule': 'arccos'},
+      'auxiliary': {'optimizer': {'clip_norm': 0.0}},
+    },
+    terms={'clip': 0.01, 'imagereward': 1.0},
+    **_sections(SIZES[size]),
   )
 
 
@@ -72,17 +84,15 @@ def _sections(size: dict[str, int]) -> dict[str, Any]:
         'num_heads': 12,
         'mlp_width': 3072,
         'projection_width': 768,
-        # OpenAI's weights; see README.md on the teacher's own activation.
+        # OpenAI's weights; README.md discusses the teacher's own activation.
         'activation': 'quick_gelu',
       },
     },
-    'dimo': _distillation('teacher'),
-    'softdimo': _post_training(),
     'sampling': {
       'batch_size': 16,  # images at once
-      # One step: to be swept; 1 is the untouched student.
+      # For one step; 1 leaves the student unchanged, and has not been tuned.
       'temperature': 1.0,
-      # The teacher's published sampler; its scale of 12 is one less.
+      # The teacher's published sampler; its guidance scale of 12 is our 13.
       'steps': 16,
       'guidance_scale': 13.0,
       'plan': {
@@ -116,23 +126,3 @@ def _tokenizer() -> dict:
     'text_length': 77,
     'remat': 'full',
   }
-
-
-def _distillation(start: str, **changes: object) -> ConfigDict:
-  return defaults.distillation(
-    start,
-    1e-6,
-    batch_size=64,
-    dropout=False,
-    guidance_scale=4.0,
-    init={'mask_ratio': 0.6, 'noise_scale': 0.1},
-    mask={'schedule': 'arccos'},
-    auxiliary={'optimizer': {'clip_norm': 0.0}},
-    **changes,
-  )
-
-
-def _post_training() -> ConfigDict:
-  config = _distillation('dimo', reward={'weight': 1.0})
-  config.reward.terms = ConfigDict({'clip': 0.01, 'imagereward': 1.0})
-  return config

@@ -4,69 +4,34 @@
       --config.pretrained.teacher=TEACHER \
       --config.pretrained.tokenizer=TOKENIZER --config.data.tokens=CACHE
 
-TEACHER and TOKENIZER are folders of `python -m softdimo_jax.convert`, CACHE one
-of `python -m softdimo_jax.tokenize_dataset`; docs/imagenet.md has the commands.
-`--config.weights=rule` runs the same steps with made-up weights and tokens.
+TEACHER and TOKENIZER are folders written by `python -m softdimo_jax.convert`,
+CACHE is one written by `python -m softdimo_jax.tokenize_dataset`;
+docs/imagenet.md has the commands. `--config.weights=rule` runs the same steps
+with synthetic weights and tokens.
 
-Variants after a colon: `dimo` and `gan` (one stage each; the default is both in
-a row), `gan_long` (the paper's long schedule); `tokenizer` and `teacher` train
-these from scratch. The GAN stage alone starts from `--config.pretrained.dimo`.
+Variants after a colon: `dimo` and `gan` (one stage each; the default runs both
+in turn), `gan_long` (the paper's long schedule); `tokenizer` and `teacher`
+train these from scratch. The GAN stage alone starts from
+`--config.pretrained.dimo`.
 
-Settings: Di[M]O's published ones; what Soft-Di[M]O leaves open is this
-project's choice. Metric to expect from the papers: Di[M]O one-step FID 6.91
-(its teacher 6.60). Hardware: 8 accelerators or more at these batch sizes. None
-of it was run at full length here: docs/results.md says what was.
+Settings: Di[M]O's published ones; this project's choice where Soft-Di[M]O
+leaves them open. Expected from the papers: one-step FID 6.91 for Di[M]O (its
+teacher 6.60). Hardware: 8 accelerators or more at these batch sizes. Nothing
+was run at full length here: docs/results.md says what was run.
 """
 
 from ml_collections import ConfigDict
 
 from softdimo_jax import defaults
 
-VARIANTS = ('all', 'dimo', 'gan', 'gan_long', 'tokenizer', 'teacher')
-
 
 def get_config(variant: str = 'all') -> ConfigDict:
   """Configuration of a variant."""
-  if variant not in VARIANTS:
-    raise ValueError(
-      f'variant {variant!r} of configs/maskgit.py is unknown; choose from '
-      f'{", ".join(VARIANTS)}'
-    )
-  config = _base()
-  config.stages = {
-    'all': ('dimo', 'softdimo'),
-    'dimo': ('dimo',),
-    'gan': ('softdimo',),
-    'gan_long': ('softdimo',),
-    'tokenizer': ('tokenizer',),
-    'teacher': ('teacher',),
-  }[variant]
-  if variant == 'gan_long':
-    config.softdimo.gan.weight = 200.0
-    config.softdimo.optimizer.learning_rate = 5e-7
-    config.softdimo.optimizer.weight_decay = 0.01
-  return config
-
-
-def _base() -> ConfigDict:
-  return ConfigDict({
-    'name': 'maskgit',
-    'seed': 0,
-    'mesh': defaults.mesh(),
-    'stages': (),
-    'weights': 'converted',
-    'pretrained': {'tokenizer': '', 'teacher': '', 'dimo': ''},
-    'data': {
-      # An image folder or a TFDS data set, read by the stage `tokenizer` only.
-      'name': 'imagenet2012',
-      'dir': '',
-      'split': '',
-      'augment': 'maskgit',
-      'tokens': '',
-    },
-    'model': {'generator': _generator(), 'tokenizer': _tokenizer()},
-    'tokenizer': defaults.tokenizer(1e-4),
-    'teacher': defaults.teacher(
+  return defaults.imagenet(
+    'maskgit',
+    variant,
+    model={'generator': _generator(), 'tokenizer': _tokenizer()},
+    teacher=defaults.teacher(
       1e-4,
       steps=755_200,
       batch_size=512,
@@ -77,10 +42,10 @@ def _base() -> ConfigDict:
         'weight_decay': 1e-5,
       },
     ),
-    'dimo': defaults.distillation('teacher', 1e-5),
-    'softdimo': defaults.distillation('dimo', 1e-6, gan={'weight': 50.0}),
-    'sampling': {
-      # One step: 7 for FID, lower for a higher Inception Score.
+    dimo=defaults.distillation('teacher', 1e-5),
+    softdimo=defaults.distillation('dimo', 1e-6, gan={'weight': 50.0}),
+    sampling={
+      # For one step: 7 for FID, lower for a higher Inception Score.
       'temperature': 7.0,
       # The teacher's published sampler.
       'steps': 8,
@@ -93,8 +58,7 @@ def _base() -> ConfigDict:
         'choice_temperature': 4.5,
       },
     },
-    'loop': {'log_every': 100, 'checkpoint_every': 1000, 'max_skipped': 50},
-  })  # fmt: skip
+  )
 
 
 def _generator() -> dict:

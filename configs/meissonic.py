@@ -4,21 +4,22 @@
       --config.pretrained.teacher=TEACHER --config.pretrained.text=TOWER \
       --config.pretrained.tokenizer=TOKENIZER --config.data.prompts=CACHE
 
-The first three are folders of `python -m softdimo_jax.convert`, CACHE one of
-`python -m softdimo_jax.encode_prompts`; docs/text_to_image.md has the commands.
-`--config.weights=rule` runs the same steps with made-up weights and prompts.
+The first three are folders written by `python -m softdimo_jax.convert`, CACHE
+is one written by `python -m softdimo_jax.encode_prompts`; docs/text_to_image.md
+has the commands. `--config.weights=rule` runs the same steps with synthetic
+weights and prompts.
 
 Variants after a colon, joined by commas: `dimo` and `reward` (one stage each;
-the default is both in a row; the second alone starts from
+the default runs both in turn; `reward` alone starts from
 `--config.pretrained.dimo`), `tteo` (trains nothing: test-time optimisation of
 the student in `--config.pretrained.softdimo`); `monetico` for 512 px.
 
-Settings: Di[M]O's published ones; what Soft-Di[M]O leaves open is this
-project's choice, and Monetico's are Meissonic's. Metric to expect from the
-papers: GenEval .43 of Di[M]O, .53 of Soft-Di[M]O (Meissonic in 32 steps .46).
-Hardware: accelerators of 80 GB, sixteen for the batch of 16; with fewer, decode
-fewer images at a time, e.g. `--config.softdimo.reward.micro_batch=4` on four.
-None of it was run at full length here: docs/results.md says what was.
+Settings: Di[M]O's published ones; this project's choice where Soft-Di[M]O
+leaves them open, and Meissonic's for Monetico. Expected from the papers:
+GenEval .43 for Di[M]O, .53 for Soft-Di[M]O (Meissonic in 32 steps .46).
+Hardware: sixteen accelerators of 80 GB for the batch of 16; with fewer, decode
+fewer images at once, e.g. `--config.softdimo.reward.micro_batch=4` on four.
+Nothing was run at full length here: docs/results.md says what was run.
 """
 
 from typing import Any
@@ -27,10 +28,10 @@ from ml_collections import ConfigDict
 
 from softdimo_jax import defaults
 
-# Side of the token grid, whether the blocks see a quarter of it, and pixels.
+# Side of the token grid, whether the blocks see it downsampled, pixels.
 SIZES = {'meissonic': (64, True, 1024), 'monetico': (32, False, 512)}
 
-# The prompt of the official sampler's, and of Di[M]O's, unconditional branch.
+# Prompt of the unconditional branch, in the official sampler and in Di[M]O.
 NEGATIVE_PROMPT = (
   'worst quality, low quality, low res, blurry, distortion, watermark, logo, '
   'signature, text, jpeg artifacts, signature, sketch, duplicate, ugly, '
@@ -39,14 +40,31 @@ NEGATIVE_PROMPT = (
 
 
 def get_config(variants: str = 'all') -> ConfigDict:
-  """Configuration of the variants named, e.g. 'reward,monetico'."""
+  """Configuration of the named variants, e.g. 'reward,monetico'."""
   stages, size = defaults.choose(
     'configs/meissonic.py',
     variants,
     (defaults.PROMPTED_STAGES, 'all'),
     (SIZES, 'meissonic'),
   )
-  return defaults.prompted(stages, name=size, **_sections(*SIZES[size]))
+  return defaults.prompted(
+    stages,
+    name=size,
+    distillation={
+      'learning_rate': 1e-6,
+      'steps': 20_000,
+      'batch_size': 16,
+      'dropout': False,
+      'guidance_scale': 4.0,
+      'init': {'mask_ratio': 0.5, 'noise_scale': 0.3},
+      'mask': {'schedule': 'cosine', 'low': 0.02, 'high': 0.98},
+      'divergence': {'chunk': 512},
+      'auxiliary': {'optimizer': {'eps': 1e-6, 'clip_norm': 0.0}},
+      'optimizer': {'eps': 1e-6},
+    },
+    terms={'clip': 0.01, 'imagereward': 1.0, 'hpsv2': 5.0},
+    **_sections(*SIZES[size]),
+  )
 
 
 def _sections(side: int, downsample: bool, pixels: int) -> dict[str, Any]:
@@ -69,7 +87,7 @@ def _sections(side: int, downsample: bool, pixels: int) -> dict[str, Any]:
         'dtype': 'bfloat16',
         'remat': 'full',
       },
-      # Width, height, two offsets of the crop, aesthetic score.
+      # Width, height, two crop offsets, aesthetic score.
       'micro': (float(pixels), float(pixels), 0.0, 0.0, 6.0),
       'prompt': {'clean': 'hf', 'pad_id': 0, 'null': NEGATIVE_PROMPT},
       'tokenizer': {
@@ -94,11 +112,9 @@ def _sections(side: int, downsample: bool, pixels: int) -> dict[str, Any]:
         'activation': 'gelu',
       },
     },
-    'dimo': _distillation('teacher'),
-    'softdimo': _post_training(),
     'sampling': {
       'batch_size': 4,  # images at once
-      # One step: Di[M]O's evaluation.
+      # For one step, as in Di[M]O's evaluation.
       'temperature': 1.2,
       # The teacher's published sampler.
       'steps': 48,
@@ -111,28 +127,3 @@ def _sections(side: int, downsample: bool, pixels: int) -> dict[str, Any]:
     },
     'tteo': defaults.test_time(batch_size=4),
   }
-
-
-def _distillation(start: str, **changes: object) -> ConfigDict:
-  return defaults.distillation(
-    start,
-    1e-6,
-    steps=20_000,
-    batch_size=16,
-    dropout=False,
-    guidance_scale=4.0,
-    init={'mask_ratio': 0.5, 'noise_scale': 0.3},
-    mask={'schedule': 'cosine', 'low': 0.02, 'high': 0.98},
-    divergence={'chunk': 512},
-    auxiliary={'optimizer': {'eps': 1e-6, 'clip_norm': 0.0}},
-    optimizer={'eps': 1e-6},
-    **changes,
-  )
-
-
-def _post_training() -> ConfigDict:
-  config = _distillation('dimo', reward={'weight': 1.0})
-  config.reward.terms = ConfigDict(
-    {'clip': 0.01, 'imagereward': 1.0, 'hpsv2': 5.0}
-  )
-  return config

@@ -1,27 +1,28 @@
 # shellcheck shell=bash
-# What the scripts of this folder share; to be sourced, not run.
+# Shared by the scripts in this folder; source it, do not run it.
 
-# PREEMPTED_CODE of softdimo_jax/errors.py: it saved; run it again.
-# shellcheck disable=SC2034 # read by those who source this
+# PREEMPTED_CODE of softdimo_jax/errors.py: the run saved, start it again. A run
+# that lost a process (LOST_CODE, 76) is not started again automatically.
+# shellcheck disable=SC2034 # read by the scripts that source this
 readonly REQUEUE_CODE=75
 
 declare -A option=()
 positional=()
 command=()
 
-# One sentence, and the code of a mistake in the input.
+# Prints one sentence and exits with the code for a mistake in the input.
 fail() {
   printf 'error: %s\n' "$*" >&2
   exit 2
 }
 
-# The comment at the head of the script.
+# Prints the comment at the head of the script.
 usage() {
   awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"
 }
 
 # parse_options 'NAMES WITH A VALUE' 'NAMES WITHOUT' ARGUMENTS...
-# Fills option[NAME], positional and, from what follows `--`, command.
+# Fills option[NAME], positional and, from the words after `--`, command.
 parse_options() {
   local with=" $1 " without=" $2 dry-run " name
   shift 2
@@ -55,11 +56,10 @@ parse_options() {
 
 unknown_option() {
   [[ $2 == *" ${1#--} "* ]] && fail "$1 takes no value"
-  fail "option $1 is unknown; what the run itself reads goes behind --" \
-    '(see --help)'
+  fail "option $1 is unknown; arguments of the run go after --" '(see --help)'
 }
 
-# take_action ACTIONS...: sets action to the one word in front of the options.
+# take_action ACTIONS...: sets action to the single word before the options.
 take_action() {
   ((${#positional[@]})) || fail "say what to do: one of $* (see --help)"
   ((${#positional[@]} == 1)) ||
@@ -69,7 +69,7 @@ take_action() {
     fail "action $action is unknown; choose one of $*"
 }
 
-# need NAMES...: each has to be given as --NAME=...
+# need NAMES...: each must be given as --NAME=...
 need() {
   local name
   for name in "$@"; do
@@ -80,11 +80,11 @@ need() {
 
 need_command() {
   ((${#command[@]})) ||
-    fail 'give the command to run behind --, for example' \
+    fail 'give the command to run after --, for example' \
       '-- python -m softdimo_jax.main --config=... --workdir=...'
 }
 
-# need_count NAME: the option, where given, is a whole number.
+# need_count NAME: the option, if given, must be a whole number.
 need_count() {
   [[ -z ${option[$1]:-} || ${option[$1]} =~ ^[0-9]+$ ]] ||
     fail "--$1=${option[$1]} is not a whole number"
@@ -97,7 +97,7 @@ need_tool() {
   dry || hash "$1" 2>/dev/null || fail "$1 is not installed: $2"
 }
 
-# A command as one line that any shell reads back as the same words.
+# Prints a command as one line that any shell parses into the same words.
 quoted() {
   local word line='' quote="'\\''"
   for word in "$@"; do
@@ -110,8 +110,8 @@ quoted() {
   printf '%s' "${line# }"
 }
 
-# Prints a command and, unless --dry-run was given, runs it. What is run is
-# told on stderr, since its output may be read.
+# Prints a command and, unless --dry-run was given, runs it. Prints to stderr
+# when it runs, since a caller may read the command's output.
 run() {
   if dry; then
     printf '+ %s\n' "$(quoted "$@")"
@@ -121,13 +121,13 @@ run() {
   fi
 }
 
-# need_flag_set: --xla-flags, where given, names a set.
+# need_flag_set: --xla-flags, if given, must name a set.
 need_flag_set() {
   [[ -z ${option[xla-flags]:-} ]] ||
     "$root/launch/xla_flags.sh" "${option[xla-flags]}" >/dev/null
 }
 
-# tpu_resource KIND VERB ARGUMENTS...: gcloud on the one of --name and --zone.
+# tpu_resource KIND VERB ARGUMENTS...: gcloud for --name in --zone.
 tpu_resource() {
   local kind=$1 verb=$2
   shift 2
@@ -136,7 +136,7 @@ tpu_resource() {
     ${option[project]:+"--project=${option[project]}"} "$@"
 }
 
-# Image for --type, unless --runtime names one.
+# Prints --runtime, or else the image for --type.
 tpu_runtime() {
   if [[ -n ${option[runtime]:-} ]]; then
     echo "${option[runtime]}"

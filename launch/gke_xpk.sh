@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# A run on a GKE cluster, through xpk. One action a call:
+# A run on a GKE cluster, through xpk. One action per call:
 #
-#   build   --image                 docker image of this checkout, pushed
+#   build   --image                 builds and pushes an image of this checkout
 #   run     --name --cluster --zone --image --type|--device-type [--slices=N]
 #           [--xla-flags=SET] [--max-restarts=N] -- COMMAND...
 #   list    --cluster --zone
-#   logs    --name                  of the first worker, through kubectl
+#   logs    --name                  logs of the first worker, through kubectl
 #   delete  --name --cluster --zone
 #
-#   --project=P       of the cluster, otherwise gcloud's
+#   --project=P       project of the cluster; default: gcloud's
 #   --type=T          TPU slice, such as v5litepod-16
 #   --device-type=T   GPU machine instead, such as h100-mega-80gb-8
-#   --extra=E         of `pip install -e .[E]` in the image: tpu, or gpu
+#   --extra=E         extra of the package in the image: tpu (default) or gpu
 #   --dry-run         prints every command and runs nothing
 #
-# GKE starts the workers again after exit code 75, --max-restarts times (100
-# unless given). The workdir has to lie on storage that xpk has attached to the
+# GKE restarts the workers after exit code 75, up to --max-restarts times
+# (default 100). The workdir must be on storage that xpk has attached to the
 # cluster (`xpk storage attach ... --auto-mount=true`).
 set -euo pipefail
 # shellcheck source=launch/common.sh
@@ -31,7 +31,7 @@ workload() {
 
 build() {
   need image
-  need_tool docker 'the image is built by it'
+  need_tool docker 'it builds the image'
   local extra=${option[extra]:-tpu}
   [[ $extra == tpu || $extra == gpu ]] ||
     fail "--extra=$extra is unknown; choose tpu or gpu"

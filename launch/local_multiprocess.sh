@@ -4,17 +4,17 @@
 #   launch/local_multiprocess.sh N [options] -- python -m softdimo_jax.main \
 #       --config=FILE --workdir=DIR
 #
-#   --devices=D       CPU devices of each process (otherwise what JAX finds)
-#   --port=P          of process 0 (otherwise one that is free)
-#   --max-restarts=R  after exit code 75; 0 unless given
-#   --grace=S         seconds the others have to stop by themselves when one
-#                     process fails, and once more after SIGTERM; 20 unless given
+#   --devices=D       CPU devices per process (default: what JAX finds)
+#   --port=P          port of process 0 (default: a free one)
+#   --max-restarts=R  restarts after exit code 75 (default 0)
+#   --grace=S         seconds that the others get to stop by themselves when one
+#                     process fails, and again after SIGTERM (default 20)
 #   --dry-run         prints every command and runs nothing
 #
-# Every process gets --coordinator, --num_processes and --process_id behind its
-# command, and its lines begin with its number. When one fails, all are stopped;
-# the code is that of the first that failed. SIGTERM and Ctrl-C go to all, which
-# save and end; the second time they are killed.
+# Every process gets --coordinator, --num_processes and --process_id after its
+# command, and its output lines begin with its number. When one fails, all are
+# stopped; the exit code is that of the first one that failed. SIGTERM and
+# Ctrl-C go to all processes, which save and exit; a second one kills them.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -22,7 +22,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 parse_options 'devices port max-restarts grace' '' "$@"
 ((${#positional[@]})) || fail 'give the number of processes (see --help)'
 ((${#positional[@]} == 1)) ||
-  fail "${positional[1]} is one word too many; the command goes behind --"
+  fail "${positional[1]} is one word too many; the command goes after --"
 count=${positional[0]}
 [[ $count =~ ^[1-9][0-9]*$ ]] ||
   fail "$count processes: a whole number of at least 1 is needed"
@@ -67,8 +67,8 @@ stop() {
   signal_all "${signal:-TERM}"
 }
 
-# Takes out of pids the processes that have ended. Sets code, if it is 0, to
-# that of the first that failed, and failed to its number.
+# Removes processes that have ended from pids. If code is 0, sets it to that of
+# the first one that failed, and failed to its number.
 collect() {
   local id status
   for id in "${!pids[@]}"; do
@@ -81,7 +81,7 @@ collect() {
   done
 }
 
-# Waits up to `grace` seconds for all to end.
+# Waits up to `grace` seconds for all processes to end.
 wait_for_all() {
   local tenths
   for ((tenths = grace * 10; ; tenths--)); do
@@ -137,5 +137,5 @@ for ((restarts = ${option[max-restarts]:-0}; ; restarts--)); do
   if ((code != REQUEUE_CODE || restarts == 0)) || [[ -n $stopping ]]; then
     exit "$code"
   fi
-  echo "exit code $code: starting again ($restarts restarts left)" >&2
+  echo "exit code $code: restarting ($restarts restarts left)" >&2
 done

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs a command again as long as it exits with 75 (saved after a signal).
+# Restarts a command as long as it exits with 75 (saved after a signal).
 #
 #   launch/restart.sh [--max-restarts=N] [--code-file=FILE] [--dry-run] \
 #       -- COMMAND...
 #
-# A signal to this script goes to the command, which saves; then nothing is
-# started again. --max-restarts is 100 unless given. The code is the command's;
-# at the end it is also written to FILE.
+# A signal to this script is passed on to the command, which saves; it is not
+# restarted after that. --max-restarts is 100 by default. The exit code is the
+# command's, and is also written to FILE.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -30,7 +30,7 @@ for ((restarts = ${option[max-restarts]:-100}; ; restarts--)); do
   "${command[@]}" &
   child=$!
   seen=-1
-  # A trapped signal ends the wait, not the command.
+  # A trapped signal ends `wait`, not the command.
   while ((seen != signals)); do
     seen=$signals code=0
     wait "$child" || code=$?
@@ -39,5 +39,5 @@ for ((restarts = ${option[max-restarts]:-100}; ; restarts--)); do
     [[ -z ${option[code-file]:-} ]] || echo "$code" >"${option[code-file]}"
     exit "$code"
   fi
-  echo "exit code $code: starting again ($restarts restarts left)" >&2
+  echo "exit code $code: restarting ($restarts restarts left)" >&2
 done

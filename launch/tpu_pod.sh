@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A Cloud TPU slice, from creation to deletion. One action a call:
+# A Cloud TPU slice, from creation to deletion. One action per call:
 #
 #   create  --name --zone --type [--runtime] [--spot]
 #   setup   --name --zone [--nfs=HOST:/SHARE]
 #   run     --name --zone [--xla-flags=SET] [--max-restarts=N] -- COMMAND...
-#   status  --name --zone          of the slice
-#   code    --name --zone          of the command, or `running` (worker 0)
+#   status  --name --zone          state of the slice
+#   code    --name --zone          exit code on worker 0, or `running`
 #   logs    --name --zone [--worker=W]
 #   stop    --name --zone
 #   delete  --name --zone
@@ -17,16 +17,16 @@
 #   launch/tpu_pod.sh run --name=try --zone=us-west4-a -- python -m \
 #       softdimo_jax.main --config=configs/digits.py --workdir=/mnt/shared/try
 #
-# setup copies the last commit to every worker, installs Python 3.12 (the
-# images have 3.10, too old for JAX) and, with --nfs, mounts what all workers
-# share at /mnt/shared: the workdir of a slice of several hosts lies there.
-# run starts the command on all workers and returns; a worker runs it again
-# after exit code 75 (launch/restart.sh). stop sends SIGTERM: it saves and ends.
+# setup copies the last commit to every worker, installs Python 3.12 (the images
+# have 3.10, too old for JAX) and, with --nfs, mounts the share at /mnt/shared
+# on all workers; a slice of several hosts must have its workdir there. run
+# starts the command on all workers and returns; a worker restarts it after exit
+# code 75 (launch/restart.sh). stop sends SIGTERM: the command saves and exits.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-readonly FOLDER=softdimo_jax # on every worker, below its home
+readonly FOLDER=softdimo_jax # on every worker, in its home directory
 readonly MOUNT=/mnt/shared
 
 tpu() { tpu_resource tpu-vm "$@"; }
@@ -42,10 +42,10 @@ create() {
 }
 
 setup() {
-  need_tool git 'it packs the commit that is copied'
+  need_tool git 'it packs the commit to copy'
   local archive=/tmp/$FOLDER.tar.gz mount=
   if [[ -n $(git -C "$root" status --porcelain 2>/dev/null) ]]; then
-    echo 'note: changes that are not committed are not copied' >&2
+    echo 'note: uncommitted changes are not copied' >&2
   fi
   run git -C "$root" archive --format=tar.gz "--output=$archive" HEAD
   tpu scp "$archive" --worker=all
@@ -95,7 +95,7 @@ case $action in
     need_count worker
     on_workers "${option[worker]:-0}" "tail -n 200 -F $FOLDER/run.log"
     ;;
-  # restart.sh has a process group of its own and hands the signal on.
+  # restart.sh has its own process group and passes the signal on.
   stop) on_workers all "kill -TERM \$(cat $FOLDER/run.pid)" ;;
   delete) tpu delete --quiet ;;
 esac

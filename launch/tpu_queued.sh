@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Waits in the queue for a TPU slice, runs a command on it, and asks for the
-# next one when it is taken away, until the command has ended.
+# Requests a TPU slice from the queue, runs a command on it, and requests
+# another slice whenever it is taken away, until the command has ended.
 #
 #   launch/tpu_queued.sh --name=N --zone=Z --type=T [options] -- COMMAND...
 #
-#   --nfs=HOST:/SHARE  mounted at /mnt/shared; the workdir has to lie there,
-#                      or nothing is left of it when the slice is gone
+#   --nfs=HOST:/SHARE  mounted at /mnt/shared; the workdir must be there, or it
+#                      is lost together with the slice
 #   --spot             cheaper capacity that may be taken away at any time
 #   --project=P --runtime=IMAGE --xla-flags=SET --max-restarts=N
-#                      as of launch/tpu_pod.sh, which does the work
-#   --poll=S           seconds between two looks at the slice, 60 unless given
+#                      see launch/tpu_pod.sh, which does the work
+#   --poll=S           seconds between checks of the slice (default 60)
 #   --dry-run          prints every command of one round and runs nothing
 #
-# Runs on your own machine and has to be left running. The slice is deleted at
-# the end, when the command failed as well. Exit code: the command's.
+# Runs on your own machine; leave it running. The slice is deleted at the end,
+# even if the command failed. Exit code: the command's.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 queue() { tpu_resource queued-resources "$@"; }
 
-# pod ACTION NAMES... [-- WORDS...]: tpu_pod.sh, handing on the options named.
+# pod ACTION NAMES...: tpu_pod.sh with the named options passed on.
 pod() {
   local arguments=("$1") name
   shift
@@ -42,12 +42,12 @@ ask() {
     ${option[spot]:+--spot}
 }
 
-# Prints the state of the request; a look that fails is repeated later.
+# Prints the state of the request; a failed query is repeated later.
 state() { queue describe '--format=value(state.state)' || echo UNKNOWN; }
 
 pause() { run sleep "${option[poll]:-60}"; }
 
-# Returns 0 when the slice is there, 1 when the request has come to nothing.
+# Returns 0 once the slice is active, 1 if the request has failed.
 wait_for_slice() {
   local now
   while now=$(state); do
@@ -60,7 +60,7 @@ wait_for_slice() {
   done
 }
 
-# Sets code and returns 0 when the command has ended; 1: the slice is gone.
+# Sets code and returns 0 once the command has ended; 1 if the slice is gone.
 wait_for_command() {
   while [[ $(state) =~ ^(ACTIVE|UNKNOWN)$ ]]; do
     code=$(pod code || true)
@@ -75,7 +75,7 @@ discard() { queue delete --force --quiet; }
 parse_options \
   'name zone project type runtime nfs xla-flags max-restarts poll' 'spot' "$@"
 ((${#positional[@]} == 0)) ||
-  fail "${positional[0]} is no option (see --help)"
+  fail "${positional[0]} is not an option (see --help)"
 need name zone type
 need_command
 need_count poll
@@ -101,11 +101,11 @@ while true; do
       wait_for_command && break
     elif [[ $(state) == ACTIVE ]]; then
       discard
-      echo 'error: the slice is there, but the command did not start' >&2
+      echo 'error: the slice is active, but the command did not start' >&2
       exit 1
     fi
   fi
-  echo 'the slice is gone; asking for another one' >&2
+  echo 'the slice is gone; requesting another one' >&2
   discard || true
   pause
 done

@@ -3,24 +3,24 @@
 #
 #   eval "$(launch/xla_flags.sh tpu_fsdp)"
 #
-# The default everywhere is no set: measure before you keep one. Sets:
+# By default no set is used: measure before you adopt one. Sets:
 #
 #   none               nothing
-#   cpu                temporary buffers small and in large pages (glibc)
-#   cpu_memory         less memory for full-size steps: nothing is computed
-#                      before it is needed, or shared, to be kept meanwhile
-#   tpu_data           all-reduces of gradients run beside the backward pass
-#   tpu_fsdp           all-gathers of parameters run beside the layers
+#   cpu                smaller temporary buffers, in huge pages (glibc)
+#   cpu_memory         less memory for full-size steps: results are computed
+#                      only when needed, again for each use
+#   tpu_data           all-reduces of gradients overlap the backward pass
+#   tpu_fsdp           all-gathers of parameters overlap the layers
 #   tpu_v6e            tpu_fsdp with more on-chip memory for dense layers
-#   gpu                scheduling that hides collectives; memory for one process
-#   gpu_hopper         gpu, with what only Hopper wants
-#   gpu_profiled       gpu, scheduled by a profile of the first steps
+#   gpu                overlapped collectives; memory for one process
+#   gpu_hopper         gpu, with settings for Hopper only
+#   gpu_profiled       gpu, scheduled from a profile of the first steps
 #   gpu_deterministic  bitwise repeatable, slower
 #
-# A flag that a compiler does not know stops the process when it starts; then
-# the set is for another version or another device.
+# A flag that the compiler does not know stops the process at start; the set is
+# then for another version or another device.
 #
-# --list prints the names alone.
+# --list prints only the names.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -29,8 +29,8 @@ readonly SETS=(
   none cpu cpu_memory tpu_data tpu_fsdp tpu_v6e
   gpu gpu_hopper gpu_profiled gpu_deterministic
 )
-# Without these passes the zeros that gradients begin with are not one array,
-# and layers convert their bfloat16 matrices each in its turn.
+# Without these passes the initial zeros of gradients are not one shared array,
+# and each layer converts its bfloat16 matrices when it runs.
 readonly CPU_MEMORY=(
   --xla_cpu_enable_concurrency_optimized_scheduler=false
   "--xla_disable_hlo_passes=cse,while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
@@ -47,18 +47,18 @@ readonly TPU_FSDP=(
   --xla_enable_async_all_gather=true
 )
 readonly TPU_V6E=("${TPU_FSDP[@]}" --xla_tpu_scoped_vmem_limit_kib=98304)
-# A layer of the larger generators holds about 50 MB of bfloat16.
+# A layer of the larger generators has about 50 MB of bfloat16 parameters.
 readonly GPU=(
   --xla_gpu_all_gather_combine_threshold_bytes=67108864
   --xla_gpu_reduce_scatter_combine_threshold_bytes=67108864
   --xla_gpu_all_reduce_combine_threshold_bytes=67108864
 )
 
-# set_variable NAME VALUES...: after what the variable holds already.
+# set_variable NAME VALUES...: appends to the variable.
 set_variable() {
   local name=$1
   shift
-  # shellcheck disable=SC2016 # expanded by who evaluates the line
+  # shellcheck disable=SC2016 # expanded where the line is evaluated
   printf 'export %s="${%s:+$%s }%s"\n' "$name" "$name" "$name" "$*"
 }
 
@@ -74,7 +74,7 @@ if [[ -n ${option[list]:-} ]]; then
   printf '%s\n' "${SETS[@]}"
   exit
 fi
-((${#positional[@]} == 1)) || fail "name one set of ${SETS[*]}"
+((${#positional[@]} == 1)) || fail "name one set: ${SETS[*]}"
 case ${positional[0]} in
   none) ;;
   cpu)

@@ -84,9 +84,7 @@ def main(argv: list[str]) -> None:
     batch_size=_BATCH_SIZE.value,
     prompts_per_shard=_PROMPTS_PER_SHARD.value,
   )
-  cache = encode(
-    prompts, run.inputs, run.workdir, options, notice
-  )
+  cache = encode(prompts, run.inputs, run.workdir, options, notice)
   print(f'{len(cache)} prompts in {_OUT.value}')
 
 

@@ -4,7 +4,7 @@
 
 Repeating the command continues an interrupted run and skips what is done.
 Exit codes: 0 finished, 2 a mistake in the input, 75 stopped by a signal after
-saving.
+saving, 76 another process of the run died.
 """
 
 import json

@@ -53,9 +53,7 @@ def main(argv: list[str]) -> None:
   cli.no_arguments(argv)
   notice = PreemptionNotice()
   notice.install()
-  tokenizer, params = load_tokenizer(
-    _TOKENIZER.value, _WORKDIR.value
-  )
+  tokenizer, params = load_tokenizer(_TOKENIZER.value, _WORKDIR.value)
   source = streams.open_source(
     _DATA.value,
     split=_SPLIT.value,
@@ -69,9 +67,7 @@ def main(argv: list[str]) -> None:
     images_per_shard=_IMAGES_PER_SHARD.value,
   )
   folder = pathlib.Path(_OUT.value).absolute()
-  cache = tokenize(
-    source, tokenizer, params, folder, options, notice
-  )
+  cache = tokenize(source, tokenizer, params, folder, options, notice)
   print(f'{len(cache)} records of {len(source)} images in {folder}')
   if cache.skipped:
     shown = ', '.join(cache.skipped[:_SHOWN])

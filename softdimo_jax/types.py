@@ -1,12 +1,12 @@
-"""Types of trees of arrays that every room speaks of."""
+"""Types of array trees, for all packages."""
 
 from typing import Any
 
 import jax
 
-# Nested dict of parameters, of the host or of devices.
+# Nested dict of parameters, on the host or on devices.
 Params = Any
-# Arrays, or trees of arrays, by name; their first axis is the batch.
+# Arrays or trees of arrays by name; the first axis is the batch.
 Batch = dict[str, Any]
-# Scalars of a step, by name.
+# Scalars of a step by name.
 Metrics = dict[str, jax.Array]

@@ -34,8 +34,8 @@ from softdimo_jax.experiment import config
 from softdimo_jax.experiment.precompute.tokens import (
   TokenizationOptions,
   load_tokenizer,
-  tokenize,
 )
+from softdimo_jax.experiment.precompute.tokens import tokenize as write_cache
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.runtime import checkpoint
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -78,7 +78,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
 
 def tokenize(folder, params, out, notice=None, **options) -> TokenCache:
   options = {'size': SIZE, 'flip': True, 'batch_size': 2} | options
-  return tokenize(
+  return write_cache(
     image_folder.ImageFolder(folder),
     TOKENIZER,
     params,
@@ -272,9 +272,7 @@ def test_command_survives_signals(workdir, tmp_path):
     families.build(settings.model).tokenizer,
     checkpoint.load_params(workdir / 'tokenizer' / 'params')['model'],
     tmp_path / 'whole',
-    TokenizationOptions(
-      size=SIZE, flip=True, batch_size=2, images_per_shard=2
-    ),
+    TokenizationOptions(size=SIZE, flip=True, batch_size=2, images_per_shard=2),
     PreemptionNotice(),
   )
   assert len(whole) == 238

@@ -64,16 +64,6 @@ def pointwise_kernel(weight: Array) -> Array:
   return weight[:, :, 0, 0].T
 
 
-def to_heads(num_heads: int) -> Transform:
-  """Projection onto heads: [heads hd, in] -> [in, heads, hd]; biases too."""
-  return lambda array: array.T.reshape(*array.shape[1:], num_heads, -1)
-
-
-def from_heads(num_heads: int) -> Transform:
-  """Projection from heads: [out, heads hd] -> [heads, hd, out]."""
-  return lambda weight: weight.T.reshape(num_heads, -1, weight.shape[0])
-
-
 def swap_halves(array: Array) -> Array:
   """Exchanges the halves of axis 0."""
   return array.reshape(2, -1, *array.shape[1:])[::-1].reshape(array.shape)

@@ -14,8 +14,8 @@ from softdimo_jax.evaluation.sets.writers import ImageExport
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.methods import Method
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.preemption import PreemptionNotice
+from softdimo_jax.runtime.progress import Progress
 
 
 class RunImages(ImageSet):

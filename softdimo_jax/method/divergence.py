@@ -33,8 +33,6 @@ def logit_gradient(
   auxiliary_logits: jax.Array,
   *,
   beta: float = 0.0,
-  teacher_temperature: float = 1.0,
-  auxiliary_temperature: float = 1.0,
 ) -> jax.Array:
   """Gradient of the generalised Jeffrey divergence (Di[M]O Eq. 8, 16).
 
@@ -45,15 +43,13 @@ def logit_gradient(
     teacher_logits: [..., C], guided.
     auxiliary_logits: [..., C].
     beta: weight of RKL.
-    teacher_temperature: divides the teacher's logits.
-    auxiliary_temperature: divides the auxiliary's logits.
 
   Returns:
     float32 [..., C]; each row sums to zero. A constant: no gradient flows.
   """
   chex.assert_equal_shape([teacher_logits, auxiliary_logits])
-  teacher = teacher_logits.astype(jnp.float32) / teacher_temperature
-  auxiliary = auxiliary_logits.astype(jnp.float32) / auxiliary_temperature
+  teacher = teacher_logits.astype(jnp.float32)
+  auxiliary = auxiliary_logits.astype(jnp.float32)
   teacher, auxiliary = jax.lax.stop_gradient((teacher, auxiliary))
   if not parallel.is_split():
     return _logit_gradient(teacher, auxiliary, beta, None)
@@ -70,7 +66,7 @@ def logit_gradient(
 def _logit_gradient(
   teacher: jax.Array, auxiliary: jax.Array, beta: float, axis: str | None
 ) -> jax.Array:
-  """Of scaled logits; the devices of `axis` share the codes."""
+  """Of float32 logits; the devices of `axis` share the codes."""
   log_phi = parallel.log_softmax(teacher, axis)
   log_psi = parallel.log_softmax(auxiliary, axis)
   p_psi = jnp.exp(log_psi)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 def map_positions(
@@ -47,3 +48,17 @@ def map_positions(
 
   step = jax.checkpoint(lambda parts: function(*parts), prevent_cse=False)
   return jax.tree.map(join, jax.lax.map(step, tuple(map(split, arrays))))
+
+
+def map_with_positions(
+  function: Callable[..., Any], size: int, *arrays: jax.Array
+) -> Any:
+  """`map_positions` of a function that also takes the positions.
+
+  Args:
+    function: of arrays [.., P, ...] and, last, their positions int [1, P].
+    size: see `map_positions`.
+    *arrays: [.., L, ...].
+  """
+  positions = jnp.arange(arrays[0].shape[1])[None]
+  return map_positions(function, size, *arrays, positions)

@@ -1,4 +1,4 @@
-"""Every Orbax call of the project."""
+"""Checkpoints and parameter folders, written and read by Orbax."""
 
 import pathlib
 
@@ -12,7 +12,7 @@ from softdimo_jax.types import Params
 
 _ITERATOR = 'data'
 _STATE = 'state'
-# Most of a tree that is in host memory on its way to or from the disk.
+# At most this much of a tree is in host memory while it is saved or restored.
 _CONCURRENT_GB = 1
 
 
@@ -20,21 +20,21 @@ class Checkpoints:
   """Numbered checkpoints of one stage: state and position in the data.
 
   Writing is atomic, and asynchronous on accelerators: a killed run leaves
-  whole checkpoints and a temporary folder that the next one removes.
+  complete checkpoints and a temporary folder that the next run removes.
   """
 
   def __init__(self, folder: pathlib.Path, *, interval: int, keep: int = 2):
-    """Opens `folder`, an absolute path, and makes it where needed."""
+    """Opens `folder`, an absolute path; creates it if needed."""
     self._folder = folder
     self._interval = interval
     self._manager = ocp.CheckpointManager(
       folder,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=ocp.checkpoint_managers.LatestN(keep),
-        # Saving is decided by the loop, which alone knows about signals.
+        # The loop decides when to save: it alone knows about signals.
         save_decision_policy=_Always(),
-        # The snapshot of an asynchronous save is a second copy of the state
-        # where the device's memory is the host's.
+        # On CPU the snapshot of an asynchronous save would be a second copy of
+        # the state in the same memory.
         enable_async_checkpointing=jax.default_backend() != 'cpu',
       ),
       handler_registry=ocp.handlers.create_default_handler_registry(
@@ -43,7 +43,7 @@ class Checkpoints:
     )
 
   def latest_step(self) -> int | None:
-    """Newest whole checkpoint, or None."""
+    """Step of the newest complete checkpoint, or None."""
     return self._manager.latest_step()
 
   def due(self, step: int) -> bool:
@@ -56,25 +56,25 @@ class Checkpoints:
     state: TrainState,
     iterator: grain.DatasetIterator | None,
   ) -> None:
-    """Starts to save; returns once the arrays are copied from the device."""
+    """Starts saving; returns once the arrays are copied from the device."""
     items = {_STATE: ocp.args.StandardSave(state)}
     if iterator is not None:
-      # The same in every process: all count batches of the whole run.
+      # The same in every process: the position counts global batches.
       items[_ITERATOR] = ocp.args.JsonSave(iterator.get_state())
     self._manager.save(step, args=ocp.args.Composite(**items))
 
   def restore(
     self, like: TrainState, iterator: grain.DatasetIterator | None
   ) -> TrainState:
-    """Newest checkpoint; moves `iterator` to its position.
+    """Reads the newest checkpoint and moves `iterator` to its position.
 
     Args:
-      like: shapes and shardings, which need not be those of the devices that
-        saved it.
-      iterator: of the same batches as the saved one, whatever rows of them.
+      like: shapes and shardings; the shardings may differ from those saved.
+      iterator: over the same batches as the saved one; this process may hold
+        other rows of them.
 
     Raises:
-      UserError: if it cannot be read.
+      UserError: if the checkpoint cannot be read.
     """
     step = self.latest_step()
     items = {_STATE: ocp.args.StandardRestore(like)}
@@ -86,20 +86,20 @@ class Checkpoints:
       raise UserError(
         f'checkpoint {self._folder / str(step)} cannot be read '
         f'({_first_line(error)}); delete that folder and run again to continue '
-        'from the checkpoint before it'
+        'from the previous checkpoint'
       ) from error
     if iterator is not None:
       iterator.set_state(restored[_ITERATOR])
     return restored[_STATE]
 
   def close(self) -> None:
-    """Waits for running saves."""
+    """Waits for pending saves."""
     self._manager.wait_until_finished()
     self._manager.close()
 
 
 class _Always(ocp.checkpoint_managers.SaveDecisionPolicy):
-  """The manager saves whenever it is asked to."""
+  """Saves on every call."""
 
   def should_save(self, step, previous_steps, *, context) -> bool:
     del step, previous_steps, context
@@ -113,19 +113,19 @@ def _handler() -> ocp.StandardCheckpointHandler:
 
 
 def save_params(folder: pathlib.Path, params: Params) -> None:
-  """Writes a parameter tree, atomically; `folder` must be absolute and new.
+  """Writes a parameter tree atomically; `folder` must be absolute and new.
 
-  All processes of a run call it; each writes what its devices hold.
+  All processes of a run must call it; each writes what its devices hold.
   """
   with ocp.Checkpointer(_handler()) as checkpointer:
     checkpointer.save(folder, args=ocp.args.StandardSave(params))
 
 
 def load_params(folder: pathlib.Path) -> Params:
-  """Reads what `save_params` wrote, as host arrays.
+  """Reads a folder of `save_params` as host arrays.
 
   Raises:
-    UserError: if it is not there or cannot be read.
+    UserError: if it does not exist or cannot be read.
   """
   if not folder.exists():
     raise UserError(
@@ -135,8 +135,8 @@ def load_params(folder: pathlib.Path) -> Params:
     with ocp.StandardCheckpointer(
       multiprocessing_options=_on_its_own()
     ) as checkpointer:
-      # Shapes come from the file, the place from here: without a target the
-      # arrays would go back to the devices they were saved from.
+      # Shapes come from the file, the device from here: without a target the
+      # arrays would be restored to the devices that saved them.
       stored = checkpointer.metadata(folder).item_metadata.tree
       place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
       target = jax.tree.map(
@@ -151,7 +151,7 @@ def load_params(folder: pathlib.Path) -> Params:
 
 
 def _on_its_own() -> ocp.options.MultiprocessingOptions:
-  """Reading waits for no other process, which may not read the same."""
+  """Reads without waiting for other processes, which may read other folders."""
   if jax.process_count() == 1:
     return ocp.options.MultiprocessingOptions()
   here = jax.process_index()

@@ -1,4 +1,4 @@
-"""What the commands share: flag errors and user errors in one sentence."""
+"""Entry point of every command; reports mistakes in one sentence."""
 
 import pathlib
 import sys
@@ -15,12 +15,12 @@ from softdimo_jax.errors import (
 )
 from softdimo_jax.runtime import distributed, memory
 
-# Errors of the runtime that no other process causes.
+# Runtime errors that this process caused itself.
 _OWN_MISTAKES = ('INVALID_ARGUMENT', 'RESOURCE_EXHAUSTED', 'UNIMPLEMENTED')
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-  """`absl.app.run` without tracebacks for mistakes a user can mend."""
+  """`absl.app.run` without tracebacks for mistakes that a user can fix."""
   memory.keep_freed()
   logging.set_verbosity(logging.WARNING)
   jax.config.config_with_absl()
@@ -28,19 +28,19 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def cache_compilations(folder: pathlib.Path) -> None:
-  """Keeps compiled programs, so that a continued run starts at once.
+  """Caches compiled programs in `folder`, so that a resumed run starts fast.
 
-  JAX_COMPILATION_CACHE_DIR, where set, decides instead.
+  JAX_COMPILATION_CACHE_DIR takes precedence if it is set.
   """
   if not jax.config.jax_compilation_cache_dir:
     jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
 def no_arguments(argv: list[str]) -> None:
-  """Refuses words that belong to no flag.
+  """Refuses positional arguments.
 
   Raises:
-    UserError: naming the first one.
+    UserError: that names the first one.
   """
   if len(argv) > 1:
     raise UserError(
@@ -52,13 +52,13 @@ def _parse(argv: list[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
   except AttributeError as error:
-    # The override of a key that the configuration does not have.
+    # A flag overrides a key that the configuration does not have.
     text = str(error).replace('\\n', '; ')
     text = ''.join(c for c in text if c not in '\\\'"')
     _fail(f'the configuration has no such key: {text}')
   except Exception as error:  # The configuration's own code runs here.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # A mistake inside the file arrives with its traceback as text.
+    # An exception inside the file arrives with its traceback as text.
     shown = lines[-1:] if 'Traceback' in str(error) else lines
     _fail(f'{" ".join(shown) or type(error).__name__} (try --help)')
 

@@ -1,4 +1,4 @@
-"""Several processes as one run, on JAX's own multi-controller runtime."""
+"""Several processes as one run, on JAX's multi-controller runtime."""
 
 import atexit
 import contextlib
@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -18,9 +19,8 @@ from jax.experimental import multihost_utils
 
 from softdimo_jax.errors import LOST_CODE, Preempted, UserError
 
-# A process that has not been heard of for so long is lost. JAX itself aborts
-# after some more, with a stack trace instead of a sentence, in case that the
-# thread which should say it cannot.
+# A process without a heartbeat for this long counts as lost. As a fallback for
+# a stuck heartbeat thread, JAX aborts later, with a stack trace.
 _SILENCE_SECONDS, _HEARTBEAT_SECONDS = 45, 90
 _BEAT_SECONDS = 5
 _ALIVE, _DONE = 'alive', 'done'
@@ -28,22 +28,36 @@ _ALONE_MILLISECONDS = 7 * 24 * 3600 * 1000
 _LEAVE_MILLISECONDS = 10_000
 
 
+class _Client(Protocol):
+  """The methods of JAX's coordination client that are used here."""
+
+  def key_value_set(
+    self, key: str, value: str, allow_overwrite: bool = False
+  ) -> None: ...
+
+  def key_value_dir_get(self, key: str) -> list[tuple[str, str]]: ...
+
+  def blocking_key_value_get(self, key: str, timeout_in_ms: int) -> str: ...
+
+  def wait_at_barrier(self, barrier_id: str, timeout_in_ms: int) -> None: ...
+
+
 def initialize(
   coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
   """Joins the other processes of the run, if there are any.
 
-  To be called before anything else asks JAX for its devices.
+  Must be called before anything else asks JAX for its devices.
 
   Args:
-    coordinator: host:port of process 0; None, as the other two, where the
-      environment tells (TPU, SLURM, GKE, Open MPI) or one process is all.
+    coordinator: host:port of process 0; None, like the other two, for a single
+      process and where the environment sets it (TPU, SLURM, GKE, Open MPI).
     num_processes: of the run.
     process_id: of this process, from 0.
 
   Raises:
-    UserError: for flags that are incomplete or make no sense, or when the
-      processes do not find each other.
+    UserError: if flags are missing or invalid, or the processes do not find
+      each other.
   """
   given = (coordinator, num_processes, process_id)
   if all(value is None for value in given):
@@ -63,7 +77,7 @@ def initialize(
     reason = str(error).strip().splitlines()[0]
     raise UserError(
       f'the processes of this run did not find each other ({reason}); start '
-      'one with each --process_id and the same --coordinator=HOST:PORT and '
+      'one per --process_id, with the same --coordinator=HOST:PORT and '
       '--num_processes, or give --num_processes=1 for a run of one process'
     ) from error
   if _client() is not None:
@@ -85,15 +99,15 @@ def _check_flags(
     raise UserError(f'--coordinator={coordinator} must be HOST:PORT')
   if not 0 <= process_id < num_processes:
     raise UserError(
-      f'--process_id={process_id} must lie in 0..{num_processes - 1}, below '
+      f'--process_id={process_id} must be in 0..{num_processes - 1}, below '
       f'--num_processes={num_processes}'
     )
 
 
 def _detected() -> bool:
-  """Whether the environment is that of one process of several.
+  """Whether the environment describes one of several processes.
 
-  JAX knows how to join; it only should not try on a machine of its own.
+  JAX knows how to join; this keeps it from trying on a single machine.
   """
   env = os.environ
   tasks = env.get('SLURM_STEP_NUM_TASKS', env.get('SLURM_NTASKS', '1'))
@@ -117,7 +131,7 @@ def _on_tpu_vm() -> bool:
 
 
 def is_primary() -> bool:
-  """Whether this process writes the files that are not arrays."""
+  """Whether this process writes the files other than arrays."""
   return jax.process_index() == 0
 
 
@@ -128,7 +142,8 @@ def agree(text: str) -> None:
   if len(differing):
     raise UserError(
       f'process {differing[0]} was started with another configuration or '
-      'workdir than process 0; give all the same flags but --process_id'
+      'workdir than process 0; give all of them the same flags except '
+      '--process_id'
     )
 
 
@@ -139,8 +154,8 @@ def together(check: Callable[[], None]) -> None:
     check: raises UserError.
 
   Raises:
-    UserError: the check's own; else, in the processes that passed, that
-      another one did not.
+    UserError: the check's own, or in the processes that passed, one that names
+      the process that failed.
   """
   mistake = None
   try:
@@ -155,21 +170,21 @@ def together(check: Callable[[], None]) -> None:
 
 
 def _gathered(value: int) -> np.ndarray:
-  """The values of all processes, by their index."""
+  """The values of all processes, int or bool [processes], by index."""
   if jax.process_count() == 1:
     return np.array([value])
   return multihost_utils.process_allgather(np.array([value], np.uint32)).ravel()
 
 
 def alone(work: Callable[[], None]) -> None:
-  """Process 0 does what the others wait for, and share the outcome of.
+  """Runs `work` on process 0 while the others wait; all raise what it raised.
 
   Args:
-    work: whatever needs no other process; may raise.
+    work: must not need the other processes; may raise.
 
   Raises:
-    Preempted: in all, if process 0 was told to stop.
-    UserError: in all, if it could not do the work.
+    Preempted: in all processes, if process 0 was told to stop.
+    UserError: in all processes, if `work` failed.
   """
   client = _client()
   if client is None:
@@ -194,7 +209,7 @@ def lost(reason: str) -> None:
   """Ends this process at once, because another one has died.
 
   Args:
-    reason: how it was noticed.
+    reason: how that was noticed.
   """
   print(
     f'error: process {jax.process_index()} lost another process of the run '
@@ -213,9 +228,9 @@ def _abandon(code: int) -> None:
 
 
 def _watch_others() -> None:
-  """Starts the thread that tells the others of this process, and hears them.
+  """Starts the heartbeat thread: publishes our beat, watches the others'.
 
-  A collective operation with a dead process may wait for ever.
+  Without it a collective operation with a dead process may wait forever.
   """
   client, key = _client(), f'{_ALIVE}/{jax.process_index()}'
 
@@ -232,13 +247,13 @@ def _watch_others() -> None:
           heard[name] = word, now
         elif now - heard[name][1] > _SILENCE_SECONDS:
           index = name.rpartition('/')[2]
-          lost(f'nothing heard of process {index} for {_SILENCE_SECONDS} s')
+          lost(f'no heartbeat from process {index} for {_SILENCE_SECONDS} s')
       if done.wait(_BEAT_SECONDS):
         say(_DONE)
         return
 
   def run() -> None:
-    # Without process 0 there is nobody to ask; JAX tells the main thread.
+    # If process 0 is gone the service is too; JAX then ends the main thread.
     with contextlib.suppress(jax.errors.JaxRuntimeError):
       watch()
 
@@ -246,7 +261,7 @@ def _watch_others() -> None:
   thread = threading.Thread(target=run, daemon=True)
   thread.start()
 
-  def end() -> None:  # before JAX waits for the others
+  def end() -> None:  # must run before JAX waits for the others
     done.set()
     thread.join()
 
@@ -256,7 +271,7 @@ def _watch_others() -> None:
 def leave(code: int) -> None:
   """Ends this process after a mistake or a signal.
 
-  The others are given a moment to come to the same end and to say so.
+  Waits a moment for the others, which may be ending for the same reason.
   """
   client = _client()
   if client is None:
@@ -268,6 +283,14 @@ def leave(code: int) -> None:
   sys.exit(code)
 
 
-def _client():
-  """Of the coordination service; None for a process on its own."""
-  return jax._src.distributed.global_state.client
+def _client() -> _Client | None:
+  """Client of the coordination service; None for a process on its own.
+
+  JAX has no public name for it. Orbax needs it as well and exports it.
+  """
+  if not jax.distributed.is_initialized():
+    return None
+  # Here, since most commands run as one process and start sooner without it.
+  from orbax.checkpoint import multihost
+
+  return multihost.get_jax_distributed_client()

@@ -1,4 +1,4 @@
-"""Result files that are either absent, old or complete, never half written."""
+"""Atomic files: absent, old or complete, never half written."""
 
 import os
 import pathlib
@@ -6,16 +6,16 @@ import tempfile
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
-  """Replaces the file at `path`; an interruption leaves the old one whole.
+  """Replaces the file at `path`; an interruption leaves the old one intact.
 
   Args:
-    path: where to write; missing parent folders are made.
+    path: where to write; missing parent folders are created.
     data: the contents; text is written as UTF-8.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   contents = data.encode() if isinstance(data, str) else data
-  # Beside the target: a rename is atomic within one file system only.
+  # Beside the target: a rename is atomic only within one file system.
   handle, partial = tempfile.mkstemp(
     dir=path.parent, prefix=f'.{path.name}.', suffix='.partial'
   )

@@ -1,4 +1,4 @@
-"""Memory of the process: what glibc keeps of it, and the most there was."""
+"""Process memory: allocator settings and peak usage."""
 
 import ctypes
 import resource
@@ -11,28 +11,28 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed() -> None:
-  """Tells glibc not to return freed blocks to the system.
+  """Makes glibc keep freed blocks instead of returning them to the system.
 
-  XLA on CPU allocates its temporary buffers anew at every step; paging them
-  in again takes a third of the step at laptop size.
+  On CPU, XLA allocates its temporary buffers anew at every step; paging them in
+  again takes a third of the step at laptop size.
   """
   mallopt = _of_glibc('mallopt')
   if mallopt is not None:
-    # Above it the parameters of full-size models are returned after all.
+    # Larger blocks (parameters of full-size models) are still returned.
     mallopt(_M_MMAP_THRESHOLD, 2**27)
     mallopt(_M_TRIM_THRESHOLD, 2**30)
     mallopt(_M_TOP_PAD, 2**28)
 
 
 def return_freed() -> None:
-  """Returns what glibc has kept, once: of loading and of compiling."""
+  """Returns freed blocks once, after loading and compiling."""
   trim = _of_glibc('malloc_trim')
   if trim is not None:
     trim(0)
 
 
 def peak() -> int:
-  """Bytes: the largest of the local devices', else this process's."""
+  """Peak bytes: the largest of the local devices, or else of this process."""
   stats = [device.memory_stats() or {} for device in jax.local_devices()]
   peaks = [x['peak_bytes_in_use'] for x in stats if 'peak_bytes_in_use' in x]
   if peaks:
@@ -41,5 +41,5 @@ def peak() -> int:
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:
-  """None on musl and macOS."""
+  """A function of the C library; None on musl and macOS."""
   return getattr(ctypes.CDLL(None), name, None)

@@ -1,8 +1,8 @@
-"""Mesh of devices, and where every array lies on it.
+"""The device mesh, and the sharding of every array on it.
 
-Axes: `data` splits batches; `fsdp` splits batches and, between the steps,
+Axes: `data` splits batches; `fsdp` splits batches and, between steps,
 parameters; `tensor` splits the columns and rows of the layers' matrices and the
-vocabulary. All devices on `data` is the default.
+vocabulary. By default all devices are on `data`.
 """
 
 import math
@@ -31,12 +31,12 @@ Rule = Callable[[tuple[int, ...], Mapping[str, int]], PartitionSpec]
 def mesh_shape(
   config: Mapping[str, Any] | None, num_devices: int
 ) -> dict[str, int]:
-  """Devices along every axis.
+  """Number of devices along every axis.
 
   Args:
-    config: sizes by axis; one of them may be -1, what the others leave. None
-      puts every device on `data`.
-    num_devices: that the mesh has to use up.
+    config: sizes by axis; one of them may be -1, which takes the devices that
+      the others leave. None puts every device on `data`.
+    num_devices: total, all of which the mesh must use.
 
   Raises:
     ValueError: unless the sizes multiply to `num_devices`.
@@ -48,8 +48,8 @@ def mesh_shape(
   wrong = [axis for axis, size in sizes.items() if size < 1 and size != -1]
   if wrong or len(free) > 1:
     raise ValueError(
-      f'{_listed(sizes)}: sizes are positive, and at most one is -1 (what the '
-      'others leave)'
+      f'{_listed(sizes)}: sizes are positive, and at most one is -1 (the '
+      'devices that the others leave)'
     )
   fixed = math.prod(size for size in sizes.values() if size > 0)
   if free and num_devices % fixed == 0:
@@ -72,11 +72,11 @@ def make_mesh(
 ) -> Mesh:
   """Mesh of AXES over all devices of all processes.
 
-  Linen needs Auto axes.
+  Axes are Auto, as Linen requires.
 
   Args:
     config: see `mesh_shape`.
-    devices: instead of `jax.devices()`.
+    devices: `jax.devices()` by default.
   """
   devices = jax.devices() if devices is None else devices
   sizes = mesh_shape(config, len(devices))
@@ -86,7 +86,7 @@ def make_mesh(
 
 
 def local_mesh() -> Mesh:
-  """This process's devices, all on `data`: for work that is not shared."""
+  """Mesh of this process's devices, all on `data`, for unshared work."""
   return make_mesh(devices=jax.local_devices())
 
 
@@ -96,10 +96,10 @@ def check_batch(
   """Raises ValueError unless `batch` divides into equal pieces.
 
   Args:
-    name: of the field.
+    name: of the field, for the message.
     batch: rows of the global batch.
-    pieces: devices along `data` times those along `fsdp`.
-    accumulation: parts of a batch that follow one another.
+    pieces: devices along `data` times devices along `fsdp`.
+    accumulation: sequential parts of a batch.
   """
   unit = pieces * accumulation
   if batch % unit:
@@ -119,10 +119,10 @@ def _replicate(shape: tuple[int, ...], sizes: Mapping[str, int]):
 
 
 def _matrix(tensor_axis: int | None) -> Rule:
-  """Splits `tensor_axis`, -1 or -2, over `tensor`, another over `fsdp`.
+  """Splits `tensor_axis` (-1 or -2) over `tensor` and the other over `fsdp`.
 
-  Axes in front of the last two (the layers of a stack, the pixels of a
-  convolution) are never split: a step takes one of them at a time.
+  Axes before the last two (the layers of a stack, the pixels of a convolution)
+  are never split: a step takes one entry of them at a time.
   """
 
   def rule(shape: tuple[int, ...], sizes: Mapping[str, int]) -> PartitionSpec:
@@ -141,8 +141,8 @@ def _matrix(tensor_axis: int | None) -> Rule:
   return rule
 
 
-# The first whose expression is found in the path decides. Paths of averages
-# and of the optimiser's moments end like those of their parameters.
+# The first pattern found in the path decides. Paths of moving averages and of
+# the optimiser's moments end like those of their parameters.
 RULES: tuple[tuple[str, Rule], ...] = (
   (r'(^|/)(bias|scale)$', _replicate),
   (r'(layers|last)/.*(query|key|value|mlp_in)/kernel$', _matrix(-1)),
@@ -156,12 +156,12 @@ RULES: tuple[tuple[str, Rule], ...] = (
 def spec(
   path: str, shape: tuple[int, ...], sizes: Mapping[str, int]
 ) -> PartitionSpec:
-  """Where an array of the state lies; scalars and vectors are everywhere.
+  """Partition of an array of the state; scalars and vectors are replicated.
 
   Args:
-    path: names of its place in the tree, joined by slashes.
+    path: keys of the array in the tree, joined by slashes.
     shape: of the array.
-    sizes: devices along every axis.
+    sizes: number of devices along every axis.
   """
   if len(shape) < 2:
     return REPLICATED
@@ -172,12 +172,12 @@ def spec(
 
 
 def layout(tree: Any, mesh: Mesh, *, split: bool = True) -> Any:
-  """NamedSharding of every leaf, by RULES; whole copies unless `split`.
+  """NamedSharding of every leaf by RULES.
 
   Args:
-    tree: of arrays or of their shapes.
+    tree: of arrays or their shapes.
     mesh: devices.
-    split: False for a copy on every device.
+    split: False replicates every leaf instead.
   """
   sizes = dict(mesh.shape)
 
@@ -191,7 +191,7 @@ def layout(tree: Any, mesh: Mesh, *, split: bool = True) -> Any:
 
 
 def abstract(tree: Any, shardings: Any) -> Any:
-  """Shapes with their places, as Orbax and the compiler want them."""
+  """Shapes with shardings, as Orbax and the compiler expect them."""
   return jax.tree.map(
     lambda leaf, place: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=place
@@ -205,7 +205,7 @@ def abstract(tree: Any, shardings: Any) -> Any:
 
 
 def place(tree: Any, mesh: Mesh, *, split: bool = True) -> Any:
-  """Host arrays, the same in every process, at their `layout`.
+  """Puts host arrays, equal in every process, on the devices by `layout`.
 
   Every process copies only what its devices hold.
   """
@@ -216,7 +216,7 @@ def place(tree: Any, mesh: Mesh, *, split: bool = True) -> Any:
 
 
 def put_replicated(tree: Any, mesh: Mesh) -> Any:
-  """The same value on every device."""
+  """Copies of host arrays on every device."""
   return place(tree, mesh, split=False)
 
 
@@ -229,14 +229,14 @@ def _place_global(leaf: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def process_rows(mesh: Mesh, batch: int) -> np.ndarray | None:
-  """Rows of a global batch that this process's devices hold.
+  """Indices of the rows of a global batch that this process's devices hold.
 
   Args:
     mesh: devices.
     batch: rows of the global batch, divisible by data times fsdp.
 
   Returns:
-    int [N], ascending; None where one process holds all of them.
+    int [N], ascending; None if one process holds all rows.
   """
   if jax.process_count() == 1:
     return None
@@ -246,7 +246,7 @@ def process_rows(mesh: Mesh, batch: int) -> np.ndarray | None:
 
 
 def _pieces(mesh: Mesh) -> tuple[int, list[int]]:
-  """(pieces of a batch, those of this process)."""
+  """(number of pieces of a batch, indices of this process's pieces)."""
   rows = mesh.devices.reshape(-1, mesh.shape[TENSOR])
   here = jax.process_index()
   return len(rows), [
@@ -260,8 +260,8 @@ def put_batch(tree: Any, mesh: Mesh) -> Any:
   """Host arrays -> device arrays split on their first axis.
 
   Args:
-    tree: arrays [B, ...], or with several processes [N, ...]: the rows that
-      `process_rows` names.
+    tree: arrays [B, ...]; with several processes [N, ...], the rows of
+      `process_rows`.
     mesh: devices.
 
   Returns:
@@ -285,5 +285,5 @@ def _put_rows(
     return rows[first : first + size]
 
   shape = (size * pieces, *rows.shape[1:])
-  with jax.transfer_guard('allow'):  # asked for, as device_put is
+  with jax.transfer_guard('allow'):  # explicit, like device_put
     return jax.make_array_from_callback(shape, sharding, piece)

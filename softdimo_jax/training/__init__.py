@@ -1,1 +1,1 @@
-"""Stages, state, optimisation, checkpoints and the one training loop."""
+"""Stages, their state and optimisers, and the training loop."""

@@ -1,4 +1,4 @@
-"""Gradients of a batch in parts, for batches that memory has no room for."""
+"""Gradients of a batch in parts, for batches that do not fit into memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +12,8 @@ Tree = Any
 def in_parts(batch: Tree, parts: int) -> Tree:
   """Arrays [B, ...] -> [parts, B / parts, ...].
 
-  Part i are the rows i, i + parts, ..., so that every device finds its share
-  of each part among its own rows.
+  Part i has the rows i, i + parts, ..., so that every device already holds its
+  share of each part.
   """
   return jax.tree.map(
     lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch
@@ -33,18 +33,18 @@ def mean_of_parts(
   key: jax.Array,
   parts: int,
 ) -> Tree:
-  """Mean of what `function` makes of equal parts of a batch, one at a time.
+  """Mean of `function` over equal parts of a batch, computed one at a time.
 
-  Every part draws with a key of its own, as the official accumulation does.
+  Every part has its own random key, as in the official accumulation.
 
   Args:
     function: (part of the batch, key) -> tree of float arrays.
     batch: arrays [B, ...], B divisible by `parts`; may be empty.
-    key: random key; with one part it is handed on as it is.
-    parts: of the batch, see `in_parts`.
+    key: random key; a single part gets it unchanged.
+    parts: number of parts, see `in_parts`.
 
   Returns:
-    As `function`.
+    A tree like that of `function`.
   """
   if parts == 1:
     return function(batch, key)

@@ -1,4 +1,4 @@
-"""Classifier stage: the feature space and the label judge of the evaluation."""
+"""Classifier stage: feature space and label judge of the evaluation."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""The only training loop: any stage, from its last checkpoint to its end."""
+"""The training loop of every stage, from its last checkpoint to its end."""
 
 import dataclasses
 import pathlib
@@ -12,13 +12,9 @@ import numpy as np
 from softdimo_jax.errors import UserError
 from softdimo_jax.runtime import distributed, memory, sharding
 from softdimo_jax.runtime.checkpoint import Checkpoints
-from softdimo_jax.runtime.curves import (
-  MetricWriter,
-  Progress,
-  SilentProgress,
-  SilentWriter,
-)
+from softdimo_jax.runtime.curves import MetricWriter, SilentWriter
 from softdimo_jax.runtime.preemption import PreemptionNotice
+from softdimo_jax.runtime.progress import Progress, SilentProgress
 from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Batch, Params
 
@@ -30,20 +26,20 @@ StepFn = Callable[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-  """What the loop needs to know of a stage.
+  """A stage as the loop sees it.
 
   Attributes:
     name: also the name of its folder.
-    steps: length.
+    steps: number of steps.
     step: pure function (state, batch, frozen, key) -> (state, metrics).
     init: start -> state at step 0; runs under jit.
-    start: reads what `init` needs: parameters or a key. Called once, so that
-      the host's copy of large parameters is gone before the first step.
-    frozen: reads the parameters that the step does not train, or None.
-    batches: opens the iterator over batches of host arrays, the rows of this
-      process; None for data-free stages.
+    start: loads the argument of `init`, parameters or a key. Called once, so
+      that the host's copy of large parameters is freed before the first step.
+    frozen: loads the parameters that the step does not train, or None.
+    batches: opens the iterator over batches of host arrays, with this
+      process's rows; None for data-free stages.
     key: random key of the stage.
-    headline: metrics shown on the progress line.
+    headline: metrics on the progress line.
   """
 
   name: str
@@ -59,14 +55,14 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoopOptions:
-  """How often the loop does what.
+  """Intervals and limits of the loop.
 
   Attributes:
     log_every: steps between points of the curves (means over these steps).
     checkpoint_every: steps between checkpoints.
     max_skipped: consecutive skipped updates after which the run gives up.
-    split_frozen: whether what a stage only reads is split over the devices as
-      the state is; else every device has a copy.
+    split_frozen: whether frozen parameters are sharded like the state; if not,
+      every device has a copy.
   """
 
   log_every: int
@@ -78,11 +74,11 @@ class LoopOptions:
 def compile_once(
   step: StepFn, layout: TrainState, mesh: jax.sharding.Mesh
 ) -> StepFn:
-  """The step as the loop runs it, and the planner compiles it.
+  """Jits a step, for the loop as for the planner.
 
   Args:
     step: of a Stage.
-    layout: shardings of the state; it is donated and comes back there.
+    layout: shardings of the state, which is donated and returned with them.
     mesh: devices.
   """
   replicated = jax.NamedSharding(mesh, sharding.REPLICATED)
@@ -96,23 +92,23 @@ def run(
   options: LoopOptions,
   notice: PreemptionNotice,
 ) -> TrainState:
-  """Trains to the end of the stage, continuing from its last checkpoint.
+  """Trains to the end of the stage, from its last checkpoint if there is one.
 
-  Bitwise the same parameters result however often it was interrupted: keys
-  come from the step's index, and the data's position is saved with the state.
+  Interruptions do not change the resulting parameters, not by a bit: keys
+  derive from the step's index, and the data position is saved with the state.
 
   Args:
     stage: what to train.
     folder: for checkpoints and metrics; absolute.
     mesh: devices; batches are split over its `data` axis.
-    options: intervals.
+    options: intervals and limits.
     notice: checked after every step.
 
   Returns:
     The final state.
 
   Raises:
-    Preempted: after saving, if a signal came.
+    Preempted: after saving, if a signal arrived.
     UserError: if a checkpoint is corrupt or updates are not finite.
   """
   checkpoints = Checkpoints(
@@ -135,7 +131,7 @@ def _run(
 ) -> TrainState:
   iterator = stage.batches() if stage.batches else None
   state, layout = _state(stage, iterator, mesh, checkpoints)
-  # The only read of state.step: inside the loop it would wait for the device.
+  # state.step is read only here: in the loop it would wait for the device.
   first = int(jax.device_get(state.step))
   frozen = sharding.place(stage.frozen(), mesh, split=options.split_frozen)
   key = sharding.put_replicated(stage.key, mesh)
@@ -145,17 +141,17 @@ def _run(
   compiled = None
   for step in range(first + 1, stage.steps + 1):
     rows = next(iterator) if iterator is not None else {}
-    with jax.transfer_guard('disallow'):  # but for explicit ones
+    with jax.transfer_guard('disallow'):  # except explicit transfers
       batch = sharding.put_batch(rows, mesh)
-      if compiled is None:  # Only the first batch tells what shapes there are.
+      if compiled is None:  # The first batch determines the shapes.
         compiled = step_fn.lower(state, batch, frozen, key).compile()
         memory.return_freed()
       state, metrics = compiled(state, batch, frozen, key)
     window.append(metrics)
     last = step == stage.steps
     if step % options.log_every == 0 or last:
-      # The newest metrics are still being computed; they join the next point.
-      # After a resumption the window may hold nothing else.
+      # The newest metrics are still being computed and join the next point,
+      # unless there are no others, as after resumption.
       wait = last or len(window) == 1
       ready, window = (window, []) if wait else (window[:-1], window[-1:])
       scalars = _mean(ready)
@@ -183,13 +179,13 @@ def _state(
 ) -> tuple[TrainState, TrainState]:
   """(newest or first state, its shardings).
 
-  Neither is ever whole on a device that holds a part of it.
+  No sharded array is ever materialised in full on one device.
   """
   start = stage.start()
   shapes = jax.eval_shape(stage.init, start)
   layout = sharding.layout(shapes, mesh)
   if checkpoints.latest_step() is not None:
-    del start  # Of full-size models too much to keep beside the state.
+    del start  # Large models do not fit beside the state.
     like = sharding.abstract(shapes, layout)
     return checkpoints.restore(like, iterator), layout
   start = sharding.place(start, mesh)
@@ -199,7 +195,7 @@ def _state(
 def _outputs(
   stage: Stage, folder: pathlib.Path, first: int
 ) -> tuple[MetricWriter, Progress]:
-  """Curves and progress line; the first process has those of the run."""
+  """Curves and progress line; silent except in the first process."""
   if not distributed.is_primary():
     return SilentWriter(), SilentProgress()
   writer = MetricWriter(folder, first)

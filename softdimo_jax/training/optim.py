@@ -1,4 +1,4 @@
-"""Optimisers from configuration, and the one way to apply an update."""
+"""Optimisers from the configuration, and the update of a network."""
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,11 @@ def learning_rate(
 
   Args:
     config: `learning_rate`, `warmup_steps`, `decay` (one of DECAYS) and
-      `final_ratio`, the last rate as a share of the peak.
+      `final_ratio`, the final rate divided by the peak.
     steps: length of the stage.
 
   Returns:
-    A function of the update's index.
+    Rate by index of the update.
 
   Raises:
     ValueError: for an unknown decay.
@@ -49,9 +49,9 @@ def learning_rate(
 def optimizer(
   config: ml_collections.ConfigDict, steps: int
 ) -> optax.GradientTransformationExtraArgs:
-  """Adam (AdamW with weight decay) behind an optional global-norm clip.
+  """Adam (AdamW with weight decay) after an optional global-norm clip.
 
-  Its update takes `finite`, bool []: if not, its state stays as it was.
+  Its update takes `finite`, bool []: False leaves the state unchanged.
   """
   adam = _adamw(config, learning_rate(config, steps))
   if config.clip_norm > 0:
@@ -60,7 +60,7 @@ def optimizer(
 
 
 def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-  """As optax has it, but a product: quotients would be a second gradient."""
+  """optax's clip as a product: its quotients would need a second gradient."""
 
   def clip(gradient: Params, params: Params | None) -> Params:
     del params
@@ -73,11 +73,11 @@ def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
 def _adamw(
   config: ml_collections.ConfigDict, rate: optax.Schedule
 ) -> optax.GradientTransformationExtraArgs:
-  """optax's AdamW, whose new moments exist before they are used.
+  """AdamW with an optimization barrier behind the new moments.
 
-  Else XLA computes them again wherever they are used, from old ones that have
-  been overwritten in place by then, and has to copy all of them first. For the
-  same reason an update that is not `finite` keeps the old ones here.
+  Without it XLA rematerialises them at each use, which blocks the in-place
+  update and copies the old moments. For the same reason the old moments are
+  kept here if an update is not `finite`.
   """
   adam = optax.scale_by_adam(
     config.b1, config.b2, config.eps, mu_dtype=config.moment_dtype
@@ -105,7 +105,7 @@ def _adamw(
 
 
 def _kept(finite: jax.Array, new: Params, old: Params) -> Params:
-  """The new arrays, or the old ones, in memory before anything reads them."""
+  """`new` if finite, else `old`; materialised before anything reads it."""
   keep = lambda new, old: jax.lax.optimization_barrier(
     jnp.where(finite, new, old)
   )
@@ -115,9 +115,9 @@ def _kept(finite: jax.Array, new: Params, old: Params) -> Params:
 def create_role(
   params: Params, tx: optax.GradientTransformationExtraArgs, *, ema: bool
 ) -> Role:
-  """A network before its first update; the average starts at `params`.
+  """A network before its first update; its average starts at `params`.
 
-  Everything is copied: the state will be donated, `params` stays valid.
+  Copies everything: the state will be donated, while `params` stays valid.
   """
   copy = lambda: jax.tree.map(jnp.copy, params)
   counters = jnp.zeros((2,), jnp.int32)
@@ -140,17 +140,17 @@ def update(
   step: jax.Array,
   ema_decay: float = 0.0,
 ) -> tuple[Role, dict[str, jax.Array]]:
-  """One optimiser step; a gradient that is not finite changes nothing.
+  """One optimiser step; a gradient that is not finite is skipped.
 
   Args:
     role: network to update.
     gradient: of role.params.
     tx: its optimiser.
-    step: int32, index of this update; sets the average's rate.
-    ema_decay: see `ema_rate`; ignored where role.ema is None.
+    step: int32, index of this update, which sets the rate of the average.
+    ema_decay: see `ema_rate`; ignored if role.ema is None.
 
   Returns:
-    (role, metrics: gradient norm, updates skipped so far and in a row).
+    (role, metrics: gradient norm, skipped updates in total and in a row).
   """
   norm = optax.tree.norm(gradient)
   finite = jnp.isfinite(norm)

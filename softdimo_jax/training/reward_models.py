@@ -1,9 +1,8 @@
-"""Stages that train rewards of laptop size, as CLIP and PickScore were trained.
+"""Stages that train small rewards, by the methods of CLIP and PickScore.
 
-Both see images that a generator may make, not only real ones: pictures of
-expected embeddings, noise, and as losers of a preference the teacher's own
-samples. A reward that knows clean images only is hacked within some fifty
-updates.
+Both also see images as a generator may make them: decoded expected embeddings,
+noise and, as losers of preferences, samples of the teacher. A reward that was
+trained only on clean images is hacked within about fifty updates.
 """
 
 import jax
@@ -17,23 +16,23 @@ from softdimo_jax.rewards.scoring import CLIPReward, straight_through_clip
 from softdimo_jax.training.supervised import SupervisedTrainer
 from softdimo_jax.types import Batch, Metrics, Params
 
-# Images whose tokens a softened picture mixes in.
+# Number of other images whose tokens are mixed into a softened one.
 _MIXED = 4
 
 
 def contrastive_trainer(
   family: Family, reward: CLIPReward, config: ml_collections.ConfigDict
 ) -> SupervisedTrainer:
-  """Image and text towers from captions, right and wrong ones.
+  """Image and text towers from right and wrong captions.
 
   Batches hold `tokens` [B, L, G], `prompt_ids` and `wrong_prompt_ids`
-  int [B, T]; what is frozen are the tokenizer's parameters.
+  int [B, T]; `frozen` are the tokenizer's parameters.
 
   Args:
-    family: whose tokenizer decodes the pictures.
+    family: its tokenizer decodes the images.
     reward: module and transform.
-    config: the stage: steps, optimizer, ema_decay, noise (standard deviation,
-      at most), softness (largest share of other images in a picture).
+    config: the stage: steps, optimizer, ema_decay, noise (largest standard
+      deviation), softness (largest share of other images in an image).
 
   Returns:
     The trainer.
@@ -66,17 +65,17 @@ def contrastive_trainer(
 def preference_trainer(
   family: Family, reward: CLIPReward, config: ml_collections.ConfigDict
 ) -> SupervisedTrainer:
-  """Which of two pictures is better for a prompt (Bradley-Terry).
+  """A score of which of two images fits a prompt better (Bradley-Terry).
 
   Batches hold `tokens` [B, L, G] of real images, `prompt_ids` int [B, T] and
-  `losers` [B, K, L, G]; one more kind of loser, real tokens some of which are
-  another image's, is made here. What is frozen are the tokenizer's parameters.
+  `losers` [B, K, L, G]. One more kind of loser is made here: real tokens, some
+  of them replaced by another image's. `frozen` are the tokenizer's parameters.
 
   Args:
-    family: whose tokenizer decodes the pictures.
+    family: its tokenizer decodes the images.
     reward: module and transform.
-    config: as of `contrastive_trainer`, and corruption (largest share of
-      exchanged tokens).
+    config: see `contrastive_trainer`; also corruption (largest share of
+      replaced tokens).
 
   Returns:
     The trainer.
@@ -89,7 +88,8 @@ def preference_trainer(
     tokens = batch['tokens']
     loser = _losers(keys[0], batch, config.corruption)
     share = _shares(keys[1], len(tokens), config.softness)
-    # Softness is sometimes all that is wrong, and sometimes does not matter.
+    # Half of the winners are as soft as their losers: softness alone must not
+    # always decide.
     alike = jax.random.bernoulli(keys[2], 0.5, share.shape)
     pictures = (
       _pictures(
@@ -109,7 +109,7 @@ def preference_trainer(
 
 
 def _shares(key: jax.Array, batch: int, softness: float) -> jax.Array:
-  """How soft each picture is, [B]; half of them are not."""
+  """Softness of each image, float [B]; 0 with probability 1/2."""
   soft_key, share_key = jax.random.split(key)
   share = jax.random.uniform(share_key, (batch,), maxval=softness)
   return jnp.where(jax.random.bernoulli(soft_key, 0.5, (batch,)), share, 0)
@@ -125,8 +125,8 @@ def _pictures(
 ) -> jax.Array:
   """Images [B, H, W, C] of tokens, softened by `share` [B], with noise.
 
-  What is mixed in are other images' tokens at the same position, as in the
-  distribution of a student that has not decided.
+  Tokens of other images at the same position are mixed in, as in the
+  distribution of an undecided student.
   """
   level_key, noise_key = jax.random.split(key)
   hard = jax.nn.one_hot(tokens, family.vocab_size)
@@ -142,7 +142,7 @@ def _pictures(
 
 
 def _losers(key: jax.Array, batch: Batch, corruption: float) -> jax.Array:
-  """One of the batch's losers, or a corrupted winner: [B, L, G]."""
+  """Per example one of its losers or its corrupted winner: int [B, L, G]."""
   kind_key, share_key, where_key = jax.random.split(key, 3)
   tokens, losers = batch['tokens'], batch['losers']
   count, kinds = losers.shape[:2]

@@ -1,7 +1,7 @@
-"""What a stage trains, and, apart from it, what a distillation only reads.
+"""The train state of a stage, and the frozen networks a distillation reads.
 
-The frozen teacher is an argument of the step: it is never in the state, hence
-never in a checkpoint.
+Frozen networks are an argument of the step, not part of the state: checkpoints
+never contain them.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from softdimo_jax.families.family import Family
 from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.types import Params
 
-# Reads parameters when they are needed.
+# Loads parameters on demand.
 Read = Callable[[], Params]
 
 
@@ -24,11 +24,11 @@ class Role:
   """One trained network.
 
   Attributes:
-    params: trained parameters. In distillation the generator and the
-      auxiliary hold only what they train; the frozen rest is the teacher's.
+    params: trained parameters. In distillation the generator and the auxiliary
+      hold only those; their frozen ones are the teacher's.
     opt_state: optax state.
     ema: moving average of params, or None.
-    skipped: int32, updates skipped so far because they were not finite.
+    skipped: int32, number of updates skipped because they were not finite.
     skipped_in_a_row: int32, the same since the last finite update.
   """
 
@@ -44,8 +44,8 @@ class TrainState:
   """State of a stage; absent roles are None.
 
   Attributes:
-    step: int32, finished steps.
-    model: the network the stage is about: tokenizer, teacher or generator.
+    step: int32, number of finished steps.
+    model: the network that the stage is for: tokenizer, teacher, generator, ...
     auxiliary: Di[M]O's fake-score model.
     discriminator: Soft-Di[M]O's heads.
   """
@@ -63,14 +63,14 @@ class TrainState:
 
 @flax.struct.dataclass
 class Frozen:
-  """What a distillation reads and never trains.
+  """Networks that a distillation reads and never trains.
 
   Attributes:
-    teacher: whole generator parameters.
-    null: condition of the teacher's other branch, of a batch of 1; None is
-      the null class.
-    tokenizer: parameters that `Family.decode` reads, or None without rewards.
-    rewards: parameters by the reward's name, or None.
+    teacher: complete generator parameters.
+    null: condition of the teacher's unconditional branch, for a batch of 1;
+      None is the null class.
+    tokenizer: parameters for `Family.decode`, or None without rewards.
+    rewards: parameters by name of the reward, or None.
   """
 
   teacher: Params
@@ -89,18 +89,17 @@ class Frozen:
     tokenizer: Read | None = None,
     rewards: Mapping[str, Read] | None = None,
   ) -> 'Frozen':
-    """Everything as the step keeps it.
+    """Loads the networks and casts their matrices.
 
-    One is read after the other: before they are converted they are too large
-    to lie beside each other and the state.
+    One at a time: before the cast they would not all fit beside the state.
 
     Args:
       family: of the teacher.
-      dtype: that the matrices are kept in.
-      teacher: reads the attribute's parameters, as the next two do.
+      dtype: of the stored matrices.
+      teacher: loads the attribute; so do `tokenizer` and `rewards`.
       null: the attribute.
-      tokenizer: left out without rewards.
-      rewards: by name.
+      tokenizer: None without rewards.
+      rewards: by name, or None.
     """
     keep = lambda read: with_dtype(read(), dtype)
     return cls(
@@ -114,10 +113,10 @@ class Frozen:
 
 
 def with_dtype(params: Params, dtype: str) -> Params:
-  """Parameters whose matrices are of another dtype.
+  """Casts the matrices of a parameter tree.
 
-  Vectors and scalars, which norms and scales are, stay as they are: they weigh
-  nothing, and half precision would show.
+  Vectors and scalars (norms, scales) keep their dtype: they take little memory,
+  and half precision would cost accuracy.
   """
   cast = lambda leaf: leaf.astype(dtype) if leaf.ndim > 1 else leaf
   return jax.tree.map(cast, params)

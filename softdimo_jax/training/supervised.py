@@ -1,4 +1,4 @@
-"""The step that tokenizer, teacher and classifier stages share."""
+"""The step of every stage that trains one network on one loss."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,9 +24,9 @@ class SupervisedTrainer:
   Attributes:
     loss: (params, batch, frozen, key) -> (float32 scalar, metrics).
     tx: optimiser.
-    ema_decay: of the averaged parameters, which the next stages use.
-    repair: optional (params, batch, key, step) -> params after each update.
-    accumulation: parts of a batch whose gradients are added up.
+    ema_decay: of the moving average, which later stages use.
+    repair: optional (params, batch, key, step) -> params, after each update.
+    accumulation: parts of a batch whose gradients are averaged.
   """
 
   loss: LossFn
@@ -42,9 +42,9 @@ class SupervisedTrainer:
     config: ml_collections.ConfigDict,
     repair: RepairFn | None = None,
   ) -> 'SupervisedTrainer':
-    """Optimiser and average from the stage's configuration."""
+    """The trainer from the configuration of a stage."""
     tx = optim.optimizer(config.optimizer, config.steps)
-    # Only losses that are means over examples have the field.
+    # Only stages whose loss is a mean over examples have the field.
     accumulation = config.get('accumulation', 1)
     return cls(loss, tx, config.ema_decay, repair, accumulation)
 
@@ -59,9 +59,9 @@ class SupervisedTrainer:
 
     Args:
       state: donated by the caller.
-      batch: what the loss reads.
-      frozen: what the loss reads besides, or None.
-      key: of the stage; the step's index is folded in.
+      batch: passed to the loss.
+      frozen: passed to the loss; untrained parameters, or None.
+      key: of the stage; the index of the step is folded in.
 
     Returns:
       (state, float32 scalars).

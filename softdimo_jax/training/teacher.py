@@ -1,8 +1,8 @@
 """Teacher stage: masked token prediction with the official losses.
 
 MaskGit and MaskBit: every entry is masked independently with rate
-arccos(u) / (pi / 2), the condition is dropped now and then, and the cross
-entropy runs over all entries, masked or not (a config field narrows it).
+arccos(u) / (pi / 2), the condition is dropped at random, and the cross entropy
+covers all entries, or with `masked_only` the masked ones.
 """
 
 import jax
@@ -21,10 +21,10 @@ def trainer(
 ) -> SupervisedTrainer:
   """Step of the teacher stage on `tokens` [B, L, G] and their condition.
 
-  What is frozen is the condition that stands for none (None: the null class).
+  `frozen` is the null condition; None means the null class.
 
   Args:
-    family: generator and vocabulary facts.
+    family: generator and vocabulary.
     config: the stage: steps, optimizer, ema_decay, mask_schedule,
       condition_dropout, label_smoothing, masked_only.
 
@@ -68,7 +68,7 @@ def trainer(
 def _corrupt(
   key: jax.Array, tokens: jax.Array, mask_id: int, schedule: str
 ) -> tuple[jax.Array, jax.Array]:
-  """Bernoulli masking, as the teachers were trained (not an exact count)."""
+  """Bernoulli masking, as in the teachers' training; counts are not exact."""
   time_key, mask_key = jax.random.split(key)
   time = jax.random.uniform(time_key, (tokens.shape[0], 1, 1))
   draws = jax.random.uniform(mask_key, tokens.shape)

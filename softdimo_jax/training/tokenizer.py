@@ -1,7 +1,7 @@
-"""Tokenizer stage: reconstruction plus the quantiser's own losses.
+"""Tokenizer stage: reconstruction plus the quantiser's losses.
 
-MaskBit's and Taming's perceptual and patch-GAN terms are left out: they need
-a pre-trained network and matter at photographic resolution only.
+The perceptual and patch-GAN terms of MaskBit and Taming are left out: they need
+a pre-trained network and matter only at photographic resolution.
 """
 
 import jax
@@ -76,18 +76,18 @@ def restart_unused(
   *,
   power: float = 0.0,
 ) -> jax.Array:
-  """Moves codes that no latent of the batch chose onto random latents of it.
+  """Moves unused codes of a batch onto random latents of that batch.
 
-  Without this a small codebook collapses: rows that are never nearest get no
-  gradient. It also initialises the codebook in the first steps.
+  Otherwise a small codebook collapses: rows that are never nearest get no
+  gradient. In the first steps this initialises the codebook.
 
   Args:
     key: random key.
     codebook: [V, D].
     latents: [B, L, D].
-    power: a latent is drawn with probability in proportion to this power of
-      its distance from its code. With 0 all are alike; 2, the rule of
-      k-means++, finds what is rare in pictures that are mostly background.
+    power: latents are drawn with probability proportional to their distance
+      from their code to this power. 0 is uniform; 2, as in k-means++, favours
+      rare content in images that are mostly background.
 
   Returns:
     [V, D].
@@ -97,7 +97,7 @@ def restart_unused(
   used = jnp.zeros(codebook.shape[0], bool).at[nearest].set(True)
   if power:
     squared = jnp.square(latents - codebook[nearest]).sum(-1)
-    # A floor: where every latent has its code there is nothing to choose by.
+    # The floor keeps the logits finite if all latents equal their codes.
     logits = 0.5 * power * jnp.log(jnp.maximum(squared, _NO_DISTANCE))
     choice = jax.random.categorical(key, logits, shape=used.shape)
   else:

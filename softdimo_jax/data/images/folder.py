@@ -29,9 +29,8 @@ class ImageFolder(ImageSource):
     self._root = pathlib.Path(root)
     if not self._root.is_dir():
       raise UserError(f'there is no image folder {self._root}')
-    self._class_names = _visible(self._root, is_class=True)
     self._files: list[tuple[str, int]] = []
-    for label, folder in enumerate(self._class_names):
+    for label, folder in enumerate(_visible(self._root, is_class=True)):
       files = _visible(self._root / folder, is_class=False)
       if not files:
         raise UserError(
@@ -54,10 +53,6 @@ class ImageFolder(ImageSource):
 
   def name(self, index: int) -> str:
     return self._files[index][0]
-
-  @property
-  def class_names(self) -> tuple[str, ...]:
-    return self._class_names
 
   @property
   def facts(self) -> dict[str, Any]:

@@ -41,11 +41,6 @@ class ImageSource(abc.ABC):
 
   @property
   @abc.abstractmethod
-  def class_names(self) -> tuple[str, ...]:
-    """Name of each label."""
-
-  @property
-  @abc.abstractmethod
   def facts(self) -> dict[str, Any]:
     """JSON values that tell this source from another, wherever it lies."""
 

@@ -35,7 +35,7 @@ class TfdsImages(ImageSource):
     """
     super().__init__(channels)
     data = TfdsData.open(name, data_dir, 'an image folder')
-    self._labels = _labels(data.tfds, data.builder)
+    _check_features(data.tfds, data.builder)
     encoded = {'image': data.tfds.decode.SkipDecoding()}
     # {'image': encoded bytes, 'label': int, ...}
     self._records = data.records(split, encoded)
@@ -52,16 +52,12 @@ class TfdsImages(ImageSource):
     return f'{self._name} [{index}]'
 
   @property
-  def class_names(self) -> tuple[str, ...]:
-    return tuple(self._labels.names)
-
-  @property
   def facts(self) -> dict[str, Any]:
     return {'kind': 'tfds', 'name': self._name, 'num_images': len(self)}
 
 
-def _labels(tfds: Any, builder: Any) -> Any:
-  """The feature that names the classes."""
+def _check_features(tfds: Any, builder: Any) -> None:
+  """Raises UserError unless examples are images with class labels."""
   features = dict(builder.info.features.items())
   images = isinstance(features.get('image'), tfds.features.Image)
   labels = features.get('label')
@@ -70,4 +66,3 @@ def _labels(tfds: Any, builder: Any) -> Any:
       f'TFDS data set {builder.info.full_name} has no `image` with a class '
       f'`label`; its features are {", ".join(features)}'
     )
-  return labels

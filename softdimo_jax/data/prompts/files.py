@@ -9,7 +9,7 @@ import csv
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from softdimo_jax.errors import UserError
@@ -88,11 +88,6 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
     if problem:
       raise UserError(f'record {number} of {path} {problem}')
   return records
-
-
-def json_lines(records: Iterable[Record]) -> str:
-  """Text of a file of records."""
-  return ''.join(json.dumps(record) + '\n' for record in records)
 
 
 def problem_of(record: Record) -> str | None:

@@ -50,10 +50,6 @@ class ShapesSource:
     """
     return draw(self.world, self._rng(index, _SCENE))
 
-  def perturbed(self, index: int) -> Scene:
-    """Its scene with one stated thing changed, always the same one."""
-    return self._perturbed(index, self.scene(index))
-
   def gather(self, indices: np.ndarray) -> Batch:
     """Examples [B]: image float32 [B, H, W, 3], caption int32 [B, T]."""
     return self._examples([self.scene(int(index)) for index in indices])
@@ -76,6 +72,7 @@ class ShapesSource:
     }
 
   def _perturbed(self, index: int, scene: Scene) -> Scene:
+    """The scene with one stated thing changed, always the same one."""
     return perturb(self.world, scene, self._rng(index, _PERTURBATION))[0]
 
   def _examples(self, scenes: list[Scene]) -> Batch:

@@ -75,18 +75,16 @@ class World:
     """H = W of an image."""
     return self.grid * self.cell
 
-  @property
-  def num_patches(self) -> int:
-    """Different cells: the empty one and every object at every offset."""
-    return 1 + len(COLORS) * len(SHAPES) * len(self.offsets)
-
   def patch_id(self, color: str, shape: str, offset: int) -> int:
     """Row of an object in `patches`; 0 is the empty cell."""
     kind = list(COLORS).index(color) * len(SHAPES) + SHAPES.index(shape)
     return 1 + kind * len(self.offsets) + offset
 
   def patches(self) -> np.ndarray:
-    """All cells: float32 [num_patches, cell, cell, 3] in [0, 1]."""
+    """The empty cell and every object at every offset.
+
+    float32 [1 + colours shapes offsets, cell, cell, 3] in [0, 1].
+    """
     # Configurations hold lists, which cannot be looked up.
     return _patches(self.cell, tuple(map(tuple, self.offsets)))
 

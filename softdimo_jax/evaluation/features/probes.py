@@ -22,8 +22,8 @@ from softdimo_jax.evaluation.features.inception import feature_extractor
 from softdimo_jax.evaluation.features.network import ImageNetwork
 from softdimo_jax.evaluation.features.store import FeatureStore
 from softdimo_jax.evaluation.sets.images import ImageSet, same_size
-from softdimo_jax.runtime.curves import Progress
 from softdimo_jax.runtime.preemption import PreemptionNotice
+from softdimo_jax.runtime.progress import Progress
 
 # How images come to the Inception network: by it, from one size, or ...
 RESIZES = ('tensorflow', 'clean', 'pytorch', 'crop')

@@ -1,1 +1,1 @@
-"""The update of a distillation, one file a term."""
+"""The update of a distillation, one file per term."""

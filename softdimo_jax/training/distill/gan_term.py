@@ -1,7 +1,7 @@
 """The GAN term: heads on the frozen teacher, fed through soft embeddings.
 
 Soft-Di[M]O section 3.2. Real images enter as hard embeddings, the student as
-the expected embedding of its logits; both then have the same entries masked.
+the expected embeddings of its logits; the same entries of both are masked.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from softdimo_jax.types import Batch, Metrics, Params
 
 @dataclasses.dataclass(frozen=True)
 class GANTerm:
-  """Judges the student and trains the heads; holds no arrays.
+  """Scores the student and trains the heads; holds no arrays.
 
   Attributes:
     family: generator and vocabulary facts.
@@ -42,7 +42,7 @@ class GANTerm:
   def create(
     cls, family: Family, config: ml_collections.ConfigDict
   ) -> 'GANTerm':
-    """Heads and their optimiser from a distillation's configuration."""
+    """The term from the configuration of a distillation."""
     return cls(
       family,
       ml_collections.FrozenConfigDict(config.gan),
@@ -51,7 +51,7 @@ class GANTerm:
     )
 
   def init(self, key: jax.Array) -> Role:
-    """Fresh heads."""
+    """Newly initialised heads."""
     length, _ = self.family.token_shape
     shape = (len(self.config.taps), 1, length, self.family.generator.width)
     params = self.heads.init(key, jnp.zeros(shape), jnp.zeros(1))['params']
@@ -66,17 +66,17 @@ class GANTerm:
     key: jax.Array,
     step: jax.Array,
   ) -> tuple[jax.Array, Params, Metrics]:
-    """Gradients for the student and of the heads.
+    """Gradients of the student's logits and of the heads.
 
-    The heads judge and learn on the features of the same pass of the frozen
+    With soft fakes, the heads score and learn from the same pass of the frozen
     teacher.
 
     Args:
       discriminator: parameters of the heads.
       teacher: whole frozen generator parameters.
       logits: [B, L, G, C] of the student.
-      batch: `tokens` [B, L, G] of real images and their condition; the
-        student's logits are for the same condition.
+      batch: `tokens` [B, L, G] of real images and their condition, which is
+        also that of the student's logits.
       key: random key.
       step: int32, index of this update.
 
@@ -132,7 +132,7 @@ class GANTerm:
   def _draw_mask(
     self, key: jax.Array, shape: tuple[int, int, int]
   ) -> tuple[jax.Array, jax.Array]:
-    """(mask [B, L, G], ratio [B]); here no entry need be masked."""
+    """(mask [B, L, G], ratio [B]); unlike elsewhere the mask may be empty."""
     rate_key, mask_key = jax.random.split(key)
     batch, length, groups = shape
     high = self.config.max_mask_ratio
@@ -167,7 +167,7 @@ class GANTerm:
     condition: Condition,
     rate: jax.Array,
   ) -> tuple[Params, Metrics]:
-    """Of the heads' loss on real embeddings and fake features."""
+    """Gradient of the heads' loss on real embeddings and fake features."""
     config = self.config
     real_features = self._features(teacher, real, condition)
 

@@ -17,12 +17,12 @@ from softdimo_jax.training import optim
 from softdimo_jax.training.accumulation import in_parts, joined
 from softdimo_jax.types import Batch, Metrics, Params
 
-# What the term reads of a batch.
+# The entries of a batch that the term reads.
 _READ = ('prompt_ids', 'text')
 
 
 def used_terms(config: ml_collections.ConfigDict) -> dict[str, float]:
-  """Rewards of a stage's `reward` section that count, with their weights."""
+  """Nonzero weights of a `reward` section by name; empty if it is disabled."""
   terms = config.terms if config.weight else {}
   return {name: weight for name, weight in terms.items() if weight}
 
@@ -33,9 +33,9 @@ class RewardTerm:
 
   Attributes:
     family: generator and tokenizer.
-    config: the stage's `reward`: weight, terms (name -> lambda; 0 leaves one
-      out), relaxation, temperature, micro_batch.
-    rewards: those that `terms` names.
+    config: the stage's `reward`: weight, terms (name -> lambda; 0 disables
+      it), relaxation, temperature, micro_batch.
+    rewards: by name, those with a nonzero weight.
   """
 
   family: Family
@@ -49,7 +49,7 @@ class RewardTerm:
     config: ml_collections.ConfigDict,
     rewards: Mapping[str, scoring.Reward],
   ) -> 'RewardTerm':
-    """The term of a stage's `reward` section."""
+    """The term from the `reward` section of a stage."""
     used = {name: rewards[name] for name in used_terms(config)}
     return cls(family, ml_collections.FrozenConfigDict(config), used)
 
@@ -63,14 +63,14 @@ class RewardTerm:
   ) -> tuple[jax.Array, Metrics]:
     """Gradient of the weighted loss.
 
-    With a `micro_batch` so many images are decoded and scored at a time.
+    If `micro_batch` > 0, that many images are decoded and scored at once.
 
     Args:
       tokenizer: frozen parameters of the decoder.
       params: frozen parameters of the rewards, by name.
       logits: [B, L, G, C] of the student.
-      batch: with `prompt_ids` int [B, T], the prompts of the logits, and
-        `text`, which some decoders read.
+      batch: `prompt_ids` int [B, T], the prompts of the logits, and `text` for
+        decoders that read it.
       key: random key, used by the Gumbel relaxation only.
 
     Returns:
@@ -96,7 +96,7 @@ class RewardTerm:
     batch: Batch,
     key: jax.Array,
   ) -> tuple[jax.Array, Metrics]:
-    """`gradient` of images that are decoded at once."""
+    """`gradient` of a batch that is decoded at once."""
 
     def loss(logits: jax.Array) -> tuple[jax.Array, Metrics]:
       probabilities = relax(

@@ -16,10 +16,12 @@ import optax
 
 from softdimo_jax.families.family import Family
 from softdimo_jax.method import divergence
+from softdimo_jax.ops.chunks import map_with_positions
 from softdimo_jax.rewards.scoring import Reward
 from softdimo_jax.training import optim
 from softdimo_jax.training.accumulation import mean_of_parts
 from softdimo_jax.training.distill.gan_term import GANTerm
+from softdimo_jax.training.distill.metrics import concentration, norm_ratio
 from softdimo_jax.training.distill.reward_term import RewardTerm
 from softdimo_jax.training.distill.student import Sample, Student
 from softdimo_jax.training.state import Frozen, Role, TrainState
@@ -36,7 +38,7 @@ class Distiller:
       guidance_scale, divergence, auxiliary, gan, reward, optimizer, ema_decay.
     generator_tx: optimiser of the student.
     auxiliary_tx: optimiser of the auxiliary.
-    student: how the generator is called.
+    student: calls the generator.
     gan_term: the GAN term, or None.
     reward_term: the reward term, or None.
   """
@@ -61,7 +63,7 @@ class Distiller:
     Args:
       family: generator and tokenizer.
       config: the stage.
-      rewards: by name, those of `config.reward.terms` among them.
+      rewards: by name; must include those of `config.reward.terms`.
     """
     frozen_config = ml_collections.FrozenConfigDict(config)
     use_gan, use_reward = config.gan.weight > 0, config.reward.weight > 0
@@ -78,7 +80,7 @@ class Distiller:
   def init(
     self, key: jax.Array, student: Params, auxiliary: Params
   ) -> TrainState:
-    """State at step 0 from whole generator parameters of both networks."""
+    """State at step 0 from the complete parameters of both networks."""
     trained = lambda params: self.family.split(params)[0]
     model = optim.create_role(trained(student), self.generator_tx, ema=True)
     auxiliary_role = None
@@ -96,15 +98,15 @@ class Distiller:
   def step(
     self, state: TrainState, batch: Batch, frozen: Frozen, key: jax.Array
   ) -> tuple[TrainState, Metrics]:
-    """One generator update, with one of the auxiliary and of the heads.
+    """One update each of the generator, the auxiliary and the heads.
 
     Args:
       state: donated by the caller.
-      batch: empty for data-free distillation on classes; else `label` [B] or
-        `text` and what a reward reads of the prompts (`prompt_ids`), and for
-        the GAN `tokens` [B, L, G] of the real images.
-      frozen: teacher and what else is only read.
-      key: of the stage; the step's index is folded in.
+      batch: empty for data-free distillation on classes; else `label` [B], or
+        `text` with the `prompt_ids` that rewards read, and for the GAN `tokens`
+        [B, L, G] of real images.
+      frozen: the teacher and the other networks that are only read.
+      key: of the stage; the index of the step is folded in.
 
     Returns:
       (state, float32 scalars).
@@ -151,7 +153,7 @@ class Distiller:
   def _gradients(
     self, state: TrainState, batch: Batch, frozen: Frozen, keys: '_Keys'
   ) -> tuple['_Gradients', Metrics]:
-    """Of all roles, from one forward pass of the student."""
+    """Gradients for all roles from one forward pass of the student."""
     teacher = frozen.teacher
     condition = (
       self.family.condition(batch)
@@ -165,7 +167,9 @@ class Distiller:
       state.model.params,
     )
     gradient = jnp.zeros_like(logits)
-    metrics = self.student.concentration(logits, teacher)
+    metrics = concentration(
+      self.family, teacher, logits, self.config.divergence.chunk
+    )
     auxiliary_gradient, heads_gradient = None, None
     if state.auxiliary is not None:
       sample = self.student.sample(keys.sample, logits, condition)
@@ -185,7 +189,7 @@ class Distiller:
       )
       metrics |= gan_metrics
       if state.auxiliary is not None:
-        metrics['gan/gradient_ratio'] = _ratio(gan_gradient, dimo_gradient)
+        metrics['gan/gradient_ratio'] = norm_ratio(gan_gradient, dimo_gradient)
       gradient = gradient + gan_gradient
     if self.reward_term is not None:
       reward_gradient, reward_metrics = self.reward_term.gradient(
@@ -193,7 +197,7 @@ class Distiller:
       )
       metrics |= reward_metrics
       if state.auxiliary is not None:
-        metrics['reward/gradient_ratio'] = _ratio(
+        metrics['reward/gradient_ratio'] = norm_ratio(
           reward_gradient, dimo_gradient
         )
       gradient = gradient + reward_gradient
@@ -207,7 +211,7 @@ class Distiller:
   def _auxiliary_loss(
     self, trained: Params, teacher: Params, sample: Sample, key: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """(cross entropy on the student's tokens, what the logits are read off)."""
+    """(cross entropy on the student's tokens, hidden states of the logits)."""
     params = self.family.merge(trained, teacher)
     last = self.family.forward(
       params,
@@ -225,7 +229,9 @@ class Distiller:
         label_smoothing=self.config.auxiliary.label_smoothing,
       )
 
-    losses = self.student.chunked(cross_entropy, last, sample.tokens)
+    losses = map_with_positions(
+      cross_entropy, self.config.divergence.chunk, last, sample.tokens
+    )
     return divergence.masked_mean(losses, sample.mask), last
 
   def _dimo(
@@ -237,8 +243,8 @@ class Distiller:
   ) -> tuple[jax.Array, Params | None, Metrics]:
     """(gradient on the logits, gradient of the auxiliary, metrics).
 
-    The auxiliary's forward pass serves both, unless the official order (a
-    fresh sample of the updated student) is asked for.
+    The auxiliary's forward pass serves both gradients, unless `fresh_sample`
+    requests the official order: a fresh sample of the updated student.
     """
     config, scale = self.config.divergence, self.config.guidance_scale
     teacher_key, key = jax.random.split(key)
@@ -275,8 +281,8 @@ class Distiller:
       return divergence.injected(target, config.weight * weight)
 
     weight = divergence.entry_weights(sample.mask, reduction=config.reduction)
-    logit_gradient, *entries = self.student.chunked(
-      injected, teacher_last, auxiliary_last, weight
+    logit_gradient, *entries = map_with_positions(
+      injected, config.chunk, teacher_last, auxiliary_last, weight
     )
     metrics = divergence.dimo_metrics(*entries, weight)
     metrics['auxiliary/cross_entropy'] = loss
@@ -306,7 +312,7 @@ class Distiller:
 
 
 class _Keys(NamedTuple):
-  """Random keys of one step, one for each purpose."""
+  """Random keys of one step, one per purpose."""
 
   condition: jax.Array
   student: jax.Array
@@ -318,18 +324,13 @@ class _Keys(NamedTuple):
 
   @classmethod
   def of(cls, key: jax.Array) -> '_Keys':
-    """From the key of a step, or of a part of one."""
+    """Splits the key of a step or of a part of its batch."""
     return cls(*jax.random.split(key, len(cls._fields)))
 
 
 class _Gradients(NamedTuple):
-  """Of the parameters of every role; absent ones are None."""
+  """Gradients of the parameters of every role; None for absent roles."""
 
   model: Params
   auxiliary: Params | None
   discriminator: Params | None
-
-
-def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Norm of a over the norm of b."""
-  return optax.tree.norm(a) / jnp.maximum(optax.tree.norm(b), 1e-12)

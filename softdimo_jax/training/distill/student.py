@@ -1,32 +1,27 @@
 """The one-step generator in training: its input, logits and samples."""
 
 import dataclasses
-from collections.abc import Callable
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 import ml_collections
 
 from softdimo_jax.families.family import Family
 from softdimo_jax.method import masking, sampling
-from softdimo_jax.method.soft_embedding import concentration
 from softdimo_jax.networks.generators.condition import Condition, batch_size
-from softdimo_jax.ops.chunks import map_positions
 from softdimo_jax.ops.parallel import constrain_batch
-from softdimo_jax.training import optim
-from softdimo_jax.types import Metrics, Params
+from softdimo_jax.types import Params
 
 
 @flax.struct.dataclass
 class Sample:
-  """Tokens of the student and what the forward process made of them.
+  """Tokens of the student and the result of the forward process on them.
 
   Attributes:
     condition: labels int [B], or text.
     tokens: int [B, L, G] drawn from the student's logits.
     masked: int [B, L, G], tokens after the forward process.
-    mask: bool [B, L, G], what it masked.
+    mask: bool [B, L, G], True where it masked an entry.
   """
 
   condition: Condition
@@ -37,19 +32,19 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Student:
-  """How a distillation calls its generator; holds no arrays.
+  """The generator as a distillation calls it; holds no arrays.
 
   Attributes:
     family: generator and vocabulary facts.
     config: the stage: batch_size, accumulation, init, mask, temperature,
-      dropout, divergence.chunk.
+      dropout.
   """
 
   family: Family
   config: ml_collections.FrozenConfigDict
 
   def draw_labels(self, key: jax.Array) -> jax.Array:
-    """Labels int [B] of data-free distillation, of a part of a batch."""
+    """Random labels int [B] for one part of a data-free batch."""
     shape = (self.config.batch_size // self.config.accumulation,)
     return constrain_batch(
       jax.random.randint(key, shape, 0, self.family.null_label)
@@ -78,7 +73,7 @@ class Student:
   def sample(
     self, key: jax.Array, logits: jax.Array, condition: Condition
   ) -> Sample:
-    """Hard tokens and their masked version; the mask is never sampled."""
+    """Samples hard tokens, never the mask token, and masks them again."""
     token_key, mask_key = jax.random.split(key)
     tokens = sampling.sample_tokens(
       token_key,
@@ -95,24 +90,3 @@ class Student:
       high=mask.high,
     )
     return Sample(condition, tokens, masked, where)
-
-  def concentration(self, logits: jax.Array, teacher: Params) -> Metrics:
-    """How close the student is to one-hot, in the teacher's space."""
-    table = self.family.table(teacher)[:, :-1]
-
-    def statistics(logits: jax.Array, _: jax.Array) -> dict[str, jax.Array]:
-      codes = logits[..., : self.family.vocab_size]
-      stats = concentration(jax.nn.softmax(codes), table)
-      return jax.tree.map(lambda x: x[None, None], dataclasses.asdict(stats))
-
-    stats = jax.tree.map(jnp.mean, self.chunked(statistics, logits))
-    return optim.prefix('student', stats)
-
-  def chunked(
-    self, function: Callable[..., jax.Array], *arrays: jax.Array
-  ) -> jax.Array:
-    """`map_positions`; the function gets the positions [1, P], too."""
-    positions = jnp.arange(self.family.token_shape[0])[None]
-    return map_positions(
-      function, self.config.divergence.chunk, *arrays, positions
-    )

@@ -25,7 +25,7 @@ def test_lines_are_prompts(tmp_path):
 
 def test_records_have_prompts(tmp_path):
   file = tmp_path / 'evaluation_metadata.jsonl'
-  file.write_text(files.json_lines([RECORD, {'prompt': 'a dog'}]))
+  file.write_text(json.dumps(RECORD) + '\n{"prompt": "a dog"}\n')
   assert files.read_prompts(file) == [RECORD['prompt'], 'a dog']
 
 
@@ -75,6 +75,6 @@ def test_bad_lines_are_named(tmp_path, line, message):
 )
 def test_records_that_ask_nothing_sensible(tmp_path, change, message):
   file = tmp_path / 'some.jsonl'
-  file.write_text(files.json_lines([RECORD | change]))
+  file.write_text(json.dumps(RECORD | change))
   with pytest.raises(UserError, match=message):
     files.read_records(file)

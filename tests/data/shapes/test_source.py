@@ -26,10 +26,12 @@ def test_an_index_holds_the_same_scene_whoever_asks():
   first, second = ShapesSource(seed=2), ShapesSource(seed=2, num_examples=99)
   indices = np.array([5, 0, 98, 5])
   batch = first.gather(indices)
+  pairs = [source.gather_pairs(indices) for source in (first, second)]
+  for name, value in pairs[0].items():
+    np.testing.assert_array_equal(value, pairs[1][name])
   for place, index in enumerate(indices):
     for name, value in second[index].items():
       np.testing.assert_array_equal(batch[name][place], value)
-  assert first.perturbed(3) == second.perturbed(3)
 
 
 def test_seeds_and_indices_differ():
@@ -47,10 +49,6 @@ def test_pairs_hold_the_perturbed_scene():
   pairs = source.gather_pairs(indices)
   for name, value in source.gather(indices).items():
     np.testing.assert_array_equal(pairs[name], value)
-  wrong = [source.perturbed(index) for index in range(20)]
-  np.testing.assert_array_equal(
-    pairs['wrong_image'], shapes.render(source.world, wrong)
-  )
   assert (pairs['wrong_prompt_ids'] != pairs['prompt_ids']).any(1).all()
   assert (pairs['wrong_image'] != pairs['image']).any((1, 2, 3)).all()
 

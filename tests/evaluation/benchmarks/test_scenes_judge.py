@@ -46,7 +46,8 @@ def examples(world, count, seed=0):
   indices = range(count)
   batch = source.gather_pairs(indices)
   records = [shapes.record_of(source.scene(i).statement) for i in indices]
-  others = [shapes.record_of(source.perturbed(i).statement) for i in indices]
+  captions = map(shapes.untokenize, batch['wrong_prompt_ids'])
+  others = [shapes.record_of(shapes.parse(text)) for text in captions]
   return batch['image'], batch['wrong_image'], records, others
 
 

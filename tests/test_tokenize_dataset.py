@@ -267,7 +267,7 @@ def test_command_survives_signals(workdir, tmp_path):
   assert 'left' in stderr and 'tokenize' in stderr
 
   settings = config.load(workdir)
-  whole = tokenize(
+  whole = write_cache(
     streams.ImageFolder(root, channels=1),
     families.build(settings.model).tokenizer,
     checkpoint.load_params(workdir / 'tokenizer' / 'params')['model'],

@@ -33,11 +33,16 @@ def validate(config: ml_collections.ConfigDict) -> None:
   pieces = _validate_mesh(config)
   elsewhere = _validate_pretrained(config)
   inputs = open_inputs(config, family, {}.__getitem__)  # reads no parameters
-  for position, name in enumerate(config.stages):
+  for name in config.stages:
     if name not in config:
       raise UserError(
         f'config.stages names {name!r}, but config.{name} does not exist'
       )
+  try:
+    inputs.validate()
+  except ValueError as error:
+    raise UserError(f'config.{error}') from error
+  for position, name in enumerate(config.stages):
     earlier = (*elsewhere, *config.stages[:position])
     rewards = inputs.reward_names(earlier)
     try:
@@ -46,7 +51,6 @@ def validate(config: ml_collections.ConfigDict) -> None:
       raise UserError(f'config.{name}: {error}') from error
   try:
     _validate_sampling(config, family)
-    inputs.validate()
   except ValueError as error:
     raise UserError(f'config.{error}') from error
 

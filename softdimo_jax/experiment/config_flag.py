@@ -32,6 +32,22 @@ def shipped() -> pathlib.Path:
   return inside if inside.is_dir() else _PACKAGE.parent / _FOLDER
 
 
+def find(path: pathlib.Path) -> pathlib.Path:
+  """The file itself, or the shipped one of that name for configs/NAME.py.
+
+  Raises:
+    ValueError: if there is neither; names the shipped ones.
+  """
+  if path.exists():
+    return path
+  ours = shipped() / path.name
+  if path.parent == pathlib.Path(_FOLDER) and ours.exists():
+    return ours
+  names = sorted(file.name for file in shipped().glob('*.py'))
+  choices = ', '.join(f'{_FOLDER}/{name}' for name in names)
+  raise ValueError(f'there is no such file; shipped are {choices}')
+
+
 class _Parser(flags.ArgumentParser):
   """The parser of a configuration file, which finds shipped ones as well."""
 
@@ -40,19 +56,7 @@ class _Parser(flags.ArgumentParser):
 
   def parse(self, path: str) -> ml_collections.ConfigDict:
     file, colon, variants = path.partition(':')
-    return self._parser.parse(f'{_find(pathlib.Path(file))}{colon}{variants}')
+    return self._parser.parse(f'{find(pathlib.Path(file))}{colon}{variants}')
 
   def flag_type(self) -> str:
     return self._parser.flag_type()
-
-
-def _find(path: pathlib.Path) -> pathlib.Path:
-  """Raises ValueError for a file that is neither here nor shipped."""
-  ours = shipped() / path.name
-  if path.exists():
-    return path
-  if path.parent == pathlib.Path(_FOLDER) and ours.exists():
-    return ours
-  names = sorted(file.name for file in shipped().glob('*.py'))
-  choices = ', '.join(f'{_FOLDER}/{name}' for name in names)
-  raise ValueError(f'there is no such file; shipped are {choices}')

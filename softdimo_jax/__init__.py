@@ -10,3 +10,5 @@ Shape legend, used in every `# [B, L, G, V]` comment of the project:
   D  width of an embedding
   H W C  pixels; images are float32 in [0, 1] unless said otherwise
 """
+
+__version__ = '0.2.0'

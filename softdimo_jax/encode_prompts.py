@@ -13,12 +13,11 @@ mistake in the input, 75 stopped by a signal.
 import pathlib
 
 from absl import flags
-from ml_collections import config_flags
 
 from softdimo_jax.data.cache import prompts as prompt_cache
 from softdimo_jax.data.prompts import sources
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import config, validation
+from softdimo_jax.experiment import config, config_flag, validation
 from softdimo_jax.experiment.inputs import Prompts
 from softdimo_jax.experiment.precompute.prompts import (
   EncodingOptions,
@@ -28,9 +27,7 @@ from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'Configuration file, e.g. configs/maskgen.py.'
-)
+_CONFIG = config_flag.define('configs/maskgen.py')
 _PROMPTS = flags.DEFINE_string(
   'prompts', None, 'File or folder of prompts, or name of a TFDS data set.'
 )

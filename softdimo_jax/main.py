@@ -12,17 +12,20 @@ import pathlib
 
 import jax
 from absl import flags, logging
-from ml_collections import config_flags
 
-from softdimo_jax.experiment import config, reports, stages, validation
+from softdimo_jax.experiment import (
+  config,
+  config_flag,
+  reports,
+  stages,
+  validation,
+)
 from softdimo_jax.experiment.reports import rows
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import cli, distributed
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'Configuration file, e.g. configs/digits.py:maskbit.'
-)
+_CONFIG = config_flag.define('configs/digits.py:maskbit')
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder for checkpoints, results and the report.'
 )

@@ -14,19 +14,16 @@ from collections.abc import Mapping
 import jax
 import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
 from softdimo_jax import defaults
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import config, validation
+from softdimo_jax.experiment import config, config_flag, validation
 from softdimo_jax.networks.layers import REMAT_POLICIES
 from softdimo_jax.planning import chips, report
 from softdimo_jax.planning.roofline import Choice, Plan, make_plan
 from softdimo_jax.runtime import cli, sharding
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'Configuration file, e.g. configs/maskbit.py.'
-)
+_CONFIG = config_flag.define('configs/maskbit.py')
 _TOPOLOGY = flags.DEFINE_string(
   'topology', None, 'Chip and shape: v5e:16x16, v5p:4x4x4, v6e:8x8, h100:8.'
 )

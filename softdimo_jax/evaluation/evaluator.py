@@ -16,8 +16,8 @@ from softdimo_jax.evaluation.features import probes
 from softdimo_jax.evaluation.features.probes import Probe
 from softdimo_jax.evaluation.features.store import FeatureStore
 from softdimo_jax.evaluation.measure import Options, Row, Seen
+from softdimo_jax.evaluation.reference import ReferenceSet
 from softdimo_jax.evaluation.sets.images import ImageSet
-from softdimo_jax.evaluation.sets.reference import ReferenceSet
 from softdimo_jax.evaluation.sets.reference_file import save_reference
 from softdimo_jax.networks.inception import Inception
 from softdimo_jax.networks.rewards.clip import openai_vit_b

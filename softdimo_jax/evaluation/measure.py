@@ -9,9 +9,9 @@ import numpy as np
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import metrics
+from softdimo_jax.evaluation import reference as reference_set
 from softdimo_jax.evaluation.features.store import FeatureStore
-from softdimo_jax.evaluation.sets import reference as reference_set
-from softdimo_jax.evaluation.sets.reference import ReferenceSet
+from softdimo_jax.evaluation.reference import ReferenceSet
 
 Row = dict[str, Any]
 

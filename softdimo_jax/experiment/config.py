@@ -18,7 +18,7 @@ SPREAD = 'mesh'
 def check_loaded(config: ml_collections.ConfigDict) -> None:
   """Raises UserError if --config names no configuration of a run.
 
-  A file that is not there is reported at the first use of the flag's value.
+  A file that cannot be read is reported at the first use of the flag's value.
   """
   try:
     stages = config.stages

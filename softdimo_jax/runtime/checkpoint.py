@@ -1,14 +1,17 @@
 """Checkpoints and parameter folders, written and read by Orbax."""
 
 import pathlib
+from typing import TypeVar
 
 import grain
 import jax
 import orbax.checkpoint as ocp
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Params
+
+# A dataclass of arrays, such as a stage trains.
+State = TypeVar('State')
 
 _ITERATOR = 'data'
 _STATE = 'state'
@@ -53,7 +56,7 @@ class Checkpoints:
   def save(
     self,
     step: int,
-    state: TrainState,
+    state: State,
     iterator: grain.DatasetIterator | None,
   ) -> None:
     """Starts saving; returns once the arrays are copied from the device."""
@@ -64,8 +67,8 @@ class Checkpoints:
     self._manager.save(step, args=ocp.args.Composite(**items))
 
   def restore(
-    self, like: TrainState, iterator: grain.DatasetIterator | None
-  ) -> TrainState:
+    self, like: State, iterator: grain.DatasetIterator | None
+  ) -> State:
     """Reads the newest checkpoint and moves `iterator` to its position.
 
     Args:

@@ -1,0 +1,62 @@
+"""The flag --config, for every command that reads a configuration."""
+
+import pathlib
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+flags.disclaim_key_flags()  # --help lists the flag under the command.
+
+_FOLDER = 'configs'
+_PACKAGE = pathlib.Path(__file__).parents[1]
+
+
+def define(example: str) -> flags.FlagHolder[ml_collections.ConfigDict]:
+  """Defines --config, whose help names `example`.
+
+  A file configs/NAME.py that the working directory does not have is read from
+  the configurations that the package ships.
+  """
+  holder = config_flags.DEFINE_config_file(
+    'config', None, f'Configuration file, e.g. {example}.'
+  )
+  flag = flags.FLAGS[holder.name]
+  flag.parser = _Parser(flag.parser)
+  return holder
+
+
+def shipped() -> pathlib.Path:
+  """Folder of the configurations: in a wheel's package, beside a clone's."""
+  inside = _PACKAGE / _FOLDER
+  return inside if inside.is_dir() else _PACKAGE.parent / _FOLDER
+
+
+def find(path: pathlib.Path) -> pathlib.Path:
+  """The file itself, or the shipped one of that name for configs/NAME.py.
+
+  Raises:
+    ValueError: if there is neither; names the shipped ones.
+  """
+  if path.exists():
+    return path
+  ours = shipped() / path.name
+  if path.parent == pathlib.Path(_FOLDER) and ours.exists():
+    return ours
+  names = sorted(file.name for file in shipped().glob('*.py'))
+  choices = ', '.join(f'{_FOLDER}/{name}' for name in names)
+  raise ValueError(f'there is no such file; shipped are {choices}')
+
+
+class _Parser(flags.ArgumentParser):
+  """The parser of a configuration file, which finds shipped ones as well."""
+
+  def __init__(self, parser: flags.ArgumentParser):
+    self._parser = parser
+
+  def parse(self, path: str) -> ml_collections.ConfigDict:
+    file, colon, variants = path.partition(':')
+    return self._parser.parse(f'{find(pathlib.Path(file))}{colon}{variants}')
+
+  def flag_type(self) -> str:
+    return self._parser.flag_type()

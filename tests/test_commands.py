@@ -15,7 +15,7 @@ MISTAKES = {
   'hpsv2': ((), '--workdir'),
   'main': (('--config=none.py', '--workdir=none'), 'none.py'),
   'parity': (('none',), 'none'),
-  'plan': (('--topology=none',), 'topology=none'),
+  'plan': ((), '--topology'),
   'sample': (('--workdir=none',), 'none'),
   'summarize': (('none',), 'none'),
   'tokenize_dataset': ((), '--data'),

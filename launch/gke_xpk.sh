@@ -14,6 +14,10 @@
 #   --extra=E         of `pip install -e .[E]` in the image: tpu, or gpu
 #   --dry-run         prints every command and runs nothing
 #
+#   launch/gke_xpk.sh run --name=try --cluster=c --zone=us-west4-a \
+#     --image=IMAGE --type=v5litepod-16 -- python -m softdimo_jax.main \
+#     --config=configs/maskbit.py --workdir=/runs/maskbit
+#
 # GKE starts the workers again after exit code 75, --max-restarts times (100
 # unless given). The workdir has to lie on storage that xpk has attached to the
 # cluster (`xpk storage attach ... --auto-mount=true`).

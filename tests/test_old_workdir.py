@@ -15,8 +15,11 @@ from tests.commands import call, succeeds
 pytestmark = pytest.mark.command
 
 RECORDED = pathlib.Path(__file__).parent / 'recorded'
-# Of another processor or compiler; the last update alone moves 3e-5.
-TOLERANCE = 1e-5
+# On another processor or compiler; on the same one they are equal bit by bit.
+# The rest of the stage moves parameters by 1e-2.
+TOLERANCE = 1e-6
+# Softmax ignores it: Adam makes whole updates of gradients of rounding errors.
+WITHOUT_GRADIENT, ITS_TOLERANCE = 'attention/key/bias', 1e-3
 
 
 @pytest.fixture
@@ -63,7 +66,12 @@ def test_the_run_is_finished(workdir):
   with np.load(RECORDED / 'digits_0_1_0_finished.npz') as expected:
     assert set(leaves) == set(expected)
     for name, leaf in leaves.items():
+      loose = name.endswith(WITHOUT_GRADIENT)
       np.testing.assert_allclose(
-        leaf, expected[name], rtol=0, atol=TOLERANCE, err_msg=name
+        leaf,
+        expected[name],
+        rtol=0,
+        atol=ITS_TOLERANCE if loose else TOLERANCE,
+        err_msg=name,
       )
   sample(workdir)

@@ -35,7 +35,7 @@ PICTURES = {
 ALL = tuple(measure.METRICS)
 # Some repeat, and they are in no order.
 PROMPTS = [f'{"cats" if i % 2 else "dogs"} {7 * i % 5}' for i in range(OURS)]
-# Reads whole prompts, and tells images and prompts apart: weights by rule don't.
+# Reads whole prompts, and tells them and images apart; weights by rule don't.
 CLIP_OPTIONS = {
   tower: options | ({'length': 40} if tower == 'text' else {})
   for tower, options in released.OPTIONS['clip'].items()

@@ -14,6 +14,10 @@
 #   --extra=E         extra of the package in the image: tpu (default) or gpu
 #   --dry-run         prints every command and runs nothing
 #
+#   launch/gke_xpk.sh run --name=try --cluster=c --zone=us-west4-a \
+#     --image=IMAGE --type=v5litepod-16 -- python -m softdimo_jax.main \
+#     --config=configs/maskbit.py --workdir=/runs/maskbit
+#
 # GKE restarts the workers after exit code 75, up to --max-restarts times
 # (default 100). The workdir must be on storage that xpk has attached to the
 # cluster (`xpk storage attach ... --auto-mount=true`).

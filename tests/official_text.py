@@ -63,15 +63,13 @@ SYSTEMS = {
 }
 # A shipped configuration with the sizes of the converted checkpoints.
 SMALL = """
-import importlib.util
 import json
+
+from configs import {system}
 
 
 def get_config(variants='all'):
-  spec = importlib.util.spec_from_file_location('full', {full!r})
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config(variants)
+  config = {system}.get_config(variants)
   parts = dict(generator='teacher', tokenizer='tokenizer', text='text')
   for part, folder in parts.items():
     options = json.load(open({folder!r} + '/' + folder + '/model.json'))
@@ -122,9 +120,8 @@ def save(system: str, folder: pathlib.Path) -> None:
 
 def small_config(system: str, folder: pathlib.Path) -> pathlib.Path:
   """A configuration file of the checkpoints that `save` has written."""
-  full = GOLDEN.parents[1] / 'configs' / f'{system}.py'
   path = folder / 'small.py'
-  path.write_text(SMALL.format(full=str(full), folder=str(folder)))
+  path.write_text(SMALL.format(system=system, folder=str(folder)))
   return path
 
 

@@ -4,48 +4,26 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from softdimo_jax.errors import USER_ERROR_CODE
 from softdimo_jax.runtime import checkpoint
 from tests import released
+from tests.commands import call, fails, process, succeeds
+
+pytestmark = pytest.mark.command
 
 CONFIG = '--config=configs/digits.py:tiny'
-
-
-def call(module: str, *arguments: str, **environment: str):
-  return subprocess.run(
-    [sys.executable, '-m', f'softdimo_jax.{module}', *arguments],
-    env=os.environ | environment,
-    capture_output=True,
-    text=True,
-  )
 
 
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp('digits') / 'run'
-  result = call('main', CONFIG, f'--workdir={folder}')
-  assert result.returncode == 0, result.stderr[-2000:]
+  succeeds(call('main', CONFIG, f'--workdir={folder}'))
   return folder
-
-
-def fails_with(result, *words: str) -> None:
-  """One clear sentence on stderr, exit code 2, no traceback."""
-  assert result.returncode == USER_ERROR_CODE, result.stderr[-2000:]
-  assert 'Traceback' not in result.stderr
-  errors = [
-    line for line in result.stderr.splitlines() if line.startswith('error: ')
-  ]
-  assert len(errors) == 1, result.stderr
-  for word in words:
-    assert word in errors[0]
 
 
 def test_evaluate(workdir, tmp_path):
@@ -65,9 +43,8 @@ def test_evaluate(workdir, tmp_path):
     '--temperatures=1,0.5',
     f'--out={tmp_path / "out"}',
   )
-  result = call('evaluate', *arguments)
-  assert result.returncode == 0, result.stderr[-2000:]
-  assert 'FID' in result.stdout and 'temperature' in result.stdout
+  result = succeeds(call('evaluate', *arguments))
+  assert 'FID' in result.out and 'temperature' in result.out
   rows = json.loads((tmp_path / 'out' / 'results.json').read_text())['rows']
   assert [row['temperature'] for row in rows] == [1, 0.5]
   assert rows[0]['fid'] != rows[1]['fid']
@@ -90,8 +67,7 @@ def test_evaluated_images_are_those_of_export(workdir, tmp_path):
       ('evaluate', f'--images={archive}', *network, f'--out={tmp_path / "2"}'),
     )
   ):
-    result = call(*arguments)
-    assert result.returncode == 0, result.stderr[-2000:]
+    succeeds(call(*arguments))
     if number:
       saved = (tmp_path / str(number) / 'results.json').read_text()
       scores.append(json.loads(saved)['rows'][0]['is'])
@@ -99,9 +75,9 @@ def test_evaluated_images_are_those_of_export(workdir, tmp_path):
 
 
 def test_evaluate_refuses_what_it_cannot_do(tmp_path):
-  fails_with(call('evaluate'), '--workdir', '--images')
+  fails(call('evaluate'), '--workdir', '--images')
   (tmp_path / 'empty').mkdir()
-  fails_with(
+  fails(
     call(
       'evaluate', f'--images={tmp_path / "empty"}', '--metrics=is',
       '--inception=rule',
@@ -145,9 +121,8 @@ def test_teacher_is_unchanged_by_distillation_and_not_in_its_checkpoints(
 
 def test_second_call_trains_nothing(workdir):
   before = (workdir / 'softdimo' / 'metrics.jsonl').stat().st_mtime_ns
-  result = call('main', CONFIG, f'--workdir={workdir}')
-  assert result.returncode == 0
-  assert 'steps/s' not in result.stderr
+  result = succeeds(call('main', CONFIG, f'--workdir={workdir}'))
+  assert 'steps/s' not in result.err
   assert (workdir / 'softdimo' / 'metrics.jsonl').stat().st_mtime_ns == before
 
 
@@ -156,43 +131,36 @@ def test_second_call_trains_nothing(workdir):
 )
 def test_sample(workdir, tmp_path, arguments):
   out = tmp_path / 'grid.png'
-  result = call(
-    'sample',
-    f'--workdir={workdir}',
-    '--labels=0,1,2',
-    '--num=9',
-    f'--out={out}',
-    *arguments,
-  )
-  assert result.returncode == 0, result.stderr[-2000:]
+  grid = ('--labels=0,1,2', '--num=9', f'--out={out}')
+  succeeds(call('sample', f'--workdir={workdir}', *grid, *arguments))
   assert Image.open(out).size == (3 * 8 * 4 + 4, 3 * 8 * 4 + 4)
 
 
 def test_sample_refuses_bad_input(workdir):
   at = f'--workdir={workdir}'
-  fails_with(call('sample', at, '--labels=0,10'), 'label 10', '0 to 9')
-  fails_with(call('sample', at, '--labels=three'), '--labels')
-  fails_with(call('sample', at, '--model=gan'), '--model=gan', 'dimo')
-  fails_with(call('sample', at, '--model=teacher', '--steps=17'), '17')
-  fails_with(call('sample', '--workdir=/nowhere'), '/nowhere')
+  fails(call('sample', at, '--labels=0,10'), 'label 10', '0 to 9')
+  fails(call('sample', at, '--labels=three'), '--labels')
+  fails(call('sample', at, '--model=gan'), '--model=gan', 'dimo')
+  fails(call('sample', at, '--model=teacher', '--steps=17'), '17')
+  fails(call('sample', '--workdir=/nowhere'), '/nowhere')
 
 
 def test_main_refuses_bad_input(workdir, tmp_path):
   at = f'--workdir={tmp_path / "new"}'
-  fails_with(call('main', '--config=configs/none.py', at), 'configs/none.py')
-  fails_with(call('main', '--config=configs/digits.py:nope', at), 'nope')
-  fails_with(call('main', CONFIG, at, '--config.dimo.stepz=1'), 'stepz')
-  fails_with(call('main', CONFIG, at, '--config.dimo.steps=many'), 'many')
-  fails_with(call('main', CONFIG, at, '--config.dimo.steps=0'), 'steps=0')
-  fails_with(call('main', CONFIG), 'workdir')
-  fails_with(call('main', CONFIG, at, 'stray'), 'stray')
-  fails_with(
+  fails(call('main', '--config=configs/none.py', at), 'configs/none.py')
+  fails(call('main', '--config=configs/digits.py:nope', at), 'nope')
+  fails(call('main', CONFIG, at, '--config.dimo.stepz=1'), 'stepz')
+  fails(call('main', CONFIG, at, '--config.dimo.steps=many'), 'many')
+  fails(call('main', CONFIG, at, '--config.dimo.steps=0'), 'steps=0')
+  fails(call('main', CONFIG), 'workdir')
+  fails(call('main', CONFIG, at, 'stray'), 'stray')
+  fails(
     call('main', CONFIG, at, '--config.dimo.mask.schedule=sine'),
     'sine',
     'arccos',
   )
   other = call('main', CONFIG, f'--workdir={workdir}', '--config.seed=1')
-  fails_with(other, 'another configuration', 'seed')
+  fails(other, 'another configuration', 'seed')
   assert not (tmp_path / 'new').exists()
 
 
@@ -209,9 +177,9 @@ def test_corrupt_checkpoint_is_named_and_the_rest_stays_usable(
     if file.is_file():
       file.write_bytes(b'corrupt')
   result = call('main', CONFIG, f'--workdir={copy}')
-  fails_with(result, str(steps[-1]), 'delete')
+  fails(result, str(steps[-1]), 'delete')
   shutil.rmtree(steps[-1])
-  assert call('main', CONFIG, f'--workdir={copy}').returncode == 0
+  succeeds(call('main', CONFIG, f'--workdir={copy}'))
   expected, actual = (
     checkpoint.load_params(folder / 'softdimo' / 'params')
     for folder in (workdir, copy)
@@ -226,15 +194,15 @@ def four_devices() -> str:
 
 def test_batches_must_divide_by_the_devices(tmp_path):
   at = f'--workdir={tmp_path / "run"}'
-  bad = call(
+  bad = process(
     'main', CONFIG, at, '--config.dimo.batch_size=66', XLA_FLAGS=four_devices()
   )
-  fails_with(bad, 'batch_size=66', '4 devices')
+  fails(bad, 'batch_size=66', '4 devices')
   assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.slow
 def test_four_devices(tmp_path):
   at = f'--workdir={tmp_path / "run"}'
-  good = call('main', CONFIG, at, XLA_FLAGS=four_devices())
-  assert good.returncode == 0, good.stderr[-2000:]
+  good = process('main', CONFIG, at, XLA_FLAGS=four_devices())
+  succeeds(good)

@@ -1,6 +1,5 @@
 """Text to image as a user runs it, at a size that learns nothing."""
 
-import importlib.util
 import json
 import pathlib
 
@@ -9,11 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import shapes
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import validation
 from softdimo_jax.runtime import checkpoint
 from tests import released
-from tests.test_main import call, fails_with
+from tests.commands import call, fails, succeeds
+
+pytestmark = pytest.mark.command
 
 CONFIG = '--config=configs/shapes.py:tiny'
 
@@ -21,8 +23,7 @@ CONFIG = '--config=configs/shapes.py:tiny'
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp('shapes') / 'run'
-  result = call('main', CONFIG, f'--workdir={folder}')
-  assert result.returncode == 0, result.stderr[-2000:]
+  succeeds(call('main', CONFIG, f'--workdir={folder}'))
   return folder
 
 
@@ -59,31 +60,33 @@ def test_sample(workdir, tmp_path):
   at, out = f'--workdir={workdir}', tmp_path / 'grid.png'
   prompts = tmp_path / 'prompts.txt'
   prompts.write_text('a red circle\n\ntwo blue squares\n')
-  result = call(
-    'sample',
-    at,
-    '--prompt=a cross',
-    f'--prompts={prompts}',
-    '--num=9',
-    '--scale=1',
-    f'--out={out}',
+  succeeds(
+    call(
+      'sample',
+      at,
+      '--prompt=a cross',
+      f'--prompts={prompts}',
+      '--num=9',
+      '--scale=1',
+      f'--out={out}',
+    )
   )
-  assert result.returncode == 0, result.stderr[-2000:]
   assert Image.open(out).size == (3 * 32 + 4, 3 * 32 + 4)
 
 
 def test_test_time_optimisation(workdir, tmp_path):
-  result = call(
-    'tteo',
-    f'--workdir={workdir}',
-    '--prompt=a red circle left of a blue square',
-    '--prompt=three crosses',
-    '--starts=3',
-    '--steps=2',
-    f'--out={tmp_path}',
+  result = succeeds(
+    call(
+      'tteo',
+      f'--workdir={workdir}',
+      '--prompt=a red circle left of a blue square',
+      '--prompt=three crosses',
+      '--starts=3',
+      '--steps=2',
+      f'--out={tmp_path}',
+    )
   )
-  assert result.returncode == 0, result.stderr[-2000:]
-  assert 'latency of a prompt: one step' in result.stdout
+  assert 'latency of a prompt: one step' in result.out
   scores = json.loads((tmp_path / 'scores.json').read_text())
   assert [entry['prompt'] for entry in scores] == [
     'a red circle left of a blue square',
@@ -114,15 +117,13 @@ def test_test_time_optimisation(workdir, tmp_path):
   ],
 )
 def test_bad_prompts(workdir, arguments, words):
-  fails_with(call('tteo', f'--workdir={workdir}', *arguments), *words)
+  fails(call('tteo', f'--workdir={workdir}', *arguments), *words)
 
 
 def test_prompts_in_another_encoding(workdir, tmp_path):
   path = tmp_path / 'prompts.txt'
   path.write_bytes('a círcle'.encode('latin-1'))
-  fails_with(
-    call('sample', f'--workdir={workdir}', f'--prompts={path}'), 'UTF-8'
-  )
+  fails(call('sample', f'--workdir={workdir}', f'--prompts={path}'), 'UTF-8')
 
 
 @pytest.mark.parametrize(
@@ -143,11 +144,7 @@ def test_prompts_in_another_encoding(workdir, tmp_path):
   ],
 )
 def test_bad_configurations(override, message):
-  path = pathlib.Path(__file__).parents[1] / 'configs' / 'shapes.py'
-  spec = importlib.util.spec_from_file_location('shapes_config', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config('tiny')
+  config = shapes.get_config('tiny')
   validation.validate(config)
   for name, value in override.items():
     *parents, field = name.split('.')
@@ -178,8 +175,7 @@ def test_geneval_end_to_end(workdir, tmp_path):
   prompts, pictures = tmp_path / 'prompts.jsonl', tmp_path / 'pictures'
   prompts.write_text(''.join(json.dumps(x) + '\n' for x in GENEVAL))
   arguments = (f'--prompts={prompts}', '--num=2', f'--out={pictures}')
-  result = call('geneval', f'--workdir={workdir}', *arguments)
-  assert result.returncode == 0, result.stderr[-2000:]
+  result = succeeds(call('geneval', f'--workdir={workdir}', *arguments))
   names = [
     f'{prompt:05d}/samples/{number:05d}.png'
     for prompt in range(2)
@@ -197,11 +193,10 @@ def test_geneval_end_to_end(workdir, tmp_path):
     )
   )
   score = ('geneval', f'--images={pictures}', f'--detections={detections}')
-  fails_with(call(*score), 'the colour of circle', '--clip')
+  fails(call(*score), 'the colour of circle', '--clip')
   clip = released.save(tmp_path / 'clip', 'clip')
-  result = call(*score, f'--clip={clip}', '--clip_vocabulary=rule')
-  assert result.returncode == 0, result.stderr[-2000:]
-  assert 'oracle, best of 2' in result.stdout
+  result = succeeds(call(*score, f'--clip={clip}', '--clip_vocabulary=rule'))
+  assert 'oracle, best of 2' in result.out
   saved = json.loads((pictures / 'geneval.json').read_text())
   assert [row['pictures'] for row in saved['rows']] == [
     str(pictures),
@@ -227,15 +222,13 @@ def test_hpsv2_end_to_end(workdir, tmp_path):
     '--styles=anime,photo',
   )
   at = f'--workdir={workdir}'
-  result = call('hpsv2', at, *network, f'--out={images}', '--best_of=2')
-  assert result.returncode == 0, result.stderr[-2000:]
+  succeeds(call('hpsv2', at, *network, f'--out={images}', '--best_of=2'))
   saved = json.loads((images / 'hpsv2.json').read_text())
   (row,) = saved['rows']
   assert row['model'].startswith('softdimo, best of 2 by ')
   assert row['num_images'] == 6 and 'missing' not in row
   np.testing.assert_allclose(row['average'], (row['anime'] + row['photo']) / 2)
   (images / 'photo' / '00001.jpg').unlink()
-  result = call('hpsv2', f'--images={images}', *network)
-  assert result.returncode == 0, result.stderr[-2000:]
+  succeeds(call('hpsv2', f'--images={images}', *network))
   (again,) = json.loads((images / 'hpsv2.json').read_text())['rows']
   assert again['missing'] == 1 and again['anime'] == row['anime']

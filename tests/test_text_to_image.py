@@ -1,9 +1,9 @@
 """From official text-to-image checkpoints to distilled images."""
 
-import importlib.util
 import json
 import os
 import pathlib
+import runpy
 import signal
 import subprocess
 import sys
@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import maskgen as maskgen_config
+from configs import meissonic as meissonic_config
 from softdimo_jax.data.cache.prompts import PromptCache
 from softdimo_jax.data.cache.records import MANIFEST
 from softdimo_jax.data.prompts import sources
@@ -27,18 +29,16 @@ from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import checkpoint, sharding
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from tests import official_text, released
-from tests.test_main import call, fails_with
+from tests.commands import call, fails, succeeds
 
 SYSTEMS = ('maskgen', 'meissonic')
-CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+CONFIGS = {'maskgen': maskgen_config, 'meissonic': meissonic_config}
 TEXTS = ('a cat', 'hot dogs', 'a dog, a cat', 'x' * 10_000)
 
 
-def load(path: pathlib.Path, variants: str = 'all'):
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(variants)
+def load(folder: pathlib.Path, variants: str = 'all'):
+  """The configuration file of a folder that `make` has filled."""
+  return runpy.run_path(str(folder / 'small.py'))['get_config'](variants)
 
 
 def make(name: str, folder: pathlib.Path) -> pathlib.Path:
@@ -62,7 +62,7 @@ def meissonic(tmp_path_factory) -> pathlib.Path:
 
 
 def encode(folder: pathlib.Path, notice=None, **options) -> PromptCache:
-  config = load(folder / 'small.py')
+  config = load(folder)
   run = Run(folder, config)
   options = {'batch_size': 2, 'prompts_per_shard': 2} | options
   return encode_prompts(
@@ -85,7 +85,7 @@ def test_prompts_to_distilled_images(name, request, tmp_path, caplog):
   told = [text for text in caplog.messages if 'longer than the 12' in text]
   assert len(told) == 1 and told[0].startswith('1 of 4 prompts')
 
-  config = load(system / 'small.py', 'reward')
+  config = load(system, 'reward')
   config.pretrained.dimo = config.pretrained.teacher
   validation.validate(config)
   run = Run(tmp_path / 'run', config)
@@ -165,8 +165,8 @@ def test_encoding_goes_on_with_identical_bytes(maskgen):
 @pytest.mark.parametrize('other_size', [False, True])
 def test_shipped_configurations_are_valid(name, stages, other_size):
   size = {'maskgen': ',xl', 'meissonic': ',monetico'}[name]
-  path = CONFIGS / f'{name}.py'
-  validation.validate(load(path, stages + (size if other_size else '')))
+  variants = stages + (size if other_size else '')
+  validation.validate(CONFIGS[name].get_config(variants))
 
 
 @pytest.mark.parametrize('weights', ['rule', 'converted'])
@@ -175,7 +175,7 @@ def test_shipped_configurations_are_valid(name, stages, other_size):
   [('all', 'softdimo'), ('dimo', 'dimo'), ('tteo', 'softdimo')],
 )
 def test_the_most_distilled_model_is_sampled(variants, last, weights, tmp_path):
-  config = load(CONFIGS / 'maskgen.py', variants)
+  config = maskgen_config.get_config(variants)
   config.weights, config.pretrained.teacher = weights, 'somewhere'
   if variants == 'tteo':
     config.pretrained.softdimo = 'somewhere'
@@ -196,7 +196,7 @@ def test_the_most_distilled_model_is_sampled(variants, last, weights, tmp_path):
 )
 def test_variants_that_make_no_sense(variants, message):
   with pytest.raises(ValueError, match=message):
-    load(CONFIGS / 'maskgen.py', variants)
+    maskgen_config.get_config(variants)
 
 
 def test_sizes_are_the_official_ones():
@@ -207,7 +207,7 @@ def test_sizes_are_the_official_ones():
     ('meissonic', 'all', (1_006_946_304, 146_244_675), 1024),
     ('meissonic', 'monetico', (998_555_648, 146_244_675), 512),
   ):
-    run = Run(pathlib.Path('/nowhere'), load(CONFIGS / f'{name}.py', variants))
+    run = Run(pathlib.Path('/nowhere'), CONFIGS[name].get_config(variants))
     key = jax.random.key(0)
     generator, tokenizer = sizes
     assert count(jax.eval_shape(run.family.init, key)) == generator
@@ -232,7 +232,7 @@ def test_sizes_are_the_official_ones():
   ],
 )
 def test_bad_configurations(override, message):
-  config = load(CONFIGS / 'maskgen.py')
+  config = maskgen_config.get_config()
   for name, value in override.items():
     *parents, field = name.split('.')
     section = config
@@ -257,7 +257,7 @@ def test_what_is_missing_is_named_before_training(maskgen, tmp_path):
     ('model.prompt.pad_id', 3, 'with other token ids: pad_id is 0, not 3'),
     ('rewards.weights.clip', str(maskgen / 'none'), 'none'),
   ):
-    config = load(maskgen / 'small.py')
+    config = load(maskgen)
     *parents, name = field.split('.')
     section = config
     for parent in parents:
@@ -270,7 +270,7 @@ def test_what_is_missing_is_named_before_training(maskgen, tmp_path):
 
 def test_another_tower_is_refused(maskgen, tmp_path):
   encode(maskgen)
-  config = load(maskgen / 'small.py')
+  config = load(maskgen)
   run = Run(tmp_path, config)
   tower = jax.tree.map(np.array, run.inputs.tower)
   tower['projection'] = tower['projection'] + 1e-3
@@ -282,7 +282,7 @@ def test_another_tower_is_refused(maskgen, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['maskgen', 'meissonic'])
 def test_made_up_weights_need_no_files(name, tmp_path):
-  config = load(CONFIGS / f'{name}.py', 'dimo')
+  config = CONFIGS[name].get_config('dimo')
   shrink(config)
   config.weights = config.data.vocabulary = 'rule'
   validation.validate(config)
@@ -371,14 +371,12 @@ def test_commands(name, request, tmp_path):
     process.communicate(timeout=120)
     wanted = PREEMPTED_CODE if number == signal.SIGTERM else -number
     assert process.returncode == wanted
-  result = call('encode_prompts', *arguments)
-  assert result.returncode == 0, result.stderr[-2000:]
-  assert '399 prompts in' in result.stdout and 'encode' in result.stderr
+  result = succeeds(call('encode_prompts', *arguments))
+  assert '399 prompts in' in result.out and 'encode' in result.err
 
   at = f'--workdir={tmp_path / "run"}'
   data = f'--config.data.prompts={system / "encoded"}'
-  result = call('main', f'--config={system / "small.py"}', at, data)
-  assert result.returncode == 0, result.stderr[-2000:]
+  result = succeeds(call('main', f'--config={system / "small.py"}', at, data))
   for stage in ('dimo', 'softdimo'):
     rows = tmp_path / 'run' / stage / 'metrics.jsonl'
     last = json.loads(rows.read_text().splitlines()[-1])
@@ -386,36 +384,37 @@ def test_commands(name, request, tmp_path):
     assert last['dimo/discrepancy'] >= 0
     assert ('reward/imagereward' in last) == (stage == 'softdimo')
   out = tmp_path / 'grid.png'
-  result = call('sample', at, '--prompt=a cat', '--num=1', f'--out={out}')
-  assert result.returncode == 0, result.stderr[-2000:]
+  result = succeeds(
+    call('sample', at, '--prompt=a cat', '--num=1', f'--out={out}')
+  )
   assert Image.open(out).size[0] > 32
-  result = call(
-    *('tteo', at, '--prompt=a cat', '--prompt=dogs', '--starts=2'),
-    *('--steps=1', f'--out={tmp_path / "tteo"}'),
+  result = succeeds(
+    call(
+      *('tteo', at, '--prompt=a cat', '--prompt=dogs', '--starts=2'),
+      *('--steps=1', f'--out={tmp_path / "tteo"}'),
+    )
   )
-  assert result.returncode == 0, result.stderr[-2000:]
-  result = call(
-    *('export', at, f'--prompts={system / "prompts.txt"}', '--num=3'),
-    *('--batch_size=2', f'--out={tmp_path / "out.npz"}'),
+  result = succeeds(
+    call(
+      *('export', at, f'--prompts={system / "prompts.txt"}', '--num=3'),
+      *('--batch_size=2', f'--out={tmp_path / "out.npz"}'),
+    )
   )
-  assert result.returncode == 0, result.stderr[-2000:]
   assert np.load(tmp_path / 'out.npz')['arr_0'].shape == (3, 32, 32, 3)
-  fails_with(call('sample', at, '--labels=1'), '--prompt')
+  fails(call('sample', at, '--labels=1'), '--prompt')
 
 
 def test_the_command_names_the_mistake(tmp_path):
   prompts = tmp_path / 'prompts.txt'
   prompts.write_bytes('ein grüner Kreis'.encode('latin-1'))
   arguments = ('--config=configs/maskgen.py', f'--out={tmp_path / "out"}')
-  fails_with(
-    call('encode_prompts', *arguments, f'--prompts={prompts}'), 'not UTF-8'
-  )
+  fails(call('encode_prompts', *arguments, f'--prompts={prompts}'), 'not UTF-8')
   prompts.write_text('a cat')
-  fails_with(
+  fails(
     call('encode_prompts', *arguments, f'--prompts={prompts}'),
     'config.pretrained.text names no weights',
   )
-  fails_with(
+  fails(
     call(
       'encode_prompts',
       '--config=configs/shapes.py',

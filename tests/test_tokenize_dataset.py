@@ -6,7 +6,6 @@ The command runs in processes that get real signals.
 import json
 import os
 import pathlib
-import runpy
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from configs import digits
 from softdimo_jax import families
 from softdimo_jax.convert.folder import Source, save_converted
 from softdimo_jax.data.cache.records import MANIFEST
@@ -26,7 +26,6 @@ from softdimo_jax.data.images import folder as image_folder
 from softdimo_jax.data.images import pixels, streams
 from softdimo_jax.errors import (
   PREEMPTED_CODE,
-  USER_ERROR_CODE,
   Preempted,
   UserError,
 )
@@ -39,8 +38,8 @@ from softdimo_jax.experiment.precompute.tokens import tokenize as write_cache
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.runtime import checkpoint
 from softdimo_jax.runtime.preemption import PreemptionNotice
+from tests.commands import call, fails
 
-ROOT = pathlib.Path(__file__).parent.parent
 SIZE = 8
 TOKENIZER = MaskBitTokenizer(
   hidden_channels=8,
@@ -174,8 +173,7 @@ def test_options_that_do_not_fit(
 def workdir(tmp_path_factory) -> pathlib.Path:
   """Of a run whose tokenizer has not learnt anything."""
   folder = tmp_path_factory.mktemp('run')
-  configuration = runpy.run_path(str(ROOT / 'configs' / 'digits.py'))
-  settings = configuration['get_config']('tiny')
+  settings = digits.get_config('tiny')
   config.claim_workdir(folder, settings)
   tokenizer = families.build(settings.model).tokenizer
   example = np.zeros((1, SIZE, SIZE, 1), np.float32)
@@ -208,16 +206,13 @@ def test_tokenizer_of_a_converted_checkpoint(params, tmp_path):
     load_tokenizer(str(tmp_path / 'b'), None)
 
 
-def command(*arguments: str) -> list[str]:
-  return [sys.executable, '-m', 'softdimo_jax.tokenize_dataset', *arguments]
-
-
+@pytest.mark.command
 def test_command_survives_signals(workdir, tmp_path):
   """On two devices; the bytes are those of one process on one device."""
   root = make_images(tmp_path / 'images', 120)
   (root / 'class_1' / '0119.png').write_bytes(b'broken')
   out = tmp_path / 'out'
-  arguments = command(
+  arguments = (
     f'--data={root}',
     f'--workdir={workdir}',
     f'--out={out}',
@@ -234,7 +229,7 @@ def test_command_survives_signals(workdir, tmp_path):
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
   }
   start = lambda: subprocess.Popen(
-    arguments,
+    [sys.executable, '-m', 'softdimo_jax.tokenize_dataset', *arguments],
     env=os.environ | environment,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -281,12 +276,6 @@ def test_command_survives_signals(workdir, tmp_path):
 
 def test_command_names_the_mistake(workdir, tmp_path):
   out = tmp_path / 'out'
-  result = subprocess.run(
-    command(f'--data={tmp_path}', f'--workdir={workdir}', f'--out={out}'),
-    capture_output=True,
-    text=True,
-  )
-  assert result.returncode == USER_ERROR_CODE
-  assert result.stderr.startswith('error: image folder'), result.stderr
-  assert len(result.stderr.splitlines()) == 1
+  arguments = (f'--data={tmp_path}', f'--workdir={workdir}', f'--out={out}')
+  fails(call('tokenize_dataset', *arguments), 'error: image folder')
   assert not out.exists()

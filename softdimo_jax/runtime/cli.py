@@ -24,7 +24,7 @@ def run(main: Callable[[list[str]], None]) -> None:
   memory.keep_freed()
   logging.set_verbosity(logging.WARNING)
   jax.config.config_with_absl()
-  app.run(lambda argv: _guard(main, argv), flags_parser=_parse)
+  app.run(lambda argv: guard(main, argv), flags_parser=parse)
 
 
 def cache_compilations(folder: pathlib.Path) -> None:
@@ -48,7 +48,7 @@ def no_arguments(argv: list[str]) -> None:
     )
 
 
-def _parse(argv: list[str]) -> list[str]:
+def parse(argv: list[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
   except AttributeError as error:
@@ -63,7 +63,7 @@ def _parse(argv: list[str]) -> list[str]:
     _fail(f'{" ".join(shown) or type(error).__name__} (try --help)')
 
 
-def _guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
+def guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
   try:
     main(argv)
   except UserError as error:

@@ -13,6 +13,7 @@ from benchmarks import devices, jax_step, sizes, timing
 from softdimo_jax import families
 from softdimo_jax.errors import UserError
 
+ROOT = pathlib.Path(__file__).parents[2]
 TINY = {
   'vocab_size': 30,
   'num_classes': 3,
@@ -47,9 +48,19 @@ def test_unknown_size():
     sizes.get('huge')
 
 
-def test_medium_is_what_the_documents_call_medium():
-  generator = sizes.get('medium').model.generator
-  assert (generator.width, generator.depth, generator.length) == (512, 12, 256)
+@pytest.mark.parametrize('name', sizes.TORCH_SIZES)
+def test_sizes_are_those_of_the_documents(name):
+  text = (ROOT / 'benchmarks' / 'README.md').read_text().replace(',', '')
+  (row,) = [line for line in text.splitlines() if f'| `{name}` |' in line]
+  size = sizes.get(name)
+  generator = size.model.generator
+  remat = {'none': 'nothing', 'dots': 'all but matrix products'}
+  numbers = (generator.width, generator.depth, generator.length)
+  assert row.split(' | ')[1:] == [
+    ' '.join(map(str, (*numbers, generator.vocab_size))),
+    str(size.distillation.batch_size),
+    f'{remat[generator.remat]} |',
+  ]
 
 
 @pytest.mark.parametrize(
@@ -89,11 +100,10 @@ def test_ratio_is_of_the_same_round():
 
 def run(module, *arguments):
   command = [sys.executable, '-m', f'benchmarks.{module}', *arguments]
-  root = pathlib.Path(__file__).parents[2]
   return subprocess.run(
     command,
-    cwd=root,
-    env={**os.environ, 'PYTHONPATH': str(root)},
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
     capture_output=True,
     text=True,
   )

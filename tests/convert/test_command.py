@@ -4,8 +4,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
 import flax.serialization
 import jax
@@ -15,8 +13,9 @@ import safetensors.numpy
 from flax import traverse_util
 
 from softdimo_jax.convert import command, folder, registry
-from softdimo_jax.errors import USER_ERROR_CODE, UserError
+from softdimo_jax.errors import UserError
 from softdimo_jax.parity import official
+from tests.commands import call, fails, process, succeeds
 from tests.convert import torch_format
 from tests.convert.torch_format import Call
 from tests.golden.weights import load
@@ -302,15 +301,7 @@ def test_what_is_no_converted_folder(maskgit, tmp_path):
     folder.load_converted(out)
 
 
-def call(*arguments: str, **environment: str):
-  return subprocess.run(
-    [sys.executable, '-m', 'softdimo_jax.convert', *arguments],
-    env=os.environ | environment,
-    capture_output=True,
-    text=True,
-  )
-
-
+@pytest.mark.command
 def test_the_command_downloads_and_converts(tmp_path):
   """The Hub's own code, with a folder as its cache and no network."""
   case = CASES['bits']
@@ -320,15 +311,17 @@ def test_the_command_downloads_and_converts(tmp_path):
   (repo / 'refs').mkdir()
   (repo / 'refs' / 'main').write_text('0' * 40)
   case.write(snapshot, case.state_dict())
-  result = call(
-    '--family=maskbit',
-    '--num_heads=4',
-    f'--weights=org/maskbit_10bit/{case.file}',
-    f'--out={tmp_path / "out"}',
-    HF_HUB_CACHE=str(tmp_path),
-    HF_HUB_OFFLINE='1',
+  succeeds(
+    process(
+      'convert',
+      '--family=maskbit',
+      '--num_heads=4',
+      f'--weights=org/maskbit_10bit/{case.file}',
+      f'--out={tmp_path / "out"}',
+      HF_HUB_CACHE=str(tmp_path),
+      HF_HUB_OFFLINE='1',
+    )
   )
-  assert result.returncode == 0, result.stderr[-2000:]
   module, params = folder.load_converted(tmp_path / 'out', 'maskbit')
   assert module == case.module()
   tokens = np.zeros((2, module.length, module.num_groups), np.int32)
@@ -340,8 +333,6 @@ def test_the_command_refuses_in_one_sentence(tmp_path):
   file, trace = tmp_path / 'evil.pth', tmp_path / 'trace'
   torch_format.save(file, {'weight': Call('os.system', f'touch {trace}')})
   out = tmp_path / 'out'
-  result = call('--family=maskgit', f'--weights={file}', f'--out={out}')
-  assert result.returncode == USER_ERROR_CODE
-  assert result.stderr.startswith(f'error: {file}: refused')
-  assert 'os.system' in result.stderr and result.stderr.count('\n') == 1
+  arguments = ('--family=maskgit', f'--weights={file}', f'--out={out}')
+  fails(call('convert', *arguments), f'error: {file}: refused', 'os.system')
   assert not trace.exists() and not out.exists()

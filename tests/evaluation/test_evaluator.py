@@ -1,19 +1,25 @@
 """Whole evaluations of folders of images, in tiny networks."""
 
+import functools
 import json
 
+import jax
 import numpy as np
 import PIL.Image
 import pytest
 
+from softdimo_jax.convert import folder, registry
 from softdimo_jax.data.images.pixels import center_crop
+from softdimo_jax.data.prompts.text_tokens import DIMO_PREFIX, CLIPTokenizer
 from softdimo_jax.errors import Preempted, UserError
 from softdimo_jax.evaluation import measure, metrics
 from softdimo_jax.evaluation.evaluator import Evaluator, Request
+from softdimo_jax.evaluation.features import clip as embeddings
 from softdimo_jax.evaluation.features import probes
 from softdimo_jax.evaluation.features.inception import feature_extractor
 from softdimo_jax.evaluation.measure import Options
 from softdimo_jax.evaluation.sets.images import FolderImages, NpzImages
+from softdimo_jax.ops.preprocess import normalize
 from softdimo_jax.runtime.batched import joined
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from tests import released
@@ -27,14 +33,32 @@ PICTURES = {
   ),
 }
 ALL = tuple(measure.METRICS)
+# Some repeat, and they are in no order.
+PROMPTS = [f'{"cats" if i % 2 else "dogs"} {7 * i % 5}' for i in range(OURS)]
+# Reads whole prompts, and tells them and images apart; weights by rule don't.
+CLIP_OPTIONS = {
+  tower: options | ({'length': 40} if tower == 'text' else {})
+  for tower, options in released.OPTIONS['clip'].items()
+}
+CLIP = registry.build('clip', CLIP_OPTIONS)
+
+
+@functools.cache
+def clip_params():
+  inputs = released.inputs('clip')
+  drawn = jax.jit(CLIP.init)(jax.random.key(0), *inputs)['params']
+  return jax.tree.map(lambda x: 3 * x, drawn)  # far apart
 
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
   """Networks and pictures."""
   root = tmp_path_factory.mktemp('evaluation')
-  for family in ('inception', 'clip'):
-    released.save(root / family, family)
+  released.save(root / 'inception', 'inception')
+  source = folder.Source(weights='random', file='none', sha256='0')
+  folder.save_converted(
+    root / 'clip', 'clip', CLIP_OPTIONS, clip_params(), source
+  )
   for name, pictures in PICTURES.items():
     (root / name).mkdir()
     for index, pixels in enumerate(pictures):
@@ -81,11 +105,10 @@ def request_of(place):
 @pytest.fixture(scope='module')
 def evaluated(place, request_of):
   """(row of all metrics, how often a signal was looked for)."""
-  prompts = [f'picture {i % 5}' for i in range(OURS)]
   images = FolderImages(place / 'ours')
   request = request_of(ALL)
   request.check(has_prompts=True)
-  return Evaluator(request, PreemptionNotice()).evaluate(images, prompts)
+  return Evaluator(request, PreemptionNotice()).evaluate(images, PROMPTS)
 
 
 @pytest.fixture(scope='module')
@@ -118,7 +141,44 @@ def test_metrics_are_those_of_the_features(evaluated, features):
   }
   for name, value in expected.items():
     np.testing.assert_allclose(evaluated[name], value, rtol=1e-5, err_msg=name)
-  assert -1 <= evaluated['clip_score'] <= 1 and evaluated['cmmd'] > -1e-6
+
+
+def image_features(name, preparation):
+  """Of a set of pictures by a CLIP, taken one by one."""
+  params = {'params': clip_params()}
+  prepare = embeddings.PREPARATIONS[preparation]
+  look = jax.jit(functools.partial(CLIP.apply, method='image_features'))
+  squares = (prepare(picture, released.SIZE) for picture in PICTURES[name])
+  return np.concatenate(
+    [look(params, normalize(square[None] / 255)) for square in squares]
+  )
+
+
+def test_the_clip_score_is_of_every_image_with_its_own_prompt(evaluated):
+  params = {'params': clip_params()}
+  tokenize = CLIPTokenizer.load(
+    'rule', clean='openai', prefix=DIMO_PREFIX, length=CLIP.text.length
+  )
+  read = jax.jit(functools.partial(CLIP.apply, method='text_features'))
+  texts = np.concatenate([read(params, tokenize([p]).ids) for p in PROMPTS])
+  images = image_features('ours', 'dimo')
+  np.testing.assert_allclose(
+    evaluated['clip_score'], metrics.clip_score(images, texts), rtol=1e-5
+  )
+  # Another order would be noticed.
+  for other in (np.roll(texts, 1, 0), texts[::-1]):
+    difference = metrics.clip_score(images, other) - evaluated['clip_score']
+    assert abs(difference) > 1e-4
+
+
+def test_cmmd_is_of_the_unit_features(evaluated):
+  unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+  ours, theirs = (
+    unit(image_features(name, 'crop').astype(np.float64)) for name in PICTURES
+  )
+  np.testing.assert_allclose(
+    evaluated['cmmd'], metrics.cmmd(theirs, ours), rtol=1e-4
+  )
 
 
 def test_every_number_carries_its_protocol(evaluated, place):

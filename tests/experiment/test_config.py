@@ -1,30 +1,18 @@
 """Configurations: every mistake is named before anything is compiled."""
 
-import importlib.util
-import pathlib
-
 import pytest
 
+from configs import digits
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config as config_lib
 from softdimo_jax.experiment import validation
-
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def digits(variants: str = 'maskgit'):
-  path = ROOT / 'configs' / 'digits.py'
-  spec = importlib.util.spec_from_file_location('digits_config', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(variants)
 
 
 @pytest.mark.parametrize(
   'variants', ['maskgit', 'maskbit', 'ablations', 'maskbit,ablations,tiny']
 )
 def test_shipped_variants_are_valid(variants):
-  validation.validate(digits(variants))
+  validation.validate(digits.get_config(variants))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +41,7 @@ def test_shipped_variants_are_valid(variants):
   ],
 )
 def test_mistakes_are_named(key, value, words):
-  config = digits()
+  config = digits.get_config()
   config.update_from_flattened_dict({key: value})
   with pytest.raises(UserError) as error:
     validation.validate(config)
@@ -62,7 +50,7 @@ def test_mistakes_are_named(key, value, words):
 
 
 def test_workdir_remembers_its_configuration(tmp_path):
-  config = digits()
+  config = digits.get_config()
   config_lib.claim_workdir(tmp_path / 'run', config)
   config_lib.claim_workdir(tmp_path / 'run', config)
   loaded = config_lib.load(tmp_path / 'run')
@@ -76,6 +64,6 @@ def test_workdir_remembers_its_configuration(tmp_path):
 def test_workdir_must_be_a_folder(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(UserError, match='file'):
-    config_lib.claim_workdir(tmp_path / 'file', digits())
+    config_lib.claim_workdir(tmp_path / 'file', digits.get_config())
   with pytest.raises(UserError, match='not the workdir of a run'):
     config_lib.load(tmp_path)

@@ -1,6 +1,5 @@
 """From official checkpoints to distilled, sampled and exported images."""
 
-import importlib.util
 import json
 import pathlib
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import maskbit, maskgit
 from softdimo_jax.convert import command
 from softdimo_jax.convert.rule_weights import rule_params, rule_weight
 from softdimo_jax.errors import UserError
@@ -17,9 +17,9 @@ from softdimo_jax.experiment import pretrained, stages, validation
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import checkpoint, sharding
 from softdimo_jax.runtime.preemption import PreemptionNotice
+from tests.commands import call, fails, succeeds
 from tests.convert import torch_format
 from tests.golden.weights import load
-from tests.test_main import call, fails_with
 
 ROOT = pathlib.Path(__file__).parents[2]
 GOLDEN = ROOT / 'tests' / 'golden'
@@ -41,15 +41,13 @@ SYSTEMS = {
 }
 # A shipped configuration with the sizes of converted checkpoints.
 SMALL = """
-import importlib.util
 import json
+
+from configs import {system}
 
 
 def get_config(variant='all'):
-  spec = importlib.util.spec_from_file_location('full', {full!r})
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config(variant)
+  config = {system}.get_config(variant)
   for part, folder in (('generator', 'teacher'), ('tokenizer', 'tokenizer')):
     options = json.load(open({folder!r} + '/' + folder + '/model.json'))
     config.model[part].update(options['options'])
@@ -105,27 +103,23 @@ def test_official_checkpoint_to_exported_images(system, tmp_path):
     '--flip',
     '--batch_size=4',
   )
-  assert tokenized.returncode == 0, tokenized.stderr[-2000:]
-  assert 'broken.png' in tokenized.stdout and '20 records' in tokenized.stdout
-  full = str(ROOT / 'configs' / f'{system}.py')
+  succeeds(tokenized)
+  assert 'broken.png' in tokenized.out and '20 records' in tokenized.out
   (tmp_path / 'small.py').write_text(
-    SMALL.format(full=full, folder=str(tmp_path))
+    SMALL.format(system=system, folder=str(tmp_path))
   )
   config, at = f'--config={tmp_path / "small.py"}', f'--workdir={tmp_path}/run'
-  result = call('main', config, at)
-  assert result.returncode == 0, result.stderr[-2000:]
+  succeeds(call('main', config, at))
   for name in ('dimo', 'softdimo'):
     rows = (tmp_path / 'run' / name / 'metrics.jsonl').read_text().splitlines()
     assert all(np.isfinite(x) for x in json.loads(rows[-1]).values())
 
   out = tmp_path / 'samples.npz'
-  exported = call('export', at, '--num=7', f'--out={out}', '--batch_size=4')
-  assert exported.returncode == 0, exported.stderr[-2000:]
+  succeeds(call('export', at, '--num=7', f'--out={out}', '--batch_size=4'))
   images = np.load(out)['arr_0']
   assert images.shape == (7, size, size, 3) and images.dtype == np.uint8
   grid = tmp_path / 'grid.png'
-  sampled = call('sample', at, '--model=teacher', '--num=4', f'--out={grid}')
-  assert sampled.returncode == 0, sampled.stderr[-2000:]
+  succeeds(call('sample', at, '--model=teacher', '--num=4', f'--out={grid}'))
   assert Image.open(grid).size[0] > 2 * size
   before = pretrained.load(
     Run(tmp_path / 'run', config_lib.load(tmp_path / 'run')).family,
@@ -142,11 +136,7 @@ def test_official_checkpoint_to_exported_images(system, tmp_path):
 
 
 def full_size(name: str, variant: str = 'all'):
-  path = ROOT / 'configs' / f'{name}.py'
-  spec = importlib.util.spec_from_file_location(name, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(variant)
+  return {'maskbit': maskbit, 'maskgit': maskgit}[name].get_config(variant)
 
 
 @pytest.mark.parametrize('name', ['maskgit', 'maskbit'])
@@ -245,4 +235,4 @@ def test_workdir_of_a_full_size_run_needs_its_tokens(tmp_path):
     f'--workdir={tmp_path / "run"}',
     '--config.weights=magic',
   )
-  fails_with(result, 'config.weights', 'converted', 'rule')
+  fails(result, 'config.weights', 'converted', 'rule')

@@ -83,7 +83,7 @@ def test_every_script_stops_at_errors_and_explains_itself(path):
   assert 'set -euo pipefail' in path.read_text()
   result = launch(path.name, '--help')
   assert result.returncode == 0
-  assert f'launch/{path.name}' in result.stdout or path.name == 'gke_xpk.sh'
+  assert f'launch/{path.name}' in result.stdout
   assert '#' not in result.stdout.split('\n')[0]
   assert '--dry-run' in result.stdout or path.name == 'xla_flags.sh'
 

@@ -2,17 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.parity import __main__ as command
 from softdimo_jax.parity import fixture, kinds
+from tests.commands import call, fails, process, succeeds
 from tests.golden import parity
 from tests.golden.parity import GOLDEN
 
@@ -35,7 +31,7 @@ LOOSE = ('logits_b', 'logits_c', 'cfg_logits', 'time_proj_b', 'soft_grad_z')
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(monkeypatch):
   """(exit status, lines) of the command; fixtures are computed once a test run.
 
   Copies in other folders are taken for what their names say.
@@ -45,17 +41,11 @@ def run(monkeypatch, capsys):
     kinds, 'find', lambda f: find(f) and (lambda f: parity.ours(f.name))
   )
 
-  def call(folder, *arguments):
-    with flagsaver.flagsaver():
-      flags.FLAGS(['parity', *arguments])
-      try:
-        command.main(['parity', str(folder)])
-        status = 0
-      except SystemExit as stop:
-        status = stop.code
-    return status, capsys.readouterr().out.splitlines()
+  def run(folder, *arguments):
+    result = call('parity', folder, *arguments)
+    return result.code, result.out.splitlines()
 
-  return call
+  return run
 
 
 @pytest.fixture
@@ -73,28 +63,36 @@ def copy(tmp_path):
   return rewrite
 
 
+def compared(lines):
+  """(fixture, array) of every line."""
+  return {tuple(line.split()[:2]) for line in lines}
+
+
+def outputs(names, inputs=()):
+  """(fixture, array) of all arrays of fixtures, but for their inputs."""
+  return {
+    (name, array)
+    for name in names
+    for array in set(fixture.load(GOLDEN, name).arrays) - set(inputs)
+  }
+
+
+@pytest.mark.command
 def test_the_command_runs():
-  result = subprocess.run(
-    [sys.executable, '-m', 'softdimo_jax.parity', GOLDEN, f'--only={SMALL}'],
-    capture_output=True,
-    text=True,
-  )
-  assert result.returncode == 0, result.stderr[-2000:]
-  assert f'{SMALL} google_mask_topk 0.0e+00 0 ok' in result.stdout
+  result = succeeds(process('parity', GOLDEN, f'--only={SMALL}'))
+  assert f'{SMALL} google_mask_topk 0.0e+00 0 ok' in result.out
 
 
 # The tests of networks and samplers compare the same arrays one by one.
 @pytest.mark.slow
 def test_every_covered_fixture_passes(run):
-  assert len(COVERED) == 21
   status, lines = run(GOLDEN, f'--only={",".join(COVERED)}')
   assert status == 0
-  arrays = {
+  assert COVERED and compared(lines) == {
     (name, array)
     for name in COVERED
     for array in fixture.load(GOLDEN, name).meta['output_arrays']
   }
-  assert {tuple(line.split()[:2]) for line in lines} == arrays
   for line in lines:
     name, array, error, tolerance, verdict = line.split()
     loose = array in fixture.SINUSOIDS or (
@@ -123,8 +121,11 @@ def test_benchmark_rules_pass(run):
 def test_metrics_pass_at_tolerances_of_their_own(run):
   status, lines = run(GOLDEN, f'--only={METRICS}')
   assert status == 0
-  inputs = 10  # four sets of features, logits, acts, W, emb_x, emb_y, split
-  assert len(lines) == len(fixture.load(GOLDEN, METRICS).arrays) - inputs
+  inputs = (
+    *('ref', 'gen', 'lowrank_ref', 'lowrank_gen', 'logits', 'acts', 'W'),
+    *('emb_x', 'emb_y', 'isc_adm_split_size'),
+  )
+  assert compared(lines) == outputs([METRICS], inputs)
   tolerances = {line.split()[1]: float(line.split()[3]) for line in lines}
   assert tolerances['fid_adm_f64'] == 1e-6
   assert tolerances['kid_mean_f64'] == 2e-5
@@ -133,29 +134,25 @@ def test_metrics_pass_at_tolerances_of_their_own(run):
 
 
 def test_clip_models_pass(run):
-  assert len(CLIPS) == 4
   status, lines = run(GOLDEN, f'--only={",".join(CLIPS)}')
   assert status == 0
-  inputs = {'pixel_values', 'input_ids', 'attention_mask'}
-  assert {tuple(line.split()[:2]) for line in lines} == {
-    (name, array)
-    for name in CLIPS
-    for array in set(fixture.load(GOLDEN, name).arrays) - inputs
-  }
+  inputs = ('pixel_values', 'input_ids', 'attention_mask')
+  assert CLIPS and compared(lines) == outputs(CLIPS, inputs)
   assert all(line.endswith(' 1e-05 ok') for line in lines)
 
 
 def test_the_other_rewards_pass(run):
   status, lines = run(GOLDEN, f'--only={",".join(REWARDS)}')
   assert status == 0
-  assert len(lines) == 2 + 12
+  inputs = ('pixel_values', 'input_ids', 'attention_mask')
+  assert compared(lines) == outputs(REWARDS, (*inputs, 'clip_image_features'))
   assert all(line.endswith(' 1e-05 ok') for line in lines)
 
 
 def test_text_tokenizers_pass_exactly(run):
   status, lines = run(GOLDEN, f'--only={",".join(TEXTS)}')
   assert status == 0
-  assert len(lines) == 2 + 5
+  assert compared(lines) == outputs(TEXTS)
   assert all(line.endswith(' 0.0e+00 0 ok') for line in lines)
 
 
@@ -245,12 +242,8 @@ def test_tags_that_begin_alike_are_told_apart():
   assert parts == {'x': {'z': 1}, 'x_l2': {'z': 2, 'codes': 3}}
 
 
-def test_bad_arguments_are_refused(run, tmp_path):
-  with pytest.raises(UserError, match='FOLDER'):
-    command.main(['parity'])
-  with pytest.raises(UserError, match='is not a folder'):
-    run(tmp_path / 'nowhere')
-  with pytest.raises(UserError, match='holds no fixture'):
-    run(tmp_path)
-  with pytest.raises(UserError, match=f'--only=x is not in .*{SMALL}'):
-    run(GOLDEN, '--only=x')
+def test_bad_arguments_are_refused(tmp_path):
+  fails(call('parity'), 'FOLDER')
+  fails(call('parity', tmp_path / 'nowhere'), 'is not a folder')
+  fails(call('parity', tmp_path), 'holds no fixture')
+  fails(call('parity', GOLDEN, '--only=x'), '--only=x is not in', SMALL)

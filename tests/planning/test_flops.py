@@ -1,13 +1,13 @@
 """Passes of every objective, as docs/performance.md has them."""
 
 import functools
-import importlib.util
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from configs import maskbit
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.planning.flops import count_flops
 from softdimo_jax.planning.programs import program
@@ -34,18 +34,9 @@ def test_convolution():
   assert count_flops(convolve, x, k) == 2 * (2 * 5 * 64) * 27
 
 
-@functools.cache
-def config_file():
-  path = pathlib.Path('configs/maskbit.py')
-  spec = importlib.util.spec_from_file_location('maskbit_config', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
 def passes(stage, **changes):
   """Operations of a full-size step in forward passes of the generator."""
-  config = config_file().get_config()
+  config = maskbit.get_config()
   config[stage].batch_size = BATCH
   config.model.generator.remat = 'none'
   config.update_from_flattened_dict(changes)

@@ -1,28 +1,22 @@
 import dataclasses
-import functools
-import importlib.util
-import pathlib
 
 import pytest
 
+from configs import digits, maskbit, maskgen, meissonic
 from softdimo_jax import plan as command
 from softdimo_jax.errors import UserError
 from softdimo_jax.planning import report
 from softdimo_jax.planning.chips import parse_topology
 from softdimo_jax.planning.roofline import Choice, make_plan
 
-
-@functools.cache
-def config_file(name):
-  path = pathlib.Path(f'configs/{name}.py')
-  spec = importlib.util.spec_from_file_location(f'{name}_config', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+CONFIGS = {
+  module.__name__.split('.')[-1]: module
+  for module in (digits, maskbit, maskgen, meissonic)
+}
 
 
 def plan(topology, stage='softdimo', name='digits', **choice):
-  config = config_file(name).get_config()
+  config = CONFIGS[name].get_config()
   config.model.generator.unroll = 1
   config.lock()  # as a file that comes by the flag
   mesh = choice.pop('mesh', {'data': -1})

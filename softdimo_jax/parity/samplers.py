@@ -45,7 +45,7 @@ def maskgit_sampler(fixture: Fixture) -> Arrays:
   params, _ = convert_maskgit(fixture.state_dict('model'), module)
   decoder, _ = convert_taming_vqgan(fixture.state_dict('vqgan'), tokenizer)
   ours = _forward_masking(fixture.arrays, module.vocab_size)
-  family = Family('maskgit', module, tokenizer, frozen=())
+  family = Family('maskgit', module, tokenizer)
   labels = fixture.arrays['labels']
   runs = config.get('runs', {})
   for tag, part in fixture.tagged(runs):
@@ -77,7 +77,7 @@ def maskbit_sampler(fixture: Fixture) -> Arrays:
   )
   ours = {}
   # The tokenizer here decodes whole codes, not their groups.
-  family = Family('maskbit', module, tokenizer, frozen=())
+  family = Family('maskbit', module, tokenizer)
   labels = fixture.arrays['labels']
   runs = config['runs']
   for tag, part in fixture.tagged(runs):

@@ -15,7 +15,10 @@ import flax.linen as nn
 import flax.struct
 import jax
 
-from softdimo_jax.method.soft_embedding import hard_embedding
+from softdimo_jax.method.soft_embedding import (
+  hard_embedding,
+  soft_embedding,
+)
 
 
 @flax.struct.dataclass
@@ -95,6 +98,13 @@ class ImageTokenizer(nn.Module):
   def decode(self, tokens: jax.Array, *condition: jax.Array) -> jax.Array:
     """Tokens int [B, L, G] -> float32 [B, H, W, C], not clipped."""
     return self.decode_embeddings(self.embed(tokens), *condition)
+
+  def decode_soft(
+    self, probabilities: jax.Array, *condition: jax.Array
+  ) -> jax.Array:
+    """As `decode`, of expected embeddings: probabilities [B, L, G, V]."""
+    embeddings = soft_embedding(probabilities, self.table())
+    return self.decode_embeddings(embeddings, *condition)
 
   def __call__(
     self, images: jax.Array, *condition: jax.Array

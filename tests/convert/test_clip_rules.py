@@ -69,7 +69,7 @@ def test_every_listing_is_here():
 def test_listings_are_covered(name, capsys):
   meta = json.loads(manifest(name).read_text())
   command.run(
-    command.Request(family='clip', manifest=manifest(name), check=True)
+    command.Conversion(family='clip', manifest=manifest(name), check=True)
   )
   lines = capsys.readouterr().out.splitlines()
   counts = {line.split()[0]: line.split()[1] for line in lines}
@@ -107,7 +107,7 @@ def test_a_file_becomes_a_folder_and_a_module(name, extension, tmp_path):
     safetensors.numpy.save_file(state, file)
   out = tmp_path / 'out'
   command.run(
-    command.Request('clip', str(file), out=out, told=FIXTURES[name][0])
+    command.Conversion('clip', str(file), out=out, overrides=FIXTURES[name][0])
   )
   found, params = folder.load_converted(out, 'clip')
   assert found == module
@@ -186,8 +186,8 @@ def test_heads_must_divide_the_widths(tmp_path):
   state, _ = example('openclip_model')
   file = tmp_path / 'model.safetensors'
   safetensors.numpy.save_file(state, file)
-  request = command.Request(
-    'clip', str(file), check=True, told={'num_heads': 3}
+  request = command.Conversion(
+    'clip', str(file), check=True, overrides={'num_heads': 3}
   )
   with pytest.raises(UserError, match='width 40 does not divide into 3 heads'):
     command.run(request)

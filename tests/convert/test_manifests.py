@@ -59,7 +59,7 @@ def test_listings_are_covered(name, capsys):
   family, parameters = LISTINGS[name]
   meta = json.loads(manifest(name).read_text())
   command.run(
-    command.Request(family=family, manifest=manifest(name), check=True)
+    command.Conversion(family=family, manifest=manifest(name), check=True)
   )
   lines = capsys.readouterr().out.splitlines()
   counts = {line.split()[0]: line.split()[1:] for line in lines}

@@ -55,11 +55,11 @@ def test_a_file_becomes_a_folder_and_a_module(tmp_path):
   file = tmp_path / 'model.safetensors'
   safetensors.numpy.save_file(without(HEAD), file)
   command.run(
-    command.Request(
+    command.Conversion(
       family='maskgen',
       weights=str(file),
       out=tmp_path / 'out',
-      told={'num_heads': 4, 'num_classes': 5},
+      overrides={'num_heads': 4, 'num_classes': 5},
     )
   )
   module, params = folder.load_converted(tmp_path / 'out', 'maskgen')

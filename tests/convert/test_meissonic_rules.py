@@ -100,7 +100,9 @@ def test_a_file_becomes_a_folder_and_a_module(tmp_path):
     {f'_orig_mod.{name}': array for name, array in STATE.items()}, file
   )
   out = tmp_path / 'out'
-  command.run(command.Request(family='meissonic', weights=str(file), out=out))
+  command.run(
+    command.Conversion(family='meissonic', weights=str(file), out=out)
+  )
   module, params = folder.load_converted(out, 'meissonic')
   assert module == MODULE
   assert params['joint_layers']['text']['query_norm']['scale'].shape == (2, 16)
@@ -111,7 +113,7 @@ def test_a_tokenizer_is_not_taken_for_tamings(tmp_path):
   safetensors.numpy.save_file(VQ_STATE, file)
   with pytest.raises(UserError, match='of the family meissonic_vq, not taming'):
     command.run(
-      command.Request(family='taming_vqgan', weights=str(file), check=True)
+      command.Conversion(family='taming_vqgan', weights=str(file), check=True)
     )
 
 

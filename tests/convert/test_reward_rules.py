@@ -46,13 +46,13 @@ def example(family):
 
 
 def convert(family, state, module):
-  return registry.FAMILIES[family].convert(state, module)
+  return registry.FORMATS[family].convert(state, module)
 
 
 def test_the_listing_is_covered(capsys):
   meta = json.loads(LISTING.read_text())
   command.run(
-    command.Request(family='image_reward', manifest=LISTING, check=True)
+    command.Conversion(family='image_reward', manifest=LISTING, check=True)
   )
   lines = capsys.readouterr().out.splitlines()
   counts = {line.split()[0]: line.split()[1] for line in lines}
@@ -85,7 +85,7 @@ def test_a_file_becomes_a_folder_and_a_module(family, extension, tmp_path):
     safetensors.numpy.save_file(state, file)
   out = tmp_path / 'out'
   told = FAMILIES[family][2]
-  command.run(command.Request(family, str(file), out=out, told=told))
+  command.run(command.Conversion(family, str(file), out=out, overrides=told))
   found, params = folder.load_converted(out, family)
   assert found == module
   direct, _ = convert(family, state, module)
@@ -167,8 +167,8 @@ def test_heads_must_divide_the_widths(tmp_path):
   state, _ = example('image_reward')
   file = tmp_path / 'model.safetensors'
   safetensors.numpy.save_file(state, file)
-  request = command.Request(
-    'image_reward', str(file), check=True, told={'text_heads': 5}
+  request = command.Conversion(
+    'image_reward', str(file), check=True, overrides={'text_heads': 5}
   )
   with pytest.raises(UserError, match='width 24 does not divide into 5 heads'):
     command.run(request)

@@ -48,8 +48,8 @@ def test_listings_are_covered(name, capsys):
   family, told, parameters, ignored = LISTINGS[name]
   meta = json.loads(manifest(name).read_text())
   command.run(
-    command.Request(
-      family=family, manifest=manifest(name), check=True, told=told
+    command.Conversion(
+      family=family, manifest=manifest(name), check=True, overrides=told
     )
   )
   lines = capsys.readouterr().out.splitlines()
@@ -80,7 +80,7 @@ def test_text_towers_are_found_in_whole_models():
       more = [*more, 'text_model.embeddings.position_ids']
     whole = listing | dict.fromkeys(more, listing[next(iter(listing))])
     module = registry.build(name, registry.infer(name, listing, {}))
-    _, report = registry.FAMILIES[name].convert(whole, module)
+    _, report = registry.FORMATS[name].convert(whole, module)
     assert set(more) <= set(report.ignored)
 
 
@@ -88,7 +88,7 @@ def test_the_usage_of_codes_is_optional():
   listing = sources.load_listing(manifest('tatitok'))
   del listing['quantize.embed_prob']
   module = registry.build('tatitok', registry.infer('tatitok', listing, {}))
-  _, report = registry.FAMILIES['tatitok'].convert(listing, module)
+  _, report = registry.FORMATS['tatitok'].convert(listing, module)
   assert report.ignored == ()
 
 
@@ -145,8 +145,8 @@ def test_a_tower_of_a_file_becomes_a_folder_and_a_module(
   file = tmp_path / 'model.safetensors'
   safetensors.numpy.save_file(state, file)
   command.run(
-    command.Request(
-      family=family, weights=str(file), out=tmp_path / 'out', told=told
+    command.Conversion(
+      family=family, weights=str(file), out=tmp_path / 'out', overrides=told
     )
   )
   module, params = folder.load_converted(tmp_path / 'out', family)

@@ -8,7 +8,7 @@ from softdimo_jax.convert.diffusers_vq import convert_diffusers_vq
 from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from softdimo_jax.networks.tokenizers.interface import to_grid
 from softdimo_jax.ops import quantization
-from softdimo_jax.parity import official_meissonic, record, tokenizers
+from softdimo_jax.parity import official_tokenizers, record, tokenizers
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 from softdimo_jax.types import Params
@@ -17,7 +17,7 @@ from softdimo_jax.types import Params
 def meissonic_vq(fixture: Fixture) -> Arrays:
   """diffusers' `VQModel`; NCHW, images in [0, 1]."""
   grid = fixture.arrays['tokens'].shape[1:]
-  module = official_meissonic.diffusers_vq(fixture.config['model'], grid)
+  module = official_tokenizers.diffusers_vq(fixture.config['model'], grid)
   params, _ = convert_diffusers_vq(fixture.state_dict(), module)
   run = functools.partial(_diffusers_vq, module, fixture.arrays)
   return record.compiled(run)(params)

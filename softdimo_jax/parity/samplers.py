@@ -17,7 +17,7 @@ from softdimo_jax.families.family import Family
 from softdimo_jax.method import masking, sampling
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.ops import quantization
-from softdimo_jax.parity import official, record
+from softdimo_jax.parity import official_generators, official_tokenizers, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 from softdimo_jax.types import Params
@@ -40,8 +40,8 @@ _MASKBIT_GUIDANCE = {
 def maskgit_sampler(fixture: Fixture) -> Arrays:
   """`MaskGIT.sample`, Di[M]O's one-step generation and its masking."""
   config = fixture.config
-  module = official.maskgit_transformer(config['model'])
-  tokenizer = official.taming_vqgan(config['vqgan'])
+  module = official_generators.maskgit_transformer(config['model'])
+  tokenizer = official_tokenizers.taming_vqgan(config['vqgan'])
   params, _ = convert_maskgit(fixture.state_dict('model'), module)
   decoder, _ = convert_taming_vqgan(fixture.state_dict('vqgan'), tokenizer)
   ours = _forward_masking(fixture.arrays, module.vocab_size)
@@ -64,10 +64,10 @@ def maskgit_sampler(fixture: Fixture) -> Arrays:
 def maskbit_sampler(fixture: Fixture) -> Arrays:
   """`modeling/modules/sampling.py:sample`."""
   config = fixture.config
-  module = official.maskbit_generator(
+  module = official_generators.maskbit_generator(
     config['model'], tables=config['model'].get('class') == 'Bert'
   )
-  tokenizer = official.maskbit_tokenizer(
+  tokenizer = official_tokenizers.maskbit_tokenizer(
     config['tokenizer']['config'],
     legacy=config['tokenizer'].get('legacy', False),
   )

@@ -19,7 +19,7 @@ from softdimo_jax.networks.tokenizers.interface import (
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 from softdimo_jax.ops import quantization
-from softdimo_jax.parity import official, record
+from softdimo_jax.parity import official_tokenizers, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, OutputOf
 from softdimo_jax.types import Params
@@ -27,7 +27,7 @@ from softdimo_jax.types import Params
 
 def maskgit_vqgan(fixture: Fixture) -> Arrays:
   """Taming's `VQModel`; NCHW, images in [-1, 1]."""
-  module = official.taming_vqgan(fixture.config['model'])
+  module = official_tokenizers.taming_vqgan(fixture.config['model'])
   run = record.compiled(functools.partial(_taming, module, fixture.arrays))
   params, _ = convert_taming_vqgan(fixture.state_dict(), module)
   scaled, _ = convert_taming_vqgan(fixture.state_dict(scaled=True), module)
@@ -40,7 +40,7 @@ def maskbit_tokenizer(fixture: Fixture) -> Arrays:
   models = fixture.config['models']
   for tag, part in fixture.tagged(models):
     config = models[tag]['config']
-    module = official.maskbit_tokenizer(
+    module = official_tokenizers.maskbit_tokenizer(
       config,
       num_groups=part.arrays['soft_z'].shape[2],
       legacy=models[tag].get('legacy', False),
@@ -59,7 +59,7 @@ def maskbit_tokenizer(fixture: Fixture) -> Arrays:
 
 def google_tokenizer(fixture: Fixture) -> Arrays:
   """Google's `VQVAE`; NHWC, images in [0, 1]."""
-  module = official.google_tokenizer(fixture.config['model'])
+  module = official_tokenizers.google_tokenizer(fixture.config['model'])
   run = record.compiled(functools.partial(_google, module, fixture.arrays))
   params, _ = convert_google_tokenizer(fixture.state_dict(), module)
   scaled, _ = convert_google_tokenizer(fixture.state_dict(scaled=True), module)

@@ -12,7 +12,7 @@ from softdimo_jax.convert import command, folder, registry, sources
 from softdimo_jax.convert.clip import convert_clip
 from softdimo_jax.convert.tree import ConversionError
 from softdimo_jax.errors import UserError
-from softdimo_jax.parity import official
+from softdimo_jax.parity import official_towers
 from tests.convert import torch_format
 from tests.golden.weights import load
 
@@ -48,7 +48,9 @@ def manifest(name):
 
 
 def build(name, config):
-  return (official.openclip if 'openclip' in name else official.clip)(config)
+  return (
+    official_towers.openclip if 'openclip' in name else official_towers.clip
+  )(config)
 
 
 def example(name):

@@ -16,7 +16,7 @@ from flax import traverse_util
 
 from softdimo_jax.convert import command, folder, registry
 from softdimo_jax.errors import USER_ERROR_CODE, UserError
-from softdimo_jax.parity import official
+from softdimo_jax.parity import official_generators, official_tokenizers
 from tests.convert import torch_format
 from tests.convert.torch_format import Call
 from tests.golden.weights import load
@@ -44,22 +44,22 @@ class Case:
     config = config['models'][self.model] if self.model else config['model']
     match self.family:
       case 'maskgit':
-        return official.maskgit_transformer(config)
+        return official_generators.maskgit_transformer(config)
       case 'taming_vqgan':
-        return official.taming_vqgan(config)
+        return official_tokenizers.taming_vqgan(config)
       case 'maskbit' | 'maskbit_table':
         tables = self.family == 'maskbit_table'
-        return official.maskbit_generator(config, tables=tables)
+        return official_generators.maskbit_generator(config, tables=tables)
       case 'maskbit_tokenizer':
         groups = self.told.get('num_groups', 1)
         legacy = config['legacy']
-        return official.maskbit_tokenizer(
+        return official_tokenizers.maskbit_tokenizer(
           config['config'], num_groups=groups, legacy=legacy
         )
       case 'google_maskgit':
-        return official.google_transformer(config, num_classes=5)
+        return official_generators.google_transformer(config, num_classes=5)
       case 'google_tokenizer':
-        return official.google_tokenizer(config)
+        return official_tokenizers.google_tokenizer(config)
 
   def write(self, path: pathlib.Path, state) -> pathlib.Path:
     path = path / self.file

@@ -8,12 +8,12 @@ import safetensors.numpy
 
 from softdimo_jax.convert import command, folder, tree
 from softdimo_jax.convert.maskgen import convert_maskgen
-from softdimo_jax.parity import official
+from softdimo_jax.parity import official_generators
 from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 META, STATE, _ = load(GOLDEN, 'maskgen_generator')
-MODULE = official.maskgen(META['config']['model_config'])
+MODULE = official_generators.maskgen(META['config']['model_config'])
 TABLE, HEAD = 'embeddings.weight', 'lm_head.weight'
 
 

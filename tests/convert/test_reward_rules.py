@@ -11,7 +11,7 @@ import safetensors.numpy
 from softdimo_jax.convert import command, folder, registry, sources
 from softdimo_jax.convert.tree import ConversionError
 from softdimo_jax.errors import UserError
-from softdimo_jax.parity import official_rewards
+from softdimo_jax.parity import official_towers
 from tests.convert import torch_format
 from tests.golden.weights import load
 
@@ -22,10 +22,10 @@ LISTING = GOLDEN / 'blip_imagereward_full.json'
 FAMILIES = {
   'image_reward': (
     'blip_imagereward',
-    official_rewards.image_reward,
+    official_towers.image_reward,
     {'num_heads': 4, 'text_heads': 4},
   ),
-  'aesthetic_head': ('aesthetic_head', official_rewards.aesthetic_head, {}),
+  'aesthetic_head': ('aesthetic_head', official_towers.aesthetic_head, {}),
 }
 EACH = pytest.mark.parametrize('family', FAMILIES)
 LEFT_OUT = [
@@ -70,7 +70,7 @@ def test_sizes_are_read_off_the_shapes():
   listing = sources.load_listing(LISTING)
   options = registry.infer('image_reward', listing, {})
   assert registry.build('image_reward', options) == (
-    official_rewards.image_reward(config)
+    official_towers.image_reward(config)
   )
 
 
@@ -178,6 +178,6 @@ def test_other_activations_are_refused():
   config = json.loads(LISTING.read_text())['config']
   config['bert']['hidden_act'] = 'relu'
   with pytest.raises(ValueError, match="hidden_act 'relu' is unknown"):
-    official_rewards.image_reward(config)
+    official_towers.image_reward(config)
   with pytest.raises(ValueError, match="activation 'relu' is unknown"):
-    official_rewards.aesthetic_head({'activation': 'relu', 'hidden': [1]})
+    official_towers.aesthetic_head({'activation': 'relu', 'hidden': [1]})

@@ -7,7 +7,11 @@ import pytest
 import safetensors.numpy
 
 from softdimo_jax.convert import command, folder, registry, sources
-from softdimo_jax.parity import official, official_meissonic
+from softdimo_jax.parity import (
+  official_generators,
+  official_tokenizers,
+  official_towers,
+)
 from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
@@ -30,12 +34,12 @@ LISTINGS = {
   'openclip_text': ('openclip_text', {}, 123_650_304, ['logit_scale']),
 }
 OFFICIAL = {
-  'maskgen': official.maskgen,
-  'tatitok': official.tatitok,
-  'meissonic': official_meissonic.meissonic,
-  'meissonic_vq': official_meissonic.diffusers_vq,
-  'clip_text': official.clip_text,
-  'openclip_text': official.openclip_text,
+  'maskgen': official_generators.maskgen,
+  'tatitok': official_tokenizers.tatitok,
+  'meissonic': official_generators.meissonic,
+  'meissonic_vq': official_tokenizers.diffusers_vq,
+  'clip_text': official_towers.clip_text,
+  'openclip_text': official_towers.openclip_text,
 }
 
 
@@ -104,14 +108,14 @@ def test_variants_of_tatitok_without_a_module_are_refused(option, value):
   config = json.loads(manifest('tatitok').read_text())['config']
   config['model']['vq_model'][option] = value
   with pytest.raises(ValueError, match=r'known|huge'):
-    official.tatitok(config)
+    official_tokenizers.tatitok(config)
 
 
 def test_tatitok_without_a_quantize_mode_has_a_codebook():
   config = json.loads(manifest('tatitok').read_text())['config']
-  module = official.tatitok(config)
+  module = official_tokenizers.tatitok(config)
   del config['model']['vq_model']['quantize_mode']
-  assert official.tatitok(config) == module
+  assert official_tokenizers.tatitok(config) == module
 
 
 @pytest.mark.parametrize(
@@ -122,13 +126,13 @@ def test_options_of_other_open_clip_towers_are_refused(option, value):
   config = json.loads(manifest('openclip_text').read_text())['config']
   config['text_cfg'][option] = value
   with pytest.raises(ValueError, match=f'{option} .+ is unknown'):
-    official.openclip_text(config)
+    official_towers.openclip_text(config)
 
 
 def test_an_unknown_activation_is_refused():
   config = json.loads(manifest('clip_text').read_text())['config']
   with pytest.raises(ValueError, match="hidden_act 'relu' is unknown"):
-    official.clip_text(config | {'hidden_act': 'relu'})
+    official_towers.clip_text(config | {'hidden_act': 'relu'})
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from softdimo_jax.convert.maskbit_tokenizer import (
 from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
-from softdimo_jax.parity import official
+from softdimo_jax.parity import official_tokenizers
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 
@@ -74,7 +74,7 @@ def test_maskbit_checkpoints_are_covered(name):
 
 def test_google_checkpoint_is_covered():
   meta, entries = listing('google_tokenizer')
-  module = official.google_tokenizer(meta['config'])
+  module = official_tokenizers.google_tokenizer(meta['config'])
   params, report = convert_google_tokenizer(entries, module)
   assert len(report.used) == meta['n_entries'] == 168
   assert count(params) == meta['n_params'] == 54_515_587
@@ -83,24 +83,31 @@ def test_google_checkpoint_is_covered():
 def test_google_options_that_no_release_has_are_refused():
   meta, _ = listing('google_tokenizer')
   with pytest.raises(ValueError, match="activation_fn 'relu' is unknown"):
-    official.google_tokenizer(meta['config'] | {'activation_fn': 'relu'})
+    official_tokenizers.google_tokenizer(
+      meta['config'] | {'activation_fn': 'relu'}
+    )
 
 
 def test_taming_module_from_official_arguments():
   meta, _ = listing('maskgit_vqgan')
-  assert official.taming_vqgan(meta['config']) == TamingVQGAN()
+  assert official_tokenizers.taming_vqgan(meta['config']) == TamingVQGAN()
 
 
 @pytest.mark.parametrize('name', MASKBIT_FAMILY)
 def test_maskbit_modules_from_official_arguments(name):
   meta, _ = listing(name)
-  assert official.maskbit_tokenizer(meta['config']) == MASKBIT_FAMILY[name][0]
+  assert (
+    official_tokenizers.maskbit_tokenizer(meta['config'])
+    == MASKBIT_FAMILY[name][0]
+  )
 
 
 def test_an_unknown_quantizer_is_refused():
   meta, _ = listing('maskbit_tokenizer_10bit')
   with pytest.raises(ValueError, match="quantizer_type 'vae' is unknown"):
-    official.maskbit_tokenizer(meta['config'] | {'quantizer_type': 'vae'})
+    official_tokenizers.maskbit_tokenizer(
+      meta['config'] | {'quantizer_type': 'vae'}
+    )
 
 
 def test_a_checkpoint_of_another_size_is_refused():

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.method.soft_embedding import hard_embedding
-from softdimo_jax.networks import layers, transformer
+from softdimo_jax.networks import transformer
 from softdimo_jax.networks.generators.condition import Condition, TextCondition
+from softdimo_jax.networks.towers import BlockNetwork
 
 
 @flax.struct.dataclass
@@ -35,7 +36,7 @@ class GeneratorOutput:
   hidden: jax.Array
 
 
-class MaskedGenerator(nn.Module):
+class MaskedGenerator(BlockNetwork):
   """Base of the generators; methods run as `apply(..., method='NAME')`.
 
   Subclasses define the fields or properties `vocab_size` (V codes of a group;
@@ -49,22 +50,7 @@ class MaskedGenerator(nn.Module):
     grid: rows and columns of the positions; None fits any grid.
     reads_text: whether the condition is text; else it is a class label.
     reads_time: whether it reads the condition's `time`.
-
-  Attributes:
-    width: D.
-    num_heads: attention heads.
-    mlp_width: hidden width of the MLPs.
-    dtype: of the matrix products; parameters are float32.
-    remat: what the backward pass keeps, see `layers.scan_blocks`.
-    unroll: blocks per scan iteration.
   """
-
-  width: int = 1024
-  num_heads: int = 16
-  mlp_width: int = 4096
-  dtype: jnp.dtype = jnp.float32
-  remat: str = 'none'
-  unroll: int = 1
 
   frozen = ()
   num_groups = 1
@@ -185,9 +171,7 @@ class ClassGenerator(MaskedGenerator):
 
     `options` are fields of `transformer.Block`.
     """
-    blocks = layers.scan_blocks(
-      transformer.Block, self.depth, remat=self.remat, unroll=self.unroll
-    )
+    blocks = self.scanned(transformer.Block, self.depth)
     return blocks(
       self.num_heads,
       self.mlp_width,

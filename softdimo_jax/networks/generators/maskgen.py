@@ -119,9 +119,7 @@ class MaskGenTransformer(TextGenerator):
     options = {'dtype': self.dtype, 'attention': self.attention}
     outputs = []
     if self.depth > 1:
-      blocks = layers.scan_blocks(
-        JointBlock, self.depth - 1, remat=self.remat, unroll=self.unroll
-      )
+      blocks = self.scanned(JointBlock, self.depth - 1)
       streams, hidden = blocks(*sizes, **options, name='layers')(
         streams, condition
       )

@@ -222,13 +222,10 @@ class MeissonicTransformer(TextGenerator):
       'dtype': self.dtype,
       'attention': self.attention,
     }
-    scan = lambda block, depth: layers.scan_blocks(
-      block, depth, remat=self.remat, unroll=self.unroll
-    )
-    joint = scan(JointBlock, self.joint_depth)(
+    joint = self.scanned(JointBlock, self.joint_depth)(
       *sizes, qk_norm=True, **options, name='joint_layers'
     )
-    single = scan(SingleBlock, self.single_depth)(
+    single = self.scanned(SingleBlock, self.single_depth)(
       *sizes, **options, name='single_layers'
     )
     length = streams[1].shape[1]

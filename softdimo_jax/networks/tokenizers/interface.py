@@ -14,11 +14,14 @@ import math
 import flax.linen as nn
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 from softdimo_jax.method.soft_embedding import (
   hard_embedding,
   soft_embedding,
 )
+from softdimo_jax.networks.tokenizers import blocks
+from softdimo_jax.ops import quantization
 
 
 @flax.struct.dataclass
@@ -118,6 +121,39 @@ class ImageTokenizer(nn.Module):
       latents=latents,
       quantized=self.embed(tokens),
     )
+
+
+class CodebookTokenizer(ImageTokenizer):
+  """Base of the tokenizers with one learned codebook: G = 1.
+
+  Subclasses call `setup_codebook` in `setup`.
+
+  Attributes:
+    in_channels: C of the images.
+    codebook_size: V.
+    embedding_dim: D.
+    dtype: of the matrix products and convolutions; parameters are float32.
+  """
+
+  in_channels: int = 3
+  codebook_size: int | None = 1024
+  embedding_dim: int = 256
+  dtype: jnp.dtype = jnp.float32
+
+  def setup_codebook(self) -> None:
+    """Makes the codebook [V, D]."""
+    self.codebook = self.param(
+      'codebook',
+      blocks.codebook_init,
+      (self.codebook_size, self.embedding_dim),
+    )
+
+  def quantize(self, latents: jax.Array) -> tuple[jax.Array, jax.Array]:
+    tokens = quantization.nearest_code(latents, self.codebook)[..., None]
+    return quantization.straight_through(latents, self.embed(tokens)), tokens
+
+  def table(self) -> jax.Array:
+    return self.codebook[None]  # [1, V, D]
 
 
 def to_grid(

@@ -15,20 +15,6 @@ from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
 from softdimo_jax.convert.shapes import Options, Shapes, heads_of_64, prompt
 from softdimo_jax.networks.text.clip import CLIPTextTower
 
-# The same sizes by other names in the two layouts.
-_HF_NAMES = {
-  'tokens': 'text_model.embeddings.token_embedding.weight',
-  'positions': 'text_model.embeddings.position_embedding.weight',
-  'layers': r'text_model\.encoder\.layers\.(\d+)\.',
-  'mlp': 'text_model.encoder.layers.0.mlp.fc1.weight',
-}
-_OPENCLIP_NAMES = {
-  'tokens': 'token_embedding.weight',
-  'positions': 'positional_embedding',
-  'layers': r'transformer\.resblocks\.(\d+)\.',
-  'mlp': 'transformer.resblocks.0.mlp.c_fc.weight',
-}
-
 _HF_LAYER = r'text_model\.encoder\.layers\.(?P<layer>\d+)'
 _OC_LAYER = r'transformer\.resblocks\.(?P<layer>\d+)'
 
@@ -72,6 +58,15 @@ def convert_clip_text(state_dict: StateDict, tower: CLIPTextTower) -> Converted:
   return tree.convert(state_dict, RULES, target, ignored=IGNORED)
 
 
+# Names of the entries of which `_sizes` reads the shapes.
+_HF_NAMES = {
+  'tokens': 'text_model.embeddings.token_embedding.weight',
+  'positions': 'text_model.embeddings.position_embedding.weight',
+  'layers': r'text_model\.encoder\.layers\.(\d+)\.',
+  'mlp': 'text_model.encoder.layers.0.mlp.fc1.weight',
+}
+
+
 def clip_text_options(
   shapes: Shapes, *, num_heads: int | None = None, activation: str = 'gelu'
 ) -> Options:
@@ -81,6 +76,14 @@ def clip_text_options(
     'projection_width': shapes['text_projection.weight'][0],
     'activation': activation,
   }
+
+
+_OPENCLIP_NAMES = {
+  'tokens': 'token_embedding.weight',
+  'positions': 'positional_embedding',
+  'layers': r'transformer\.resblocks\.(\d+)\.',
+  'mlp': 'transformer.resblocks.0.mlp.c_fc.weight',
+}
 
 
 def openclip_text_options(

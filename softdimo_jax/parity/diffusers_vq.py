@@ -7,7 +7,6 @@ import jax
 from softdimo_jax.convert.diffusers_vq import convert_diffusers_vq
 from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from softdimo_jax.networks.tokenizers.interface import to_grid
-from softdimo_jax.ops import quantization
 from softdimo_jax.parity import official_tokenizers, record, tokenizers
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
@@ -36,12 +35,6 @@ def _diffusers_vq(
     record.to_nhwc(arrays['soft_cot']),
   )
   output, soft = results['output'], results['soft']
-  loss, _ = quantization.vq_loss(
-    output.latents,
-    output.quantized,
-    codebook_weight=0.25,
-    commitment_weight=1.0,
-  )
   maps = {
     'enc_mid': output_of('encoder/mid_block_2'),
     'latents': to_grid(output.latents, module.grid),
@@ -56,6 +49,6 @@ def _diffusers_vq(
   return {
     **{name: record.to_nchw(value) for name, value in maps.items()},
     'indices': to_grid(output.tokens, module.grid)[..., 0],
-    'quant_loss': loss,
+    'quant_loss': tokenizers.taming_loss(output),
     'soft_grad_z': soft[2].reshape(soft_z.shape),
   }

@@ -1,9 +1,5 @@
 """The rules cover the official full-size generators, by name and shape."""
 
-import json
-import pathlib
-
-import jax
 import numpy as np
 import pytest
 
@@ -14,9 +10,8 @@ from softdimo_jax.convert.maskgit import convert_maskgit
 from softdimo_jax.networks.generators.maskbit import MaskBitTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.parity import official_generators
+from tests.convert.listings import GOLDEN, count, listing
 from tests.golden.weights import load
-
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 
 MASKGIT = {
   'maskgit_transformer': (MaskGitTransformer(), 174_160_874),
@@ -34,18 +29,6 @@ MASKBIT = {
   16: 305_193_472,
   18: 305_720_320,
 }
-
-
-def listing(name):
-  meta = json.loads((GOLDEN / f'{name}_full.json').read_text())
-  return meta, {
-    entry: jax.ShapeDtypeStruct(shape, dtype)
-    for entry, shape, dtype in meta['entries']
-  }
-
-
-def count(params):
-  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
 @pytest.mark.parametrize('name', MASKGIT)

@@ -1,8 +1,5 @@
 """The rules cover the official full-size checkpoints, by name and shape."""
 
-import json
-import pathlib
-
 import jax
 import numpy as np
 import pytest
@@ -17,8 +14,7 @@ from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 from softdimo_jax.parity import official_tokenizers
-
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
+from tests.convert.listings import count, listing
 
 VQGAN_PLUS_10 = MaskBitTokenizer(embedding_dim=256, codebook_size=1024)
 VQGAN_PLUS_12 = MaskBitTokenizer(embedding_dim=64, codebook_size=4096)
@@ -35,18 +31,6 @@ MASKBIT_FAMILY = {
   'maskbit_vqgan_plus_12bit': (VQGAN_PLUS_12, 55_007_683),
   'maskbit_external_maskgit_tokenizer': (MASKGIT, 54_515_587),
 }
-
-
-def listing(name):
-  meta = json.loads((GOLDEN / f'{name}_full.json').read_text())
-  return meta, {
-    entry: jax.ShapeDtypeStruct(shape, dtype)
-    for entry, shape, dtype in meta['entries']
-  }
-
-
-def count(params):
-  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
 def test_taming_checkpoint_is_covered():

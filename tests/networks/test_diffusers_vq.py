@@ -8,6 +8,7 @@ import pytest
 from softdimo_jax.method.soft_embedding import soft_embedding
 from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from tests.golden import parity
+from tests.networks.checks import draw
 
 TINY = DiffusersVQ(
   in_channels=1,
@@ -19,10 +20,6 @@ TINY = DiffusersVQ(
   num_norm_groups=4,
   grid=(2, 3),
 )
-
-
-def draw(seed, *shape):
-  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 IMAGES = np.abs(draw(1, 2, 4, 6, 1))

@@ -9,6 +9,7 @@ from softdimo_jax.method.soft_embedding import soft_embedding
 from softdimo_jax.networks.tokenizers.tatitok import TATiTok
 from softdimo_jax.ops import quantization
 from tests.golden import parity
+from tests.networks.checks import draw
 
 TINY = TATiTok(
   resolution=8,
@@ -27,10 +28,6 @@ TINY = TATiTok(
   text_length=4,
 )
 COSINE = TINY.clone(l2_normalized=True)
-
-
-def draw(seed, *shape):
-  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 IMAGES, TEXT = np.abs(draw(1, 2, 8, 8, 3)), draw(2, 2, 4, 7)

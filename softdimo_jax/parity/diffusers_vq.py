@@ -30,8 +30,7 @@ def _diffusers_vq(
     module,
     params,
     record.to_nhwc(arrays['image']),
-    tokens.reshape(len(tokens), -1, 1),
-    soft_z.reshape(len(tokens), -1, 1, soft_z.shape[-1]),
+    *tokenizers.as_sequences(tokens, soft_z),
     record.to_nhwc(arrays['soft_cot']),
   )
   output, soft = results['output'], results['soft']

@@ -131,6 +131,15 @@ def run_tokenizer(
   return results, output_of
 
 
+def as_sequences(
+  tokens: np.ndarray, logits: np.ndarray
+) -> tuple[jax.Array, np.ndarray]:
+  """Grids of tokens and logits [..., V] -> [B, L, 1] and [B, L, 1, V]."""
+  batch = len(tokens)
+  sequence = jnp.reshape(tokens, (batch, -1, 1))
+  return sequence, logits.reshape(batch, -1, 1, logits.shape[-1])
+
+
 def taming_loss(output: TokenizerOutput) -> jax.Array:
   """The loss of the codebook in Taming's code, and in diffusers'."""
   loss, _ = quantization.vq_loss(
@@ -150,8 +159,7 @@ def _taming(
     module,
     params,
     (record.to_nhwc(arrays['image']) + 1) / 2,
-    jnp.reshape(codes, (len(codes), -1, 1)),
-    soft_z.reshape(len(codes), -1, 1, soft_z.shape[-1]),
+    *as_sequences(codes, soft_z),
     2 * record.to_nhwc(arrays['soft_cot']),  # official images span [-1, 1]
   )
   output, soft = results['output'], results['soft']
@@ -305,8 +313,7 @@ def _google(
     module,
     params,
     arrays['image'],
-    jnp.reshape(codes, (len(codes), -1, 1)),
-    soft_z.reshape(len(codes), -1, 1, soft_z.shape[-1]),
+    *as_sequences(codes, soft_z),
     None,
   )
   output, soft = results['output'], results['soft']

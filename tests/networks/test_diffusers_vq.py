@@ -11,15 +11,9 @@ from tests.golden import parity
 from tests.networks.checks import draw
 
 TINY = DiffusersVQ(
-  in_channels=1,
-  level_channels=(8, 12),
-  num_res_blocks=1,
-  latent_channels=4,
-  codebook_size=6,
-  embedding_dim=5,
-  num_norm_groups=4,
-  grid=(2, 3),
-)
+  in_channels=1, level_channels=(8, 12), num_res_blocks=1, latent_channels=4,
+  codebook_size=6, embedding_dim=5, num_norm_groups=4, grid=(2, 3),
+)  # fmt: skip
 
 
 IMAGES = np.abs(draw(1, 2, 4, 6, 1))

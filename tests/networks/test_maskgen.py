@@ -15,16 +15,9 @@ from tests.networks import checks
 from tests.networks.checks import draw
 
 TINY = MaskGenTransformer(
-  vocab_size=8,
-  num_classes=3,
-  length=5,
-  width=16,
-  depth=3,
-  num_heads=2,
-  mlp_width=32,
-  text_width=6,
-  micro_width=4,
-)
+  vocab_size=8, num_classes=3, length=5, width=16, depth=3, num_heads=2,
+  mlp_width=32, text_width=6, micro_width=4,
+)  # fmt: skip
 TOKENS = jnp.array([[0, 1, 8, 3, 7], [8, 8, 2, 2, 5]])[..., None]
 
 

@@ -15,17 +15,10 @@ from tests.networks import checks
 from tests.networks.checks import draw
 
 TINY = MeissonicTransformer(
-  vocab_size=8,
-  spare_rows=3,
-  grid=(2, 4),
-  width=16,
-  joint_depth=2,
-  single_depth=2,
-  num_heads=2,
-  mlp_width=32,
-  rope_axes=(2, 2, 4),
+  vocab_size=8, spare_rows=3, grid=(2, 4), width=16, joint_depth=2,
+  single_depth=2, num_heads=2, mlp_width=32, rope_axes=(2, 2, 4),
   text_width=6,
-)
+)  # fmt: skip
 FLAT = TINY.clone(downsample=False)
 TOKENS = jnp.array([[0, 1, 8, 3, 7, 7, 8, 8], [8, 8, 2, 2, 5, 0, 0, 1]])
 TOKENS = TOKENS[..., None]

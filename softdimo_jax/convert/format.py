@@ -1,4 +1,4 @@
-"""What there is to know about one kind of official checkpoint."""
+"""The description of one kind of official checkpoint."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

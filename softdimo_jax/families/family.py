@@ -42,7 +42,7 @@ class Family(GeneratorCalls):
     return TextCondition(output.penultimate, output.pooled, micro, final=final)
 
   def condition(self, batch: Mapping[str, Any]) -> Condition:
-    """What of a training batch the generator is conditioned on."""
+    """The part of a training batch that the generator is conditioned on."""
     return batch['text' if self.reads_text else 'label']
 
   @property
@@ -69,7 +69,7 @@ class Family(GeneratorCalls):
 
   @property
   def _example_text(self) -> tuple[jax.Array, ...]:
-    """What the decoder reads besides an image's embeddings."""
+    """Inputs of the decoder besides an image's embeddings, for shapes."""
     if not self.tokenizer.reads_text:
       return ()
     return (jnp.zeros((1, self.text.length, self.text.width)),)

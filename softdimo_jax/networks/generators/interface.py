@@ -1,4 +1,4 @@
-"""What every generator offers, so that nothing else knows which it is.
+"""The interface of the generators: callers need not know which one it is.
 
     tokens --embed--> embeddings --features, transform--> pre_logits --logits
 
@@ -23,8 +23,8 @@ class GeneratorOutput:
 
   Attributes:
     logits: float32 [B, L, G, C], C >= V logits (MaskGit has one for the mask):
-      what the generator's `logits` makes of `pre_logits`. Under jit they cost
-      nothing where nobody reads them.
+      the generator's `logits` of `pre_logits`. Under jit they cost nothing
+      unless they are read.
     pre_logits: [B, L, D], the input of the generator's `logits`.
     hidden: [depth, B, L, D], output of every block at the image positions;
       the discriminator's heads read some of them. Meissonic's blocks see a
@@ -71,7 +71,7 @@ class MaskedGenerator(BlockNetwork):
     return hard_embedding(tokens, self.table())
 
   def features(self, embeddings: jax.Array) -> jax.Array:
-    """What Di[M]O adds its noise to: [B, L, D] -> [B, L, D]."""
+    """The one-step generator adds its noise behind these: [B, L, D] -> same."""
     return embeddings
 
   def transform(

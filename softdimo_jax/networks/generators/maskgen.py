@@ -25,7 +25,7 @@ class MaskGenTransformer(TextGenerator):
 
   XL has width 1280, depth 20 and mlp_width 5120.
 
-  P = E, `text_width`: the pooled features are as wide as the states.
+  P = E: the pooled text features are as wide as the states.
 
   Attributes:
     num_classes: rows of the table that nothing reads are num_classes + 1.

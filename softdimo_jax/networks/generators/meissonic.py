@@ -35,7 +35,7 @@ class MeissonicTransformer(TextGenerator):
   Monetico has `downsample=False` and `grid=(32, 32)`. Fresh kernels have
   torch's defaults, and nothing but biases begins at zero.
 
-  P = D, `width`: so wide are the pooled features of the text.
+  P = D: the pooled text features are as wide as the blocks.
 
   Attributes:
     spare_rows: rows of the table that nothing reads.

@@ -114,7 +114,7 @@ def save(system: str, folder: pathlib.Path) -> None:
     file = folder / f'{role}.bin'
     torch_format.save(file, state)
     command.run(
-      command.Request(family, str(file), out=folder / role, told=told)
+      command.Conversion(family, str(file), out=folder / role, overrides=told)
     )
 
 

@@ -1,1 +1,1 @@
-"""Official state dicts -> parameter trees, one file a family, all strict."""
+"""Official state dicts -> parameter trees, one file per format, all strict."""

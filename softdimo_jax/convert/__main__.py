@@ -20,7 +20,7 @@ from softdimo_jax.networks import layers
 from softdimo_jax.runtime import cli
 
 _FAMILY = flags.DEFINE_enum(
-  'family', None, tuple(registry.FAMILIES), 'What the checkpoint is.'
+  'family', None, tuple(registry.FORMATS), 'What the checkpoint is.'
 )
 _WEIGHTS = flags.DEFINE_string('weights', None, 'File, folder or Hub id.')
 _OUT = flags.DEFINE_string('out', None, 'Folder to write; must not exist.')
@@ -64,7 +64,7 @@ flags.mark_flag_as_required('family')
 def main(argv: list[str]) -> None:
   """Converts, or checks."""
   cli.no_arguments(argv)
-  told = {
+  overrides = {
     'num_heads': _NUM_HEADS.value,
     'text_heads': _TEXT_HEADS.value,
     'num_classes': _NUM_CLASSES.value,
@@ -72,13 +72,13 @@ def main(argv: list[str]) -> None:
     'activation': _ACTIVATION.value,
   }
   command.run(
-    command.Request(
+    command.Conversion(
       family=_FAMILY.value,
       weights=_WEIGHTS.value,
       manifest=_path(_MANIFEST.value),
       out=_path(_OUT.value),
       check=_CHECK.value,
-      told={k: v for k, v in told.items() if v is not None},
+      overrides={k: v for k, v in overrides.items() if v is not None},
     )
   )
 

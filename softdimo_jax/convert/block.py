@@ -86,18 +86,33 @@ def encoder_layer_rules(layer: str, path: str) -> tuple[tree.Rule, ...]:
 
 def _attention_rules(name: str, path: str) -> tuple[tree.Rule, ...]:
   """Rules of torch's `MultiheadAttention` -> `transformer.SelfAttention`."""
+  return stacked_attention_rules(
+    rf'{name}\.in_proj_', rf'{name}\.out_proj', path
+  )
+
+
+def stacked_attention_rules(
+  stacked: str, out: str, path: str
+) -> tuple[tree.Rule, ...]:
+  """Rules of attention with one projection for query, key and value.
+
+  Args:
+    stacked: pattern of its names before `weight` and `bias`.
+    out: pattern of the output layer's name.
+    path: of the `transformer.SelfAttention`.
+  """
   return (
     tree.Rule(
-      rf'{name}\.in_proj_weight',
+      f'{stacked}weight',
       tuple(f'{path}/{part}/kernel' for part in _PARTS),
       tree.split_rows(3, tree.linear_kernel),
     ),
     tree.Rule(
-      rf'{name}\.in_proj_bias',
+      f'{stacked}bias',
       tuple(f'{path}/{part}/bias' for part in _PARTS),
       tree.split_rows(3),
     ),
-    *tree.linear(rf'{name}\.out_proj', f'{path}/out'),
+    *tree.linear(out, f'{path}/out'),
   )
 
 

@@ -4,17 +4,40 @@ The text half has the rules of the text towers; `convert_clip_text` says why one
 set serves both layouts.
 """
 
-from collections.abc import Mapping
-
-import jax
-import jax.numpy as jnp
+import math
 
 from softdimo_jax.convert import clip_text, tree
 from softdimo_jax.convert.block import (
   encoder_layer_rules,
   residual_block_rules,
 )
-from softdimo_jax.networks.rewards.clip import CLIP
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import (
+  Options,
+  Shapes,
+  heads_of_64,
+  image,
+  prompt,
+)
+from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
+from softdimo_jax.networks.text.clip import CLIPTextTower
+
+# Heads of the image towers of LAION's ViT-H/14 and ViT-g/14, by their width;
+# heads of other towers are 64 wide.
+_LAION_HEADS = {1280: 16, 1408: 16}
+# The same sizes by other names in the two layouts.
+_HF_IMAGE = {
+  'patches': 'vision_model.embeddings.patch_embedding.weight',
+  'positions': 'vision_model.embeddings.position_embedding.weight',
+  'layers': r'vision_model\.encoder\.layers\.(\d+)\.',
+  'mlp': 'vision_model.encoder.layers.0.mlp.fc1.weight',
+}
+_OPENCLIP_IMAGE = {
+  'patches': 'visual.conv1.weight',
+  'positions': 'visual.positional_embedding',
+  'layers': r'visual\.transformer\.resblocks\.(\d+)\.',
+  'mlp': 'visual.transformer.resblocks.0.mlp.c_fc.weight',
+}
 
 _HF_EMBEDDINGS = r'vision_model\.embeddings'
 _HF_LAYER = r'vision_model\.encoder\.layers\.(?P<layer>\d+)'
@@ -55,21 +78,66 @@ RULES = (
 )
 
 
-def convert_clip(
-  state_dict: Mapping[str, tree.Array], model: CLIP
-) -> tuple[tree.Params, tree.Report]:
+def convert_clip(state_dict: StateDict, model: CLIP) -> Converted:
   """Official CLIP state dict, of either layout -> parameters of `model`.
 
-  Args:
-    state_dict: of transformers' `CLIPModel` (CLIP, PickScore), or of `CLIP` as
-      OpenAI, open_clip and HPSv2 have it.
-    model: module of the checkpoint's configuration.
-
-  Raises:
-    ConversionError: if the two do not fit.
+  It is of transformers' `CLIPModel` (CLIP, PickScore), or of `CLIP` as OpenAI,
+  open_clip and HPSv2 have it.
   """
-  side = model.image.resolution
-  images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-  ids = jax.ShapeDtypeStruct((1, model.text.length), jnp.int32)
-  target = tree.parameter_shapes(model, images, ids)
+  target = tree.parameter_shapes(
+    model, image(model.image.resolution), prompt(model.text.length)
+  )
   return tree.convert(state_dict, RULES, target, ignored=clip_text.CONSTANTS)
+
+
+def clip_options(
+  shapes: Shapes,
+  *,
+  num_heads: int | None = None,
+  text_heads: int | None = None,
+  activation: str | None = None,
+) -> Options:
+  """`CLIP` of either layout: the options of both towers.
+
+  Args:
+    shapes: of the official entries.
+    num_heads: of the image tower.
+    text_heads: of the text tower.
+    activation: of both; else gelu for the widths of ViT-H/14 and ViT-g/14, and
+      OpenAI's quick_gelu. LAION's models of OpenAI's sizes need it.
+  """
+  if _OPENCLIP_IMAGE['patches'] in shapes:
+    names, text = _OPENCLIP_IMAGE, clip_text.openclip_text_options
+  else:
+    names, text = _HF_IMAGE, clip_text.clip_text_options
+  width, _, patch, _ = shapes[names['patches']]
+  if activation is None:
+    activation = 'gelu' if width in _LAION_HEADS else 'quick_gelu'
+  prompts = text(shapes, num_heads=text_heads, activation=activation)
+  patches = shapes[names['positions']][0] - 1
+  return {
+    'image': {
+      'resolution': patch * math.isqrt(patches),
+      'patch': patch,
+      'width': width,
+      'depth': shapes.count(names['layers']),
+      'num_heads': heads_of_64(width, num_heads or _LAION_HEADS.get(width)),
+      'mlp_width': shapes[names['mlp']][0],
+      'projection_width': prompts['projection_width'],
+      'activation': activation,
+    },
+    'text': prompts,
+  }
+
+
+def _model(image: Options, text: Options) -> CLIP:
+  """`CLIP` of the options of its towers, which JSON can hold."""
+  return CLIP(CLIPImageTower(**image), CLIPTextTower(**text))
+
+
+CLIP_MODEL = CheckpointFormat(
+  _model,
+  ('visual_projection.weight', 'visual.conv1.weight'),
+  clip_options,
+  convert_clip,
+)

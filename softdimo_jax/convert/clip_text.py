@@ -6,14 +6,13 @@ One set of rules for both layouts, whose names differ throughout: transformers'
 
 from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
-
 from softdimo_jax.convert import tree
 from softdimo_jax.convert.block import (
   encoder_layer_rules,
   residual_block_rules,
 )
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import Options, Shapes, heads_of_64, prompt
 from softdimo_jax.networks.text.clip import CLIPTextTower
 
 _HF_LAYER = r'text_model\.encoder\.layers\.(?P<layer>\d+)'
@@ -49,19 +48,78 @@ IGNORED = (
 )
 
 
-def convert_clip_text(
-  state_dict: Mapping[str, tree.Array], tower: CLIPTextTower
-) -> tuple[tree.Params, tree.Report]:
+def convert_clip_text(state_dict: StateDict, tower: CLIPTextTower) -> Converted:
   """Official CLIP state dict, of either layout -> parameters of `tower`.
 
-  Args:
-    state_dict: of `CLIPTextModelWithProjection`, or of a whole `CLIPModel` or
-      open_clip `CLIP`, whose image half is left out.
-    tower: module of the checkpoint's configuration.
-
-  Raises:
-    ConversionError: if the two do not fit.
+  It is of `CLIPTextModelWithProjection`, or of a whole `CLIPModel` or open_clip
+  `CLIP`, whose image half is left out.
   """
-  ids = jax.ShapeDtypeStruct((1, tower.length), jnp.int32)
-  target = tree.parameter_shapes(tower, ids)
+  target = tree.parameter_shapes(tower, prompt(tower.length))
   return tree.convert(state_dict, RULES, target, ignored=IGNORED)
+
+
+# Names of the entries of which `_sizes` reads the shapes.
+_HF_NAMES = {
+  'tokens': 'text_model.embeddings.token_embedding.weight',
+  'positions': 'text_model.embeddings.position_embedding.weight',
+  'layers': r'text_model\.encoder\.layers\.(\d+)\.',
+  'mlp': 'text_model.encoder.layers.0.mlp.fc1.weight',
+}
+
+
+def clip_text_options(
+  shapes: Shapes, *, num_heads: int | None = None, activation: str = 'gelu'
+) -> Options:
+  """`CLIPTextTower` of transformers; released with the activation of ViT-H."""
+  return {
+    **_sizes(shapes, _HF_NAMES, num_heads),
+    'projection_width': shapes['text_projection.weight'][0],
+    'activation': activation,
+  }
+
+
+_OPENCLIP_NAMES = {
+  'tokens': 'token_embedding.weight',
+  'positions': 'positional_embedding',
+  'layers': r'transformer\.resblocks\.(\d+)\.',
+  'mlp': 'transformer.resblocks.0.mlp.c_fc.weight',
+}
+
+
+def openclip_text_options(
+  shapes: Shapes,
+  *,
+  num_heads: int | None = None,
+  activation: str = 'quick_gelu',
+) -> Options:
+  """`CLIPTextTower` of open_clip; MaskGen's has OpenAI's activation."""
+  return {
+    **_sizes(shapes, _OPENCLIP_NAMES, num_heads),
+    'projection_width': shapes['text_projection'][1],
+    'activation': activation,
+  }
+
+
+def _sizes(
+  shapes: Shapes, names: Mapping[str, str], num_heads: int | None
+) -> Options:
+  vocab_size, width = shapes[names['tokens']]
+  return {
+    'vocab_size': vocab_size,
+    'length': shapes[names['positions']][0],
+    'width': width,
+    'depth': shapes.count(names['layers']),
+    'num_heads': heads_of_64(width, num_heads),
+    'mlp_width': shapes[names['mlp']][0],
+  }
+
+
+CLIP_TEXT = CheckpointFormat(
+  CLIPTextTower,
+  'text_model.final_layer_norm.weight',
+  clip_text_options,
+  convert_clip_text,
+)
+OPENCLIP_TEXT = CheckpointFormat(
+  CLIPTextTower, 'ln_final.weight', openclip_text_options, convert_clip_text
+)

@@ -9,15 +9,15 @@ from typing import Any
 import jax
 
 from softdimo_jax.convert import folder, registry, sources
-from softdimo_jax.convert.sizes import Options
+from softdimo_jax.convert.shapes import Options
 from softdimo_jax.convert.tree import ConversionError, Report, shortened
 from softdimo_jax.errors import UserError
 from softdimo_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
-  """One conversion, as the flags say it.
+class Conversion:
+  """What to convert and where to, as the flags say.
 
   Attributes:
     family: name in the registry.
@@ -25,7 +25,7 @@ class Request:
     manifest: a listing of names and shapes, which can only be checked.
     out: folder to write.
     check: write nothing.
-    told: constructor options that no shape tells.
+    overrides: constructor options that no shape tells.
   """
 
   family: str
@@ -33,50 +33,54 @@ class Request:
   manifest: pathlib.Path | None = None
   out: pathlib.Path | None = None
   check: bool = False
-  told: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def run(request: Request) -> None:
+def run(conversion: Conversion) -> None:
   """Checks, converts and writes a checkpoint; prints what became of it.
 
   Raises:
-    UserError: if the request makes no sense, the source cannot be read or
+    UserError: if the conversion makes no sense, the source cannot be read or
       does not fit the family exactly, or the folder cannot be written.
   """
-  _validate(request)
-  if request.manifest is not None:
-    listing = sources.load_listing(request.manifest)
-    _convert(request, str(request.manifest), listing)
+  _validate(conversion)
+  if conversion.manifest is not None:
+    listing = sources.load_listing(conversion.manifest)
+    _convert(conversion, str(conversion.manifest), listing)
     return
-  path = sources.locate(request.weights)
-  options, params = _convert(request, str(path), sources.load(path))
-  if request.check:
+  path = sources.locate(conversion.weights)
+  options, params = _convert(conversion, str(path), sources.load(path))
+  if conversion.check:
     return
-  source = folder.Source(request.weights, path.name, sources.checksum(path))
-  folder.save_converted(request.out, request.family, options, params, source)
-  print(f'written to {request.out}')
+  source = folder.Source(conversion.weights, path.name, sources.checksum(path))
+  folder.save_converted(
+    conversion.out, conversion.family, options, params, source
+  )
+  print(f'written to {conversion.out}')
 
 
-def _validate(request: Request) -> None:
-  if (request.weights is None) == (request.manifest is None):
+def _validate(conversion: Conversion) -> None:
+  if (conversion.weights is None) == (conversion.manifest is None):
     raise UserError('give --weights to convert, or --manifest and --check')
-  if request.manifest is not None and not request.check:
+  if conversion.manifest is not None and not conversion.check:
     raise UserError('a manifest has no weights to convert; add --check')
-  if request.check == (request.out is not None):
+  if conversion.check == (conversion.out is not None):
     raise UserError('give --out to write a folder, or --check to write nothing')
-  if request.out is not None:
-    folder.check_new(request.out)
+  if conversion.out is not None:
+    folder.check_new(conversion.out)
 
 
 def _convert(
-  request: Request, where: str, state_dict: registry.StateDict
+  conversion: Conversion, where: str, state_dict: registry.StateDict
 ) -> tuple[Options, Params]:
   """Options and parameters of a state dict, reported on standard output."""
   try:
-    options = registry.infer(request.family, state_dict, request.told)
-    module = registry.build(request.family, options)
-    print(f'{request.family}: {_described(options)}')
-    convert = registry.FAMILIES[request.family].convert
+    options = registry.infer(
+      conversion.family, state_dict, conversion.overrides
+    )
+    module = registry.build(conversion.family, options)
+    print(f'{conversion.family}: {_described(options)}')
+    convert = registry.FORMATS[conversion.family].convert
     params, report = convert(state_dict, module)
   except ValueError as error:  # Also of modules that refuse their options.
     if isinstance(error, ConversionError) and error.report is not None:

@@ -1,11 +1,8 @@
 """Checkpoints of diffusers' `VQModel` -> `DiffusersVQ` parameters."""
 
-from collections.abc import Mapping
-
-import jax
-import jax.numpy as jnp
-
 from softdimo_jax.convert import tree
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import Options, Shapes, image
 from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 
 _CODER = '(encoder|decoder)'
@@ -36,21 +33,12 @@ def diffusers_vq_rules(levels: int) -> tuple[tree.Rule, ...]:
 
 
 def convert_diffusers_vq(
-  state_dict: Mapping[str, tree.Array], tokenizer: DiffusersVQ
-) -> tuple[tree.Params, tree.Report]:
-  """Official `VQModel` state dict -> parameters of `tokenizer`.
-
-  Args:
-    state_dict: as released.
-    tokenizer: module of the checkpoint's configuration.
-
-  Raises:
-    ConversionError: if the two do not fit.
-  """
+  state_dict: StateDict, tokenizer: DiffusersVQ
+) -> Converted:
+  """Official `VQModel` state dict -> parameters of `tokenizer`."""
   rows, columns = tokenizer.grid or (1, 1)
-  factor, channels = tokenizer.factor, tokenizer.in_channels
-  shape = (1, factor * rows, factor * columns, channels)
-  images = jax.ShapeDtypeStruct(shape, jnp.float32)
+  factor = tokenizer.factor
+  images = image(factor * rows, factor * columns, tokenizer.in_channels)
   rules = diffusers_vq_rules(len(tokenizer.level_channels))
   target = tree.parameter_shapes(tokenizer, images)
   return tree.convert(state_dict, rules, target)
@@ -92,3 +80,31 @@ def _attention_rules(name: str, path: str) -> tuple[tree.Rule, ...]:
       )
     ),
   )
+
+
+def diffusers_vq_options(shapes: Shapes) -> Options:
+  """`DiffusersVQ`; 32 groups in its norms, as everywhere."""
+  levels = range(shapes.count(r'encoder\.down_blocks\.(\d+)\.'))
+  codebook_size, embedding_dim = shapes['quantize.embedding.weight']
+  first = 'encoder.down_blocks.{}.resnets.0.conv1.weight'
+  return {
+    'in_channels': shapes['encoder.conv_in.weight'][1],
+    'level_channels': tuple(shapes[first.format(n)][0] for n in levels),
+    'num_res_blocks': shapes.count(
+      r'encoder\.down_blocks\.0\.resnets\.(\d+)\.'
+    ),
+    'middle_attention': (
+      'encoder.mid_block.attentions.0.to_q.weight' in shapes
+    ),
+    'latent_channels': shapes['encoder.conv_out.weight'][0],
+    'codebook_size': codebook_size,
+    'embedding_dim': embedding_dim,
+  }
+
+
+MEISSONIC_VQ = CheckpointFormat(
+  DiffusersVQ,
+  'encoder.mid_block.resnets.0.conv1.weight',
+  diffusers_vq_options,
+  convert_diffusers_vq,
+)

@@ -1,20 +1,27 @@
 """Google's MaskGIT checkpoints -> our parameters.
 
-The official msgpack files hold a Flax tree. Names here are its paths joined by
+The official msgpack files hold a Flax tree (`msgpack_restore(file)['params']`
+of flax.serialization). Names here are its paths joined by
 '/', with or without 'params/' in front. Kernels keep their axes, but for the
 heads: ours are flat.
 """
 
-from collections.abc import Mapping
-
-import jax
-import jax.numpy as jnp
-
 from softdimo_jax.convert import tree
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import (
+  Options,
+  Shapes,
+  codes,
+  generator_params,
+  image,
+)
 from softdimo_jax.networks.generators.google_maskgit import (
   GoogleMaskGitTransformer,
 )
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
+
+# Kernel of downsampling, where pooling leaves none to read it off.
+_KERNEL = 4
 
 _ROOT = '(?:params/)?'
 _LAYER = rf'{_ROOT}TransformerLayer_(?P<layer>\d+)'
@@ -70,20 +77,10 @@ TRANSFORMER_RULES = (
 
 
 def convert_google_maskgit(
-  state_dict: Mapping[str, tree.Array], generator: GoogleMaskGitTransformer
-) -> tuple[tree.Params, tree.Report]:
-  """Official `Transformer` tree -> parameters of `generator`.
-
-  Args:
-    state_dict: `flax.serialization.msgpack_restore(file)['params']`, flat.
-    generator: module of the checkpoint's configuration.
-
-  Raises:
-    ConversionError: if the two do not fit.
-  """
-  tokens = jax.ShapeDtypeStruct((1, generator.length, 1), jnp.int32)
-  labels = jax.ShapeDtypeStruct((1,), jnp.int32)
-  target = tree.parameter_shapes(generator, tokens, labels)
+  state_dict: StateDict, generator: GoogleMaskGitTransformer
+) -> Converted:
+  """Official `Transformer` tree -> parameters of `generator`."""
+  target = generator_params(generator)
   return tree.convert(state_dict, TRANSFORMER_RULES, target)
 
 
@@ -131,20 +128,68 @@ def _coder_rules(
 
 
 def convert_google_tokenizer(
-  state_dict: Mapping[str, tree.Array], tokenizer: MaskBitTokenizer
-) -> tuple[tree.Params, tree.Report]:
-  """Official `VQVAE` tree -> parameters of `tokenizer`.
-
-  Args:
-    state_dict: `flax.serialization.msgpack_restore(file)['params']`, flat.
-    tokenizer: with a codebook; the released ones pool to downsample.
-
-  Raises:
-    ConversionError: if the two do not fit.
-  """
+  state_dict: StateDict, tokenizer: MaskBitTokenizer
+) -> Converted:
+  """Official `VQVAE` tree -> parameters of `tokenizer`, with a codebook."""
   side = 2 ** len(tokenizer.channel_multipliers)
-  images = jax.ShapeDtypeStruct(
-    (1, side, side, tokenizer.in_channels), jnp.float32
-  )
+  images = image(side, channels=tokenizer.in_channels)
   target = tree.parameter_shapes(tokenizer, images)
   return tree.convert(state_dict, google_tokenizer_rules(tokenizer), target)
+
+
+def google_maskgit_options(
+  shapes: Shapes, *, num_classes: int = 1000
+) -> Options:
+  """`GoogleMaskGitTransformer`; its table counts codes and classes together."""
+  rows, width = shapes['Embed_0/word_embeddings/embedding']
+  first = 'TransformerLayer_0'
+  query = f'{first}/Attention_0/self_attention/query/bias'
+  mlp = f'{first}/Mlp_0/intermediate_output/kernel'
+  return {
+    'vocab_size': codes(rows, num_classes, others=1),
+    'num_classes': num_classes,
+    'length': shapes['Embed_0/position_embeddings/embedding'][0] - 1,
+    'width': width,
+    'depth': shapes.count(r'TransformerLayer_(\d+)/'),
+    'num_heads': shapes[query][0],
+    'mlp_width': shapes[mlp][1],
+  }
+
+
+def google_tokenizer_options(shapes: Shapes) -> Options:
+  """`MaskBitTokenizer` of Google, which numbers layers as they execute."""
+  in_channels, hidden = shapes['encoder/Conv_0/kernel'][-2:]
+  # Between the first and the last convolution there is one a level but one.
+  levels = shapes.count(r'decoder/Conv_(\d+)/') - 1
+  depth = shapes.count(r'encoder/ResBlock_(\d+)/') // (levels + 1)
+  codebook_size, embedding_dim = shapes['quantizer/codebook']
+  conv_downsample = shapes.count(r'encoder/Conv_(\d+)/') > 2
+  return {
+    'in_channels': in_channels,
+    'hidden_channels': hidden,
+    'channel_multipliers': tuple(
+      shapes[f'encoder/ResBlock_{level * depth}/Conv_0/kernel'][-1] // hidden
+      for level in range(levels)
+    ),
+    'num_res_blocks': depth,
+    'conv_downsample': conv_downsample,
+    'downsample_kernel': (
+      shapes['encoder/Conv_1/kernel'][0] if conv_downsample else _KERNEL
+    ),
+    'embedding_dim': embedding_dim,
+    'codebook_size': codebook_size,
+  }
+
+
+GOOGLE_MASKGIT = CheckpointFormat(
+  GoogleMaskGitTransformer,
+  'MlmLayer_0/mlm_bias/bias',
+  google_maskgit_options,
+  convert_google_maskgit,
+)
+GOOGLE_TOKENIZER = CheckpointFormat(
+  MaskBitTokenizer,
+  'quantizer/codebook',
+  google_tokenizer_options,
+  convert_google_tokenizer,
+)

@@ -1,14 +1,24 @@
 """ImageReward's checkpoint -> `BLIPScorer` parameters."""
 
-from collections.abc import Mapping
-
-import jax
-import jax.numpy as jnp
+import math
 
 from softdimo_jax.convert import tree
+from softdimo_jax.convert.block import stacked_attention_rules
 from softdimo_jax.convert.clip import patch_kernel
-from softdimo_jax.convert.linear_head import head_rules
-from softdimo_jax.networks.rewards.blip import BLIPScorer
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.linear_head import head_rules, head_widths
+from softdimo_jax.convert.shapes import (
+  Options,
+  Shapes,
+  heads_of_64,
+  image,
+  prompt,
+)
+from softdimo_jax.networks.rewards.blip import (
+  BLIPImageTower,
+  BLIPScorer,
+  BLIPTextEncoder,
+)
 
 _PARTS = ('query', 'key', 'value')
 _IMAGE = r'blip\.visual_encoder'
@@ -35,17 +45,11 @@ def _image_rules() -> tuple[tree.Rule, ...]:
     ),
     tree.Rule(rf'{_IMAGE}\.patch_embed\.proj\.bias', 'patch_bias'),
     *tree.norm(rf'{_IMAGE_LAYER}\.norm1', 'layers/attention_norm'),
-    tree.Rule(
-      rf'{_IMAGE_LAYER}\.attn\.qkv\.weight',
-      tuple(f'layers/attention/{part}/kernel' for part in _PARTS),
-      tree.split_rows(3, tree.linear_kernel),
+    *stacked_attention_rules(
+      rf'{_IMAGE_LAYER}\.attn\.qkv\.',
+      rf'{_IMAGE_LAYER}\.attn\.proj',
+      'layers/attention',
     ),
-    tree.Rule(
-      rf'{_IMAGE_LAYER}\.attn\.qkv\.bias',
-      tuple(f'layers/attention/{part}/bias' for part in _PARTS),
-      tree.split_rows(3),
-    ),
-    *tree.linear(rf'{_IMAGE_LAYER}\.attn\.proj', 'layers/attention/out'),
     *tree.norm(rf'{_IMAGE_LAYER}\.norm2', 'layers/mlp_norm'),
     *tree.linear(rf'{_IMAGE_LAYER}\.mlp\.fc1', 'layers/mlp_in'),
     *tree.linear(rf'{_IMAGE_LAYER}\.mlp\.fc2', 'layers/mlp_out'),
@@ -96,21 +100,79 @@ IGNORED = (
 
 
 def convert_image_reward(
-  state_dict: Mapping[str, tree.Array], scorer: BLIPScorer
-) -> tuple[tree.Params, tree.Report]:
-  """Official ImageReward state dict -> parameters of `scorer`.
+  state_dict: StateDict, scorer: BLIPScorer
+) -> Converted:
+  """Official ImageReward state dict, of ImageReward.pt -> parameters.
 
-  The official loader passes over entries that lack; this one does not.
+  The official loader passes over missing entries; this one does not.
+  """
+  target = tree.parameter_shapes(
+    scorer, image(scorer.image.resolution), prompt(scorer.text.length)
+  )
+  return tree.convert(state_dict, RULES, target, ignored=IGNORED)
+
+
+def image_reward_options(
+  shapes: Shapes,
+  *,
+  num_heads: int | None = None,
+  text_heads: int | None = None,
+) -> Options:
+  """`BLIPScorer`: the options of its parts.
 
   Args:
-    state_dict: of `ImageReward`, as ImageReward.pt holds it.
-    scorer: module of the checkpoint's configuration.
-
-  Raises:
-    ConversionError: if the two do not fit.
+    shapes: of the official entries.
+    num_heads: of the image tower.
+    text_heads: of the text encoder.
   """
-  side = scorer.image.resolution
-  images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-  ids = jax.ShapeDtypeStruct((1, scorer.text.length), jnp.int32)
-  target = tree.parameter_shapes(scorer, images, ids)
-  return tree.convert(state_dict, RULES, target, ignored=IGNORED)
+  return {
+    'image': _image_options(shapes, num_heads),
+    'text': _text_options(shapes, text_heads),
+    'head_widths': head_widths(shapes, 'mlp.'),
+  }
+
+
+def _image_options(shapes: Shapes, num_heads: int | None) -> Options:
+  tower = 'blip.visual_encoder'
+  width, _, patch, _ = shapes[f'{tower}.patch_embed.proj.weight']
+  patches = shapes[f'{tower}.pos_embed'][1] - 1
+  return {
+    'resolution': patch * math.isqrt(patches),
+    'patch': patch,
+    'width': width,
+    'depth': shapes.count(r'blip\.visual_encoder\.blocks\.(\d+)\.'),
+    'num_heads': heads_of_64(width, num_heads),
+    'mlp_width': shapes[f'{tower}.blocks.0.mlp.fc1.weight'][0],
+  }
+
+
+def _text_options(shapes: Shapes, num_heads: int | None) -> Options:
+  encoder = 'blip.text_encoder'
+  embeddings = f'{encoder}.embeddings'
+  vocab_size, width = shapes[f'{embeddings}.word_embeddings.weight']
+  mlp = f'{encoder}.encoder.layer.0.intermediate.dense.weight'
+  return {
+    'vocab_size': vocab_size,
+    'length': shapes[f'{embeddings}.position_embeddings.weight'][0],
+    'width': width,
+    'depth': shapes.count(r'blip\.text_encoder\.encoder\.layer\.(\d+)\.'),
+    'num_heads': heads_of_64(width, num_heads),
+    'mlp_width': shapes[mlp][0],
+  }
+
+
+def _scorer(
+  image: Options, text: Options, head_widths: tuple[int, ...]
+) -> BLIPScorer:
+  """`BLIPScorer` of the options of its parts, which JSON can hold."""
+  return BLIPScorer(
+    BLIPImageTower(**image), BLIPTextEncoder(**text), head_widths
+  )
+
+
+IMAGE_REWARD = CheckpointFormat(
+  _scorer,
+  'blip.visual_encoder.cls_token',
+  image_reward_options,
+  convert_image_reward,
+)

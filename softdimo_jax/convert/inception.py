@@ -4,13 +4,13 @@ torch-fidelity's file and pytorch-fid's hold the same conversion of TensorFlow's
 weights, under the same names.
 """
 
-from collections.abc import Mapping
-
-import jax
-import jax.numpy as jnp
-
 from softdimo_jax.convert import tree
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import Options, Shapes, image
 from softdimo_jax.networks.inception import Inception
+
+# Classes of torchvision's Inception; FID's has 1008.
+_IMAGENET_CLASSES = 1000
 
 # Counts training steps; not every file has it.
 _COUNTER = r'.+\.bn\.num_batches_tracked'
@@ -37,19 +37,29 @@ RULES = (
 )
 
 
-def convert_inception(
-  state_dict: Mapping[str, tree.Array], model: Inception
-) -> tuple[tree.Params, tree.Report]:
-  """Official Inception state dict -> parameters of `model`.
-
-  Args:
-    state_dict: of torch-fidelity's `FeatureExtractorInceptionV3`.
-    model: module of the checkpoint's sizes.
-
-  Raises:
-    ConversionError: if the two do not fit.
-  """
-  side = model.resolution
-  images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-  target = tree.parameter_shapes(model, images)
+def convert_inception(state_dict: StateDict, model: Inception) -> Converted:
+  """torch-fidelity's `FeatureExtractorInceptionV3` -> parameters."""
+  target = tree.parameter_shapes(model, image(model.resolution))
   return tree.convert(state_dict, RULES, target, ignored=[_COUNTER])
+
+
+def inception_options(shapes: Shapes) -> Options:
+  """`Inception`, whose layers are in proportion to the first."""
+  num_classes = shapes['fc.weight'][0]
+  if num_classes == _IMAGENET_CLASSES:
+    raise tree.ConversionError(
+      f"{num_classes} classes are those of torchvision's Inception, which "
+      'pools otherwise than that of FID'
+    )
+  return {
+    'width': shapes['Conv2d_1a_3x3.conv.weight'][0],
+    'num_classes': num_classes,
+  }
+
+
+INCEPTION = CheckpointFormat(
+  Inception,
+  'Conv2d_1a_3x3.conv.weight',
+  inception_options,
+  convert_inception,
+)

@@ -1,12 +1,11 @@
 """The aesthetic predictor's head -> `LinearHead` parameters."""
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 
 from softdimo_jax.convert import tree
-from softdimo_jax.convert.sizes import Shapes
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import Options, Shapes
 from softdimo_jax.networks.rewards.head import LinearHead
 
 # Numbers of the linear layers in the official Sequential; between them lies
@@ -24,19 +23,34 @@ def head_rules(prefix: str = '') -> tuple[tree.Rule, ...]:
 
 
 def convert_aesthetic_head(
-  state_dict: Mapping[str, tree.Array], head: LinearHead
-) -> tuple[tree.Params, tree.Report]:
+  state_dict: StateDict, head: LinearHead
+) -> Converted:
   """Official `MLP` state dict -> parameters of `head`.
 
-  Args:
-    state_dict: sac+logos+ava1-l14-linearMSE.pth of
-      christophschuhmann/improved-aesthetic-predictor.
-    head: module of the checkpoint's sizes.
-
-  Raises:
-    ConversionError: if the two do not fit.
+  The file is sac+logos+ava1-l14-linearMSE.pth of
+  christophschuhmann/improved-aesthetic-predictor.
   """
   width = Shapes.of(state_dict)['layers.0.weight'][1]
   features = jax.ShapeDtypeStruct((1, width), jnp.float32)
   target = tree.parameter_shapes(head, features)
   return tree.convert(state_dict, head_rules(), target)
+
+
+def aesthetic_head_options(shapes: Shapes) -> Options:
+  """`LinearHead`."""
+  return {'widths': head_widths(shapes, '')}
+
+
+def head_widths(shapes: Shapes, prefix: str) -> tuple[int, ...]:
+  """Widths of the layers whose names begin like the prefix."""
+  return tuple(
+    shapes[f'{prefix}layers.{number}.weight'][0] for number in OFFICIAL_LAYERS
+  )
+
+
+AESTHETIC_HEAD = CheckpointFormat(
+  LinearHead,
+  'layers.0.weight',
+  aesthetic_head_options,
+  convert_aesthetic_head,
+)

@@ -1,13 +1,13 @@
 """MaskBit generator checkpoints -> `MaskBitTransformer` parameters."""
 
-from collections.abc import Mapping
-
-import jax
-import jax.numpy as jnp
-
 from softdimo_jax.convert import tree
 from softdimo_jax.convert.block import block_rules
-from softdimo_jax.networks.generators.maskbit import MaskBitTransformer
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import Options, Shapes, generator_params, heads
+from softdimo_jax.networks.generators.maskbit import (
+  MaskBitTableTransformer,
+  MaskBitTransformer,
+)
 
 # One set of rules: names tell bits (`LFQBert`) from tables (`Bert`), and
 # strictness finds whatever the module lacks or has too much of.
@@ -34,21 +34,73 @@ IGNORED = ('bits_to_indices',)
 
 
 def convert_maskbit(
-  state_dict: Mapping[str, tree.Array], generator: MaskBitTransformer
-) -> tuple[tree.Params, tree.Report]:
+  state_dict: StateDict, generator: MaskBitTransformer
+) -> Converted:
   """Official `LFQBert` or `Bert` state dict -> parameters of `generator`.
 
-  Args:
-    state_dict: as released, a bare state dict.
-    generator: module of the checkpoint's configuration; for `Bert` a
-      `MaskBitTableTransformer`.
-
-  Raises:
-    ConversionError: if the two do not fit.
+  `Bert` is a `MaskBitTableTransformer`.
   """
-  tokens = jax.ShapeDtypeStruct(
-    (1, generator.length, generator.num_groups), jnp.int32
-  )
-  labels = jax.ShapeDtypeStruct((1,), jnp.int32)
-  target = tree.parameter_shapes(generator, tokens, labels)
+  target = generator_params(generator)
   return tree.convert(state_dict, RULES, target, ignored=IGNORED)
+
+
+def maskbit_options(shapes: Shapes, *, num_heads: int = 16) -> Options:
+  """`MaskBitTransformer`."""
+  entry = 'input_proj' if 'input_proj.weight' in shapes else 'token_emb'
+  num_bits = shapes[f'{entry}.weight'][1]
+  return {
+    'num_bits': num_bits,
+    'num_groups': _groups(shapes, num_bits),
+    **_sizes(shapes, num_heads),
+  }
+
+
+def maskbit_table_options(shapes: Shapes, *, num_heads: int = 16) -> Options:
+  """`MaskBitTableTransformer`."""
+  num_groups = shapes.count(r'tok_emb_list\.(\d+)')
+  codes = shapes['tok_emb_list.0.weight'][0] - 1
+  return {
+    'num_bits': num_groups * (codes.bit_length() - 1),
+    'num_groups': num_groups,
+    **_sizes(shapes, num_heads),
+  }
+
+
+def _sizes(shapes: Shapes, num_heads: int) -> Options:
+  rows, width = shapes['class_emb.weight']
+  return {
+    'num_classes': rows - 1,
+    'length': shapes['pos_emb'][-2] - 1,
+    'width': width,
+    'depth': shapes.count(r'transformer\.layers\.(\d+)\.'),
+    'num_heads': heads(width, num_heads),
+    'mlp_width': shapes['transformer.layers.0.1.net.0.weight'][0],
+    'pre_norm': 'norm_after_transformer.weight' in shapes,
+  }
+
+
+def _groups(shapes: Shapes, num_bits: int) -> int:
+  """Groups of bits; the buffer has one number a bit of a group."""
+  if 'bits_to_indices' in shapes:
+    return num_bits // shapes['bits_to_indices'][0]
+  logits = shapes['prediction_layer.weight'][0]
+  for groups in range(1, num_bits + 1):
+    if num_bits % groups == 0 and groups * 2 ** (num_bits // groups) == logits:
+      return groups
+  raise tree.ConversionError(
+    f'{logits} logits are not those of {num_bits} bits in equal groups'
+  )
+
+
+MASKBIT = CheckpointFormat(
+  MaskBitTransformer,
+  'prediction_layer.weight',
+  maskbit_options,
+  convert_maskbit,
+)
+MASKBIT_TABLE = CheckpointFormat(
+  MaskBitTableTransformer,
+  'tok_emb_list.0.weight',
+  maskbit_table_options,
+  convert_maskbit,
+)

@@ -4,12 +4,9 @@ Serves the lookup-free tokenizers, VQGAN+ and the MaskGIT tokenizer that
 MaskBit published in torch.
 """
 
-from collections.abc import Mapping
-
-import jax
-import jax.numpy as jnp
-
 from softdimo_jax.convert import tree
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import Options, Shapes, image
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 
 # Constants of lookup-free quantisation, which the module computes.
@@ -50,29 +47,68 @@ def _level_rules(name: str, path: str) -> tuple[tree.Rule, ...]:
 
 
 def convert_maskbit_tokenizer(
-  state_dict: Mapping[str, tree.Array], tokenizer: MaskBitTokenizer
-) -> tuple[tree.Params, tree.Report]:
+  state_dict: StateDict, tokenizer: MaskBitTokenizer
+) -> Converted:
   """Official `ConvVQModel` state dict -> parameters of `tokenizer`.
 
   The order of the decoder's levels is read off the names: the level of
   highest resolution, alone, has no upsampling.
-
-  Args:
-    state_dict: as released, a bare state dict.
-    tokenizer: module of the checkpoint's configuration.
-
-  Raises:
-    ConversionError: if the two do not fit.
   """
   num_levels = len(tokenizer.channel_multipliers)
   legacy = 'decoder.up.0.upsample_conv.weight' not in state_dict
   side = 2**num_levels
-  images = jax.ShapeDtypeStruct(
-    (1, side, side, tokenizer.in_channels), jnp.float32
-  )
+  images = image(side, channels=tokenizer.in_channels)
   return tree.convert(
     state_dict,
     maskbit_tokenizer_rules(num_levels, legacy=legacy),
     tree.parameter_shapes(tokenizer, images),
     ignored=IGNORED,
   )
+
+
+def maskbit_tokenizer_options(
+  shapes: Shapes, *, num_groups: int = 2
+) -> Options:
+  """`MaskBitTokenizer` of torch; bits have `num_groups`, a codebook has one."""
+  hidden, in_channels = shapes['encoder.conv_in.weight'][:2]
+  levels = range(shapes.count(r'encoder\.down\.(\d+)\.'))
+  depth = shapes.count(r'encoder\.mid\.res_blocks\.(\d+)\.')
+  decoder = shapes.count(r'decoder\.mid\.res_blocks\.(\d+)\.')
+  return {
+    'in_channels': in_channels,
+    'hidden_channels': hidden,
+    'channel_multipliers': tuple(
+      shapes[f'encoder.down.{level}.res_blocks.0.conv1.weight'][0] // hidden
+      for level in levels
+    ),
+    'num_res_blocks': depth,
+    'num_res_blocks_decoder': None if decoder == depth else decoder,
+    'conv_downsample': 'encoder.down.0.down_conv.weight' in shapes,
+    **_codebook(shapes, 'quantize.embedding.weight', num_groups),
+  }
+
+
+def _codebook(shapes: Shapes, codebook: str, num_groups: int) -> Options:
+  """Options of the quantizer: a codebook, else bits."""
+  if codebook in shapes:
+    rows, width = shapes[codebook]
+    return {'embedding_dim': width, 'codebook_size': rows, 'num_groups': 1}
+  num_bits = shapes['encoder.conv_out.weight'][0]
+  if num_bits % num_groups:
+    raise tree.ConversionError(
+      f'{num_bits} bits do not divide into {num_groups} groups; give '
+      '--num_groups'
+    )
+  return {
+    'embedding_dim': num_bits,
+    'codebook_size': None,
+    'num_groups': num_groups,
+  }
+
+
+MASKBIT_TOKENIZER = CheckpointFormat(
+  MaskBitTokenizer,
+  'encoder.mid.res_blocks.0.norm1.weight',
+  maskbit_tokenizer_options,
+  convert_maskbit_tokenizer,
+)

@@ -4,15 +4,19 @@ The whole official table is kept, also the rows of classes, and the last
 block's queries of the text: neither reaches an output.
 """
 
-from collections.abc import Mapping
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from softdimo_jax.convert import tree
 from softdimo_jax.convert.block import joint_block_rules, modulation_rules
-from softdimo_jax.networks.generators.condition import TextCondition
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import (
+  Options,
+  Shapes,
+  codes,
+  generator_params,
+  heads,
+)
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 
 # One tensor where the head is tied: files hold both names or either.
@@ -41,17 +45,12 @@ def maskgen_rules(depth: int, *, tied: bool) -> tuple[tree.Rule, ...]:
 
 
 def convert_maskgen(
-  state_dict: Mapping[str, tree.Array], generator: MaskGenTransformer
-) -> tuple[tree.Params, tree.Report]:
+  state_dict: StateDict, generator: MaskGenTransformer
+) -> Converted:
   """Official `MaskGen_VQ` state dict -> parameters of `generator`.
 
-  Args:
-    state_dict: as released; a tied head may be there under its own name, or
-      instead of the table.
-    generator: module of the checkpoint's configuration.
-
-  Raises:
-    ConversionError: if the two do not fit, or a tied head is not the table.
+  A tied head may be there under its own name, or instead of the table, which it
+  must equal.
   """
   ignored = ()
   if generator.tied and {_TABLE, _HEAD} <= state_dict.keys():
@@ -60,7 +59,7 @@ def convert_maskgen(
   return tree.convert(
     state_dict,
     maskgen_rules(generator.depth, tied=generator.tied),
-    _target(generator),
+    generator_params(generator),
     ignored=ignored,
   )
 
@@ -75,9 +74,36 @@ def _check_tied(table: tree.Array, head: tree.Array) -> None:
     )
 
 
-def _target(generator: MaskGenTransformer) -> tree.Params:
-  shape = lambda *sizes: jax.ShapeDtypeStruct((1, *sizes), jnp.float32)
-  width = generator.text_width
-  condition = TextCondition(shape(1, width), shape(width), shape(1))
-  tokens = jax.ShapeDtypeStruct((1, generator.length, 1), jnp.int32)
-  return tree.parameter_shapes(generator, tokens, condition)
+def maskgen_options(
+  shapes: Shapes, *, num_heads: int = 16, num_classes: int | None = None
+) -> Options:
+  """`MaskGenTransformer`; a tied table does not tell codes from classes."""
+  table, tied = 'embeddings.weight', 'lm_head.bias' not in shapes
+  rows, width = shapes[table if table in shapes else 'lm_head.weight']
+  if tied:
+    num_classes = 1000 if num_classes is None else num_classes
+    vocab_size = codes(rows, num_classes, others=2)
+  else:
+    vocab_size = shapes['lm_head.weight'][0]
+    num_classes = rows - vocab_size - 2
+  text_width = shapes['text_embed_proj.weight'][1]
+  return {
+    'vocab_size': vocab_size,
+    'num_classes': num_classes,
+    'length': shapes['pos_embed'][1],
+    'width': width,
+    'depth': shapes.count(r'blocks\.(\d+)\.'),
+    'num_heads': heads(width, num_heads),
+    'mlp_width': shapes['blocks.0.ff.net.0.proj.weight'][0],
+    'text_width': text_width,
+    'micro_width': shapes['cond_pooled_proj.weight'][1] - text_width,
+    'tied': tied,
+  }
+
+
+MASKGEN = CheckpointFormat(
+  MaskGenTransformer,
+  'text_embed_proj.weight',
+  maskgen_options,
+  convert_maskgen,
+)

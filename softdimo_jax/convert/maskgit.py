@@ -4,13 +4,16 @@ The whole official table and bias are kept, also the rows that never reach an
 output (the bias of classes and of the class position).
 """
 
-from collections.abc import Mapping
-
-import jax
-import jax.numpy as jnp
-
 from softdimo_jax.convert import tree
 from softdimo_jax.convert.block import block_rules
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import (
+  Options,
+  Shapes,
+  codes,
+  generator_params,
+  heads,
+)
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 
 RULES = (
@@ -29,19 +32,33 @@ RULES = (
 
 
 def convert_maskgit(
-  state_dict: Mapping[str, tree.Array], generator: MaskGitTransformer
-) -> tuple[tree.Params, tree.Report]:
+  state_dict: StateDict, generator: MaskGitTransformer
+) -> Converted:
   """Official `MaskTransformer` state dict -> parameters of `generator`.
 
-  Args:
-    state_dict: `model_state_dict` of a Halton-MaskGIT .pth, or the bare file
-      of the released Di[M]O student.
-    generator: module of the checkpoint's configuration.
-
-  Raises:
-    ConversionError: if the two do not fit.
+  It is `model_state_dict` of a Halton-MaskGIT .pth, or the bare file of the
+  released Di[M]O student.
   """
-  tokens = jax.ShapeDtypeStruct((1, generator.length, 1), jnp.int32)
-  labels = jax.ShapeDtypeStruct((1,), jnp.int32)
-  target = tree.parameter_shapes(generator, tokens, labels)
+  target = generator_params(generator)
   return tree.convert(state_dict, RULES, target)
+
+
+def maskgit_options(
+  shapes: Shapes, *, num_heads: int = 16, num_classes: int = 1000
+) -> Options:
+  """`MaskGitTransformer`; its table counts codes and classes together."""
+  rows, width = shapes['tok_emb.weight']
+  return {
+    'vocab_size': codes(rows, num_classes, others=2),
+    'num_classes': num_classes,
+    'length': shapes['bias'][0] - 1,
+    'width': width,
+    'depth': shapes.count(r'transformer\.layers\.(\d+)\.'),
+    'num_heads': heads(width, num_heads),
+    'mlp_width': shapes['transformer.layers.0.1.fn.net.0.weight'][0],
+  }
+
+
+MASKGIT = CheckpointFormat(
+  MaskGitTransformer, 'tok_emb.weight', maskgit_options, convert_maskgit
+)

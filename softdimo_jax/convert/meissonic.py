@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from softdimo_jax.convert import tree
 from softdimo_jax.convert.block import joint_block_rules, modulation_rules
-from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import Options, Shapes, generator_params
+from softdimo_jax.networks.generators.meissonic import (
+  BLOCK_SIDE,
+  MeissonicTransformer,
+)
 
 _JOINT = r'transformer_blocks\.(?P<layer>\d+)'
 _SINGLE = r'single_transformer_blocks\.(?P<layer>\d+)'
@@ -86,22 +89,14 @@ def meissonic_rules(vocab_size: int) -> tuple[tree.Rule, ...]:
 
 
 def convert_meissonic(
-  state_dict: Mapping[str, tree.Array], generator: MeissonicTransformer
-) -> tuple[tree.Params, tree.Report]:
+  state_dict: StateDict, generator: MeissonicTransformer
+) -> Converted:
   """Official `Transformer2DModel` state dict -> parameters of `generator`.
 
   The last row of the official table is the mask's; here it follows the codes,
   and the rows that nothing reads come last.
-
-  Args:
-    state_dict: as released.
-    generator: module of the checkpoint's configuration.
-
-  Raises:
-    ConversionError: if the two do not fit.
   """
-  tokens = jax.ShapeDtypeStruct((1, generator.length, 1), jnp.int32)
-  target = tree.parameter_shapes(generator, tokens, generator.condition_shape())
+  target = generator_params(generator)
   return tree.convert(state_dict, meissonic_rules(generator.vocab_size), target)
 
 
@@ -144,3 +139,39 @@ def _merging_kernel(weight: tree.Array) -> tree.Array:
 def _parting_kernel(weight: tree.Array) -> tree.Array:
   """torch ConvTranspose2d [I, O, 2, 2] of stride 2 -> kernel [I, 4 O]."""
   return weight.transpose(0, 2, 3, 1).reshape(weight.shape[0], -1)
+
+
+def meissonic_options(shapes: Shapes) -> Options:
+  """`MeissonicTransformer`; the grid is that of the released models."""
+  rows, width = shapes['embed.embeddings.weight']
+  vocab_size = shapes['mlm_layer.conv2.weight'][0]
+  head_width = shapes['transformer_blocks.0.attn.norm_q.weight'][0]
+  downsample = 'down_block.downsample.conv.weight' in shapes
+  side = BLOCK_SIDE * (2 if downsample else 1)
+  return {
+    'vocab_size': vocab_size,
+    'spare_rows': rows - vocab_size - 1,
+    'grid': (side, side),
+    'downsample': downsample,
+    'width': width,
+    'joint_depth': shapes.count(r'transformer_blocks\.(\d+)\.'),
+    'single_depth': shapes.count(r'single_transformer_blocks\.(\d+)\.'),
+    'num_heads': width // head_width,
+    'mlp_width': shapes['transformer_blocks.0.ff.net.0.proj.weight'][0],
+    'rope_axes': _rope_axes(head_width),
+    'text_width': shapes['context_embedder.weight'][1],
+  }
+
+
+def _rope_axes(head_width: int) -> tuple[int, int, int]:
+  """Shares of a head: 7 / 16 of a head for rows and for columns each."""
+  side = 2 * (7 * head_width // 32)
+  return head_width - 2 * side, side, side
+
+
+MEISSONIC = CheckpointFormat(
+  MeissonicTransformer,
+  'cond_embed.linear_1.weight',
+  meissonic_options,
+  convert_meissonic,
+)

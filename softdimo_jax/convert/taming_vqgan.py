@@ -1,12 +1,12 @@
 """Taming VQGAN checkpoints -> `TamingVQGAN` parameters."""
 
-from collections.abc import Mapping
-
-import jax
-import jax.numpy as jnp
-
 from softdimo_jax.convert import tree
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import Options, Shapes, image
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
+
+# Only the ratio to the resolution of attention matters.
+_RESOLUTION = 256
 
 # Official index `l` of down.l and up.l is the level in both coders.
 _LEVEL = r'(encoder|decoder)\.(down|up)\.(\d+)'
@@ -38,18 +38,45 @@ IGNORED = (r'loss\..*',)
 
 
 def convert_taming_vqgan(
-  state_dict: Mapping[str, tree.Array], tokenizer: TamingVQGAN
-) -> tuple[tree.Params, tree.Report]:
+  state_dict: StateDict, tokenizer: TamingVQGAN
+) -> Converted:
   """Official `VQModel` state dict -> parameters of `tokenizer`.
 
-  Args:
-    state_dict: of a Lightning checkpoint, what its key 'state_dict' holds.
-    tokenizer: module of the checkpoint's configuration.
-
-  Raises:
-    ConversionError: if the two do not fit.
+  Of a Lightning checkpoint it is what the key 'state_dict' holds.
   """
-  side, channels = tokenizer.resolution, tokenizer.in_channels
-  images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+  images = image(tokenizer.resolution, channels=tokenizer.in_channels)
   target = tree.parameter_shapes(tokenizer, images)
   return tree.convert(state_dict, RULES, target, ignored=IGNORED)
+
+
+def taming_vqgan_options(shapes: Shapes) -> Options:
+  """`TamingVQGAN`."""
+  hidden, in_channels = shapes['encoder.conv_in.weight'][:2]
+  levels = range(shapes.count(r'encoder\.down\.(\d+)\.'))
+  codebook_size, embedding_dim = shapes['quantize.embedding.weight']
+  return {
+    'in_channels': in_channels,
+    'resolution': _RESOLUTION,
+    'hidden_channels': hidden,
+    'channel_multipliers': tuple(
+      shapes[f'encoder.down.{level}.block.0.conv1.weight'][0] // hidden
+      for level in levels
+    ),
+    'num_res_blocks': shapes.count(r'encoder\.down\.0\.block\.(\d+)\.'),
+    'attention_resolutions': tuple(
+      _RESOLUTION // 2**level
+      for level in levels
+      if f'encoder.down.{level}.attn.0.q.weight' in shapes
+    ),
+    'latent_channels': shapes['encoder.conv_out.weight'][0],
+    'codebook_size': codebook_size,
+    'embedding_dim': embedding_dim,
+  }
+
+
+TAMING_VQGAN = CheckpointFormat(
+  TamingVQGAN,
+  'encoder.mid.attn_1.q.weight',
+  taming_vqgan_options,
+  convert_taming_vqgan,
+)

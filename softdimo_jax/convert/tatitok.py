@@ -1,12 +1,14 @@
 """TA-TiTok checkpoints -> `TATiTok` parameters."""
 
-from collections.abc import Mapping
+import math
 
 import jax
 import jax.numpy as jnp
 
 from softdimo_jax.convert import tree
 from softdimo_jax.convert.block import residual_block_rules
+from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
+from softdimo_jax.convert.shapes import Options, Shapes, heads_of_64, image
 from softdimo_jax.networks.tokenizers.tatitok import TATiTok
 
 _CODER = '(encoder|decoder)'
@@ -42,23 +44,43 @@ RULES = (
 IGNORED = (r'quantize\.embed_prob',)
 
 
-def convert_tatitok(
-  state_dict: Mapping[str, tree.Array], tokenizer: TATiTok
-) -> tuple[tree.Params, tree.Report]:
-  """Official `TATiTok` state dict, with a codebook -> parameters.
-
-  Args:
-    state_dict: as released.
-    tokenizer: module of the checkpoint's configuration.
-
-  Raises:
-    ConversionError: if the two do not fit.
-  """
-  side, channels = tokenizer.resolution, tokenizer.in_channels
+def convert_tatitok(state_dict: StateDict, tokenizer: TATiTok) -> Converted:
+  """Official `TATiTok` state dict, with a codebook -> parameters."""
   text = (1, tokenizer.text_length, tokenizer.text_width)
   target = tree.parameter_shapes(
     tokenizer,
-    jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32),
+    image(tokenizer.resolution, channels=tokenizer.in_channels),
     jax.ShapeDtypeStruct(text, jnp.float32),
   )
   return tree.convert(state_dict, RULES, target, ignored=IGNORED)
+
+
+def tatitok_options(shapes: Shapes) -> Options:
+  """`TATiTok`."""
+  encoder_width, channels, patch, _ = shapes['encoder.patch_embed.weight']
+  decoder_width = shapes['decoder.class_embedding'][1]
+  codebook_size, embedding_dim = shapes['quantize.embedding.weight']
+  patches = shapes['encoder.positional_embedding'][0] - 1
+  pixels = shapes['decoder.ffn.0.weight'][0] // channels
+  return {
+    'in_channels': channels,
+    'resolution': patch * math.isqrt(patches),
+    'encoder_patch': patch,
+    'decoder_patch': math.isqrt(pixels),
+    'length': shapes['latent_tokens'][0],
+    'encoder_width': encoder_width,
+    'encoder_depth': shapes.count(r'encoder\.transformer\.(\d+)\.'),
+    'encoder_heads': heads_of_64(encoder_width),
+    'decoder_width': decoder_width,
+    'decoder_depth': shapes.count(r'decoder\.transformer\.(\d+)\.'),
+    'decoder_heads': heads_of_64(decoder_width),
+    'codebook_size': codebook_size,
+    'embedding_dim': embedding_dim,
+    'text_width': shapes['decoder.text_guidance_proj.weight'][1],
+    'text_length': shapes['decoder.text_guidance_positional_embedding'][0],
+  }
+
+
+TATITOK = CheckpointFormat(
+  TATiTok, 'latent_tokens', tatitok_options, convert_tatitok
+)

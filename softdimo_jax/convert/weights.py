@@ -42,7 +42,7 @@ def find(
   default: Callable[[], nn.Module],
   inputs: Sequence[jax.ShapeDtypeStruct] | None = None,
   kernel_gain: float = 1.0,
-  told: Mapping[str, Any] | None = None,
+  overrides: Mapping[str, Any] | None = None,
 ) -> Weights:
   """Weights of one family, wherever they lie.
 
@@ -54,7 +54,7 @@ def find(
     inputs: of a call of this module, by default images and, where it has a
       tower of text, prompts.
     kernel_gain: of 'rule', see `rule_params`.
-    told: constructor options that no shape of an official file tells.
+    overrides: constructor options that no shape of an official file tells.
 
   Raises:
     UserError: if there are no such weights, or of another family.
@@ -70,7 +70,9 @@ def find(
   path = sources.locate(where)
   state = sources.load(path)
   try:
-    module = registry.build(family, registry.infer(family, state, told or {}))
+    module = registry.build(
+      family, registry.infer(family, state, overrides or {})
+    )
   except ValueError as error:
     raise UserError(f'{where}: {error}') from error
   # Read anew when it is asked for: several such models do not fit beside
@@ -80,7 +82,7 @@ def find(
 
 def _converted(path: pathlib.Path, family: str, module: nn.Module) -> Params:
   try:
-    return registry.FAMILIES[family].convert(sources.load(path), module)[0]
+    return registry.FORMATS[family].convert(sources.load(path), module)[0]
   except ConversionError as error:
     raise UserError(f'{path}: {error}') from error
 

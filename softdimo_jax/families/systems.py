@@ -23,36 +23,23 @@ from softdimo_jax.networks.tokenizers.patch_vq import PatchVQ
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 from softdimo_jax.networks.tokenizers.tatitok import TATiTok
 
-_GENERATORS = {
-  'maskgit': MaskGitTransformer,
-  'maskbit': MaskBitTransformer,
-  'maskbit_table': MaskBitTableTransformer,
-  'google_maskgit': GoogleMaskGitTransformer,
-  'maskgen': MaskGenTransformer,
-  'meissonic': MeissonicTransformer,
+_MODULES = {
+  'generator': {
+    'maskgit': MaskGitTransformer,
+    'maskbit': MaskBitTransformer,
+    'maskbit_table': MaskBitTableTransformer,
+    'google_maskgit': GoogleMaskGitTransformer,
+    'maskgen': MaskGenTransformer,
+    'meissonic': MeissonicTransformer,
+  },
+  'tokenizer': {
+    'taming_vqgan': TamingVQGAN,
+    'maskbit': MaskBitTokenizer,
+    'patch_vq': PatchVQ,
+    'diffusers_vq': DiffusersVQ,
+    'tatitok': TATiTok,
+  },
 }
-_TOKENIZERS = {
-  'taming_vqgan': TamingVQGAN,
-  'maskbit': MaskBitTokenizer,
-  'patch_vq': PatchVQ,
-  'diffusers_vq': DiffusersVQ,
-  'tatitok': TATiTok,
-}
-# Top-level parameters that distillation leaves as the teacher's (paper
-# Tab. 5b: the official `fix_emb_layer`; MaskBit's head is untied, so it is
-# frozen as Meissonic's is).
-_FROZEN = {
-  'maskgit': ('tok_emb', 'pos_emb', 'logit_bias'),
-  'maskbit': ('input_kernel', 'input_bias', 'pos_emb', 'prediction'),
-  'maskbit_table': ('tok_emb', 'pos_emb', 'logit_bias'),
-  'google_maskgit': ('word_emb', 'pos_emb', 'logit_bias'),
-  'maskgen': ('tok_emb', 'pos_emb'),  # the head is tied
-  'meissonic': ('tok_emb', 'emb_norm', 'emb_dense', 'head'),
-}
-_TEXT = frozenset({'maskgen', 'meissonic'})
-# Meissonic's noise comes behind the norm and the convolution that follow its
-# table (`generate_one_step` of the official code).
-_LATE_NOISE = frozenset({'meissonic'})
 
 
 def build(config: ml_collections.ConfigDict) -> Family:
@@ -65,19 +52,18 @@ def build(config: ml_collections.ConfigDict) -> Family:
   Raises:
     ValueError: for an unknown name, or sizes of the two that do not match.
   """
-  generator = _module(_GENERATORS, 'generator', config.generator)
-  tokenizer = _module(_TOKENIZERS, 'tokenizer', config.tokenizer)
+  generator = _module('generator', config.generator)
+  tokenizer = _module('tokenizer', config.tokenizer)
   _check_vocabulary(generator, tokenizer)
   _check_positions(generator, tokenizer)
   name = config.generator.name
-  frozen = _FROZEN[name]
-  if name not in _TEXT:
+  if not generator.reads_text:
     if tokenizer.reads_text:
       raise ValueError(
         f'tokenizer {config.tokenizer.name!r} reads text, generator {name!r} '
         'is of classes'
       )
-    return Family(name, generator, tokenizer, frozen)
+    return Family(name, generator, tokenizer)
   text = CLIPTextTower(**config.text)
   _check_text(generator, tokenizer, text)
   micro = tuple(config.get('micro', ()))
@@ -88,9 +74,7 @@ def build(config: ml_collections.ConfigDict) -> Family:
       f'the generator reads {count} numbers about the image, micro has '
       f'{len(micro)}'
     )
-  return Family(
-    name, generator, tokenizer, frozen, text, micro, name in _LATE_NOISE
-  )
+  return Family(name, generator, tokenizer, text, micro)
 
 
 def build_clip(config: ml_collections.ConfigDict, family: Family) -> CLIP:
@@ -98,11 +82,8 @@ def build_clip(config: ml_collections.ConfigDict, family: Family) -> CLIP:
   return CLIP(CLIPImageTower(**config), family.text)
 
 
-def _module(
-  known: dict[str, type[nn.Module]],
-  role: str,
-  config: ml_collections.ConfigDict,
-) -> nn.Module:
+def _module(role: str, config: ml_collections.ConfigDict) -> nn.Module:
+  known = _MODULES[role]
   arguments = config.to_dict()
   name = arguments.pop('name')
   if name not in known:
@@ -132,7 +113,7 @@ def _table_shape(module: nn.Module) -> tuple[int, ...]:
 
 def _check_positions(generator: nn.Module, tokenizer: nn.Module) -> None:
   height, width, _ = tokenizer.image_shape(generator.length)
-  rows, columns = getattr(generator, 'grid', (height, width))
+  rows, columns = generator.grid or (height, width)
   if rows * width != columns * height:
     raise ValueError(
       f'the generator has a grid of {rows} x {columns}, the images of the '

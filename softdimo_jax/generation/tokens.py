@@ -42,8 +42,7 @@ def one_step_tokens(
   embeddings = family.initial_embeddings(
     params, input_key, batch_size(condition), init
   )
-  condition = family.timed(condition, init.mask_ratio)
-  logits = family.from_initial(params, embeddings, condition).logits
+  logits = family.one_step(params, embeddings, condition, init).logits
   return sampling.sample_tokens(
     sample_key, logits[..., : family.vocab_size], temperature=temperature
   )

@@ -129,14 +129,13 @@ class TTEO:
     params, tokenizer, reward_params = all_params
     text, prompt_ids = prompts
     start_key, draw_key = jax.random.split(key)
-    text = self.family.timed(text, self.init.mask_ratio)
     score = lambda images: scoring.total(
       scoring.scores(self.rewards, reward_params, images, prompt_ids),
       self.terms,
     )
 
     def evaluate(embeddings: jax.Array) -> tuple[jax.Array, Decoded]:
-      logits = self.family.from_initial(params, embeddings, text).logits
+      logits = self.family.one_step(params, embeddings, text, self.init).logits
       logits = logits[..., : self.family.vocab_size]
       soft = self.family.decode_soft(tokenizer, jax.nn.softmax(logits), text)
       tokens = sampling.sample_tokens(

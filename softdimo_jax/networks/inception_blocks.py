@@ -4,7 +4,6 @@ Numbers of channels are those of the released network; a `Unit` scales them to
 the width of its own.
 """
 
-import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -94,136 +93,118 @@ class Unit(nn.Module):
 MakeUnit = Callable[..., Unit]
 
 
-def _branch(
-  unit: MakeUnit, x: jax.Array, name: str, *layers: Layer
-) -> jax.Array:
-  """Units one after the other: `name`, or `name_1`, `name_2`, ..."""
-  for number, (channels, height, width, *stride) in enumerate(layers, 1):
-    x = unit(
-      channels,
-      (height, width),
-      *stride,
-      padding='VALID' if stride else 'SAME',
-      name=f'{name}_{number}' if len(layers) > 1 else name,
-    )(x)
-  return x
+class _Branches(nn.Module):
+  """Base of the blocks: branches whose channels are joined.
+
+  Attributes:
+    unit: makes a `Unit`.
+  """
+
+  unit: MakeUnit
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return jnp.concatenate(self.parts(x), -1)
+
+  def parts(self, x: jax.Array) -> tuple[jax.Array, ...]:
+    """Outputs of the branches."""
+    raise NotImplementedError
+
+  def branch(self, x: jax.Array, name: str, *layers: Layer) -> jax.Array:
+    """Units one after the other: `name`, or `name_1`, `name_2`, ..."""
+    for number, (channels, height, width, *stride) in enumerate(layers, 1):
+      x = self.unit(
+        channels,
+        (height, width),
+        *stride,
+        padding='VALID' if stride else 'SAME',
+        name=f'{name}_{number}' if len(layers) > 1 else name,
+      )(x)
+    return x
 
 
-class Grid35(nn.Module):
+class Grid35(_Branches):
   """Mixed_5b to 5d, on maps of 35 x 35.
 
   Attributes:
-    unit: makes a `Unit`.
     pooled: channels of the branch behind the pool.
   """
 
-  unit: MakeUnit
   pooled: int
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    branch = functools.partial(_branch, self.unit)
-    parts = (
-      branch(x, 'branch1x1', (64, 1, 1)),
-      branch(x, 'branch5x5', (48, 1, 1), (64, 5, 5)),
-      branch(x, 'branch3x3dbl', (64, 1, 1), (96, 3, 3), (96, 3, 3)),
-      branch(average_pool_same(x), 'branch_pool', (self.pooled, 1, 1)),
+  def parts(self, x: jax.Array) -> tuple[jax.Array, ...]:
+    return (
+      self.branch(x, 'branch1x1', (64, 1, 1)),
+      self.branch(x, 'branch5x5', (48, 1, 1), (64, 5, 5)),
+      self.branch(x, 'branch3x3dbl', (64, 1, 1), (96, 3, 3), (96, 3, 3)),
+      self.branch(average_pool_same(x), 'branch_pool', (self.pooled, 1, 1)),
     )
-    return jnp.concatenate(parts, -1)
 
 
-class Reduction35(nn.Module):
-  """Mixed_6a, from 35 x 35 to 17 x 17.
+class Reduction35(_Branches):
+  """Mixed_6a, from 35 x 35 to 17 x 17."""
 
-  Attributes:
-    unit: makes a `Unit`.
-  """
-
-  unit: MakeUnit
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    branch = functools.partial(_branch, self.unit)
-    parts = (
-      branch(x, 'branch3x3', (384, 3, 3, 2)),
-      branch(x, 'branch3x3dbl', (64, 1, 1), (96, 3, 3), (96, 3, 3, 2)),
+  def parts(self, x: jax.Array) -> tuple[jax.Array, ...]:
+    return (
+      self.branch(x, 'branch3x3', (384, 3, 3, 2)),
+      self.branch(x, 'branch3x3dbl', (64, 1, 1), (96, 3, 3), (96, 3, 3, 2)),
       max_pool(x),
     )
-    return jnp.concatenate(parts, -1)
 
 
-class Grid17(nn.Module):
+class Grid17(_Branches):
   """Mixed_6b to 6e, on maps of 17 x 17.
 
   Attributes:
-    unit: makes a `Unit`.
     inner: channels inside the branches of long kernels.
   """
 
-  unit: MakeUnit
   inner: int
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    branch = functools.partial(_branch, self.unit)
+  def parts(self, x: jax.Array) -> tuple[jax.Array, ...]:
     first, row, column = (
       (self.inner, *size) for size in ((1, 1), (1, 7), (7, 1))
     )
     last_row, last_column = (192, 1, 7), (192, 7, 1)
-    parts = (
-      branch(x, 'branch1x1', (192, 1, 1)),
-      branch(x, 'branch7x7', first, row, last_column),
-      branch(x, 'branch7x7dbl', first, column, row, column, last_row),
-      branch(average_pool_same(x), 'branch_pool', (192, 1, 1)),
+    return (
+      self.branch(x, 'branch1x1', (192, 1, 1)),
+      self.branch(x, 'branch7x7', first, row, last_column),
+      self.branch(x, 'branch7x7dbl', first, column, row, column, last_row),
+      self.branch(average_pool_same(x), 'branch_pool', (192, 1, 1)),
     )
-    return jnp.concatenate(parts, -1)
 
 
-class Reduction17(nn.Module):
-  """Mixed_7a, from 17 x 17 to 8 x 8.
+class Reduction17(_Branches):
+  """Mixed_7a, from 17 x 17 to 8 x 8."""
 
-  Attributes:
-    unit: makes a `Unit`.
-  """
-
-  unit: MakeUnit
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    branch = functools.partial(_branch, self.unit)
+  def parts(self, x: jax.Array) -> tuple[jax.Array, ...]:
     first, row, column = (192, 1, 1), (192, 1, 7), (192, 7, 1)
-    parts = (
-      branch(x, 'branch3x3', first, (320, 3, 3, 2)),
-      branch(x, 'branch7x7x3', first, row, column, (192, 3, 3, 2)),
+    return (
+      self.branch(x, 'branch3x3', first, (320, 3, 3, 2)),
+      self.branch(x, 'branch7x7x3', first, row, column, (192, 3, 3, 2)),
       max_pool(x),
     )
-    return jnp.concatenate(parts, -1)
 
 
-class Grid8(nn.Module):
+class Grid8(_Branches):
   """Mixed_7b and 7c, on maps of 8 x 8; two branches end in two kernels each.
 
   Attributes:
-    unit: makes a `Unit`.
     pool: of the last branch; Mixed_7c has another one than all other blocks.
   """
 
-  unit: MakeUnit
   pool: Callable[[jax.Array], jax.Array]
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    branch = functools.partial(_branch, self.unit)
+  def parts(self, x: jax.Array) -> tuple[jax.Array, ...]:
     row, column = (384, 1, 3), (384, 3, 1)
-    short = branch(x, 'branch3x3_1', (384, 1, 1))
-    long = branch(x, 'branch3x3dbl_1', (448, 1, 1))
-    long = branch(long, 'branch3x3dbl_2', (384, 3, 3))
-    parts = (
-      branch(x, 'branch1x1', (320, 1, 1)),
-      branch(short, 'branch3x3_2a', row),
-      branch(short, 'branch3x3_2b', column),
-      branch(long, 'branch3x3dbl_3a', row),
-      branch(long, 'branch3x3dbl_3b', column),
-      branch(self.pool(x), 'branch_pool', (192, 1, 1)),
+    short = self.branch(x, 'branch3x3_1', (384, 1, 1))
+    long = self.branch(x, 'branch3x3dbl_1', (448, 1, 1))
+    long = self.branch(long, 'branch3x3dbl_2', (384, 3, 3))
+    return (
+      self.branch(x, 'branch1x1', (320, 1, 1)),
+      self.branch(short, 'branch3x3_2a', row),
+      self.branch(short, 'branch3x3_2b', column),
+      self.branch(long, 'branch3x3dbl_3a', row),
+      self.branch(long, 'branch3x3dbl_3b', column),
+      self.branch(self.pool(x), 'branch_pool', (192, 1, 1)),
     )
-    return jnp.concatenate(parts, -1)

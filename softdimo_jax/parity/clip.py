@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from softdimo_jax.convert.clip import convert_clip
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPOutput, ImageOutput
 from softdimo_jax.networks.text.clip import TextOutput
-from softdimo_jax.parity import official, record
+from softdimo_jax.parity import official_towers, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 from softdimo_jax.types import Params
@@ -20,13 +20,13 @@ Score = Callable[[CLIPOutput], jax.Array]
 
 def clip_model(fixture: Fixture) -> Arrays:
   """`CLIPModel` of transformers; PickScore's form of the score."""
-  model = official.clip(fixture.config)
+  model = official_towers.clip(fixture.config)
   return _compute(model, fixture, functools.partial(_clip_model, model))
 
 
 def openclip_model(fixture: Fixture) -> Arrays:
   """`CLIP` of open_clip; HPSv2's form of the score."""
-  model = official.openclip(fixture.config)
+  model = official_towers.openclip(fixture.config)
   return _compute(model, fixture, functools.partial(_openclip_model, model))
 
 

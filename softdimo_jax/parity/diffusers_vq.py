@@ -7,8 +7,7 @@ import jax
 from softdimo_jax.convert.diffusers_vq import convert_diffusers_vq
 from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from softdimo_jax.networks.tokenizers.interface import to_grid
-from softdimo_jax.ops import quantization
-from softdimo_jax.parity import official_meissonic, record, tokenizers
+from softdimo_jax.parity import official_tokenizers, record, tokenizers
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 from softdimo_jax.types import Params
@@ -17,7 +16,7 @@ from softdimo_jax.types import Params
 def meissonic_vq(fixture: Fixture) -> Arrays:
   """diffusers' `VQModel`; NCHW, images in [0, 1]."""
   grid = fixture.arrays['tokens'].shape[1:]
-  module = official_meissonic.diffusers_vq(fixture.config['model'], grid)
+  module = official_tokenizers.diffusers_vq(fixture.config['model'], grid)
   params, _ = convert_diffusers_vq(fixture.state_dict(), module)
   run = functools.partial(_diffusers_vq, module, fixture.arrays)
   return record.compiled(run)(params)
@@ -31,17 +30,10 @@ def _diffusers_vq(
     module,
     params,
     record.to_nhwc(arrays['image']),
-    tokens.reshape(len(tokens), -1, 1),
-    soft_z.reshape(len(tokens), -1, 1, soft_z.shape[-1]),
+    *tokenizers.as_sequences(tokens, soft_z),
     record.to_nhwc(arrays['soft_cot']),
   )
   output, soft = results['output'], results['soft']
-  loss, _ = quantization.vq_loss(
-    output.latents,
-    output.quantized,
-    codebook_weight=0.25,
-    commitment_weight=1.0,
-  )
   maps = {
     'enc_mid': output_of('encoder/mid_block_2'),
     'latents': to_grid(output.latents, module.grid),
@@ -56,6 +48,6 @@ def _diffusers_vq(
   return {
     **{name: record.to_nchw(value) for name, value in maps.items()},
     'indices': to_grid(output.tokens, module.grid)[..., 0],
-    'quant_loss': loss,
+    'quant_loss': tokenizers.taming_loss(output),
     'soft_grad_z': soft[2].reshape(soft_z.shape),
   }

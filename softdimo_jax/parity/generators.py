@@ -16,7 +16,7 @@ from softdimo_jax.networks.generators.maskbit import (
 )
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.ops import quantization
-from softdimo_jax.parity import official, record
+from softdimo_jax.parity import official_generators, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, OutputOf
 from softdimo_jax.types import Params
@@ -26,7 +26,7 @@ _LABEL_SMOOTHING = 0.1
 
 def maskgit_transformer(fixture: Fixture) -> Arrays:
   """Di[M]O's `MaskTransformer`, its guidance, losses and soft path."""
-  module = official.maskgit_transformer(fixture.config['model'])
+  module = official_generators.maskgit_transformer(fixture.config['model'])
   run = record.compiled(functools.partial(_maskgit, module, fixture))
   params, _ = convert_maskgit(fixture.state_dict(), module)
   scaled, _ = convert_maskgit(fixture.state_dict(scaled=True), module)
@@ -38,7 +38,7 @@ def maskbit_generator(fixture: Fixture) -> Arrays:
   ours = {}
   models = fixture.config['models']
   for tag, part in fixture.tagged(models):
-    module = official.maskbit_generator(
+    module = official_generators.maskbit_generator(
       models[tag], tables=models[tag]['class'] == 'Bert'
     )
     run = record.compiled(functools.partial(_maskbit, module, part))

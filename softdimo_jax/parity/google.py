@@ -14,7 +14,7 @@ from softdimo_jax.method.soft_embedding import soft_embedding
 from softdimo_jax.networks.generators.google_maskgit import (
   GoogleMaskGitTransformer,
 )
-from softdimo_jax.parity import official, record
+from softdimo_jax.parity import official_generators, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.generators import cross_entropy
 from softdimo_jax.parity.record import Arrays
@@ -28,7 +28,9 @@ def google_transformer(fixture: Fixture) -> Arrays:
   config = fixture.config
   # The mask is the last row of the table, whatever lies before it.
   others = config['model']['vocab_size'] - config['codebook_size']
-  module = official.google_transformer(config['model'], num_classes=others - 1)
+  module = official_generators.google_transformer(
+    config['model'], num_classes=others - 1
+  )
   run = record.compiled(functools.partial(_forward, module, fixture.arrays))
   params, _ = convert_google_maskgit(fixture.state_dict(), module)
   scaled, _ = convert_google_maskgit(fixture.state_dict(scaled=True), module)

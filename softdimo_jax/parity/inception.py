@@ -6,8 +6,8 @@ import re
 import jax
 import numpy as np
 
-from softdimo_jax.convert import sizes
-from softdimo_jax.convert.inception import convert_inception
+from softdimo_jax.convert.inception import convert_inception, inception_options
+from softdimo_jax.convert.shapes import Shapes
 from softdimo_jax.networks.inception import Inception
 from softdimo_jax.networks.inception_blocks import max_pool
 from softdimo_jax.ops.resize import resize_tf1
@@ -24,7 +24,7 @@ def fid_inception(fixture: Fixture) -> Arrays:
   """`FeatureExtractorInceptionV3`, on each of the fixture's sets of images."""
   state = fixture.state_dict()
   model = Inception(
-    **sizes.inception(sizes.Shapes.of(state)),
+    **inception_options(Shapes.of(state)),
     epsilon=fixture.config['bn_eps'],
   )
   params, _ = convert_inception(state, model)

@@ -19,7 +19,7 @@ from softdimo_jax.networks.generators.condition import (
 )
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.joint_block import JointBlock
-from softdimo_jax.parity import official, record
+from softdimo_jax.parity import official_generators, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 from softdimo_jax.types import Params
@@ -40,7 +40,7 @@ _OFFICIAL_RUN = {'guidance_scale': 12.0, 'randomize_temperature': 2.0}
 
 def maskgen_generator(fixture: Fixture) -> Arrays:
   """`MaskGen_VQ` in evaluation mode, its loss and its soft path."""
-  module = official.maskgen(fixture.config['model_config'])
+  module = official_generators.maskgen(fixture.config['model_config'])
   params, _ = convert_maskgen(fixture.state_dict(), module)
   run = functools.partial(_generator, module, fixture)
   return record.compiled(run)(params)
@@ -49,7 +49,7 @@ def maskgen_generator(fixture: Fixture) -> Arrays:
 def maskgen_sampler(fixture: Fixture) -> Arrays:
   """`MaskGen_VQ.generate`, and what it plans at official sizes."""
   config = fixture.config['model_config']
-  module = official.maskgen(config)
+  module = official_generators.maskgen(config)
   params, _ = convert_maskgen(fixture.state_dict(), module)
   score = config['model']['maskgen'].get('sample_aesthetic_score', _SCORE)
   schedule = config['model']['maskgen'].get('mask_schedule_strategy', 'arccos')

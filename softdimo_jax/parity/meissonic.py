@@ -14,7 +14,7 @@ from softdimo_jax.method import divergence, masking, sampling
 from softdimo_jax.method.sampling import schedules
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
-from softdimo_jax.parity import official_meissonic, record
+from softdimo_jax.parity import official_generators, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, OutputOf
 from softdimo_jax.types import Params
@@ -28,7 +28,7 @@ _STRIDE = 16
 
 def meissonic_transformer(fixture: Fixture) -> Arrays:
   """`Transformer2DModel`: its forward passes, inside, and its soft path."""
-  module = official_meissonic.meissonic(
+  module = official_generators.meissonic(
     fixture.config['model'], tuple(fixture.config['hw'])
   ).clone(timestep_mode='ratio')
   params, _ = convert_meissonic(fixture.state_dict(), module)

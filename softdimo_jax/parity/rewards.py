@@ -11,7 +11,7 @@ from softdimo_jax.convert.image_reward import convert_image_reward
 from softdimo_jax.convert.linear_head import convert_aesthetic_head
 from softdimo_jax.networks.rewards.blip import BLIPOutput, BLIPScorer
 from softdimo_jax.ops.quantization import l2_normalize
-from softdimo_jax.parity import official_rewards, record
+from softdimo_jax.parity import official_towers, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 from softdimo_jax.types import Params
@@ -25,7 +25,7 @@ _Seen = tuple[BLIPOutput, jax.Array, jax.Array]
 
 def image_reward(fixture: Fixture) -> Arrays:
   """`ImageReward`: score, what leads to it, its gradient; BLIP's features."""
-  scorer = official_rewards.image_reward(fixture.config)
+  scorer = official_towers.image_reward(fixture.config)
   state = fixture.state_dict()
   params, _ = convert_image_reward(state, scorer)
   run = functools.partial(_image_reward, scorer, fixture.arrays)
@@ -41,7 +41,7 @@ def image_reward(fixture: Fixture) -> Arrays:
 
 def aesthetic_head(fixture: Fixture) -> Arrays:
   """The head on features of CLIP, which become unit vectors first."""
-  head = official_rewards.aesthetic_head(fixture.config)
+  head = official_towers.aesthetic_head(fixture.config)
   params, _ = convert_aesthetic_head(fixture.state_dict(), head)
   features = l2_normalize(jnp.asarray(fixture.arrays['clip_image_features']))
   run = record.compiled(lambda params: head.apply({'params': params}, features))

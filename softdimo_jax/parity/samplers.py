@@ -1,8 +1,9 @@
 """Fixtures of the samplers of MaskGit and MaskBit, with their noise given."""
 
+import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from softdimo_jax.families.family import Family
 from softdimo_jax.method import masking, sampling
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.ops import quantization
-from softdimo_jax.parity import official, record
+from softdimo_jax.parity import official_generators, official_tokenizers, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 from softdimo_jax.types import Params
@@ -40,20 +41,13 @@ _MASKBIT_GUIDANCE = {
 def maskgit_sampler(fixture: Fixture) -> Arrays:
   """`MaskGIT.sample`, Di[M]O's one-step generation and its masking."""
   config = fixture.config
-  module = official.maskgit_transformer(config['model'])
-  tokenizer = official.taming_vqgan(config['vqgan'])
+  module = official_generators.maskgit_transformer(config['model'])
+  tokenizer = official_tokenizers.taming_vqgan(config['vqgan'])
   params, _ = convert_maskgit(fixture.state_dict('model'), module)
   decoder, _ = convert_taming_vqgan(fixture.state_dict('vqgan'), tokenizer)
   ours = _forward_masking(fixture.arrays, module.vocab_size)
-  family = Family('maskgit', module, tokenizer, frozen=())
-  labels = fixture.arrays['labels']
-  runs = config.get('runs', {})
-  for tag, part in fixture.tagged(runs):
-    run = functools.partial(
-      _maskgit_run, family, runs[tag], labels, part.arrays
-    )
-    results = record.compiled(run)(params, decoder)
-    ours |= {f'{tag}_{name}': value for name, value in results.items()}
+  family = Family('maskgit', module, tokenizer)
+  ours |= _runs(fixture, _maskgit_run, family, params, decoder)
   for tag, options in config.get('onestep', {}).items():
     run = functools.partial(_one_step, module, options, fixture.arrays)
     results = record.compiled(run)(params)
@@ -64,10 +58,10 @@ def maskgit_sampler(fixture: Fixture) -> Arrays:
 def maskbit_sampler(fixture: Fixture) -> Arrays:
   """`modeling/modules/sampling.py:sample`."""
   config = fixture.config
-  module = official.maskbit_generator(
+  module = official_generators.maskbit_generator(
     config['model'], tables=config['model'].get('class') == 'Bert'
   )
-  tokenizer = official.maskbit_tokenizer(
+  tokenizer = official_tokenizers.maskbit_tokenizer(
     config['tokenizer']['config'],
     legacy=config['tokenizer'].get('legacy', False),
   )
@@ -75,29 +69,48 @@ def maskbit_sampler(fixture: Fixture) -> Arrays:
   decoder, _ = convert_maskbit_tokenizer(
     fixture.state_dict('tokenizer'), tokenizer
   )
-  ours = {}
   # The tokenizer here decodes whole codes, not their groups.
-  family = Family('maskbit', module, tokenizer, frozen=())
-  labels = fixture.arrays['labels']
-  runs = config['runs']
+  family = Family('maskbit', module, tokenizer)
+  return _runs(fixture, _maskbit_run, family, params, decoder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """One run of an official sampler.
+
+  Attributes:
+    options: its arguments.
+    labels: int [B].
+    arrays: its draws.
+  """
+
+  options: Options
+  labels: np.ndarray
+  arrays: Arrays
+
+
+def _runs(
+  fixture: Fixture,
+  compute: Callable[[Family, _Run, Params, Params], Arrays],
+  family: Family,
+  *params: Params,
+) -> dict[str, Any]:
+  """Results of all runs of the fixture, under their tags."""
+  ours = {}
+  runs = fixture.config.get('runs', {})
   for tag, part in fixture.tagged(runs):
-    run = functools.partial(
-      _maskbit_run, family, runs[tag], labels, part.arrays
-    )
-    results = record.compiled(run)(params, decoder)
+    run = _Run(runs[tag], fixture.arrays['labels'], part.arrays)
+    results = record.compiled(functools.partial(compute, family, run))(*params)
     ours |= {f'{tag}_{name}': value for name, value in results.items()}
   return ours
 
 
 def _decode(
-  family: Family,
-  params: Params,
-  labels: np.ndarray,
-  plan: sampling.Plan,
-  arrays: Arrays,
+  family: Family, params: Params, plan: sampling.Plan, run: _Run
 ) -> sampling.Decoding:
   """Decodes all-masked images with the draws of one run."""
-  noise, num_codes = _given_noise(arrays, family.token_shape)
+  labels = run.labels
+  noise, num_codes = _given_noise(run.arrays, family.token_shape)
   return sampling.decode(
     lambda tokens, scale: family.guided_logits(params, tokens, labels, scale),
     plan,
@@ -129,13 +142,9 @@ def _given_noise(
 
 
 def _maskgit_run(
-  family: Family,
-  options: Options,
-  labels: np.ndarray,
-  arrays: Arrays,
-  params: Params,
-  decoder: Params,
+  family: Family, run: _Run, params: Params, decoder: Params
 ) -> dict[str, jax.Array]:
+  options = run.options
   noisy = options['randomize'] == 'linear'
   plan = sampling.maskgit_plan(
     options['step'],
@@ -146,7 +155,7 @@ def _maskgit_run(
     choice_temperature=options['r_temp'] if noisy else 0,
     order=_MASKGIT_ORDERS[options['randomize']],
   )
-  decoding = _decode(family, params, labels, plan, arrays)
+  decoding = _decode(family, params, plan, run)
   # The official code samples the logit for the mask, too.
   tokens = jnp.minimum(decoding.tokens, family.vocab_size - 1)
   images = family.tokenizer.apply({'params': decoder}, tokens, method='decode')
@@ -160,15 +169,10 @@ def _maskgit_run(
 
 
 def _maskbit_run(
-  family: Family,
-  options: Options,
-  labels: np.ndarray,
-  arrays: Arrays,
-  params: Params,
-  decoder: Params,
+  family: Family, run: _Run, params: Params, decoder: Params
 ) -> dict[str, jax.Array]:
-  plan = maskbit_plan(options, math.prod(family.token_shape))
-  decoding = _decode(family, params, labels, plan, arrays)
+  plan = maskbit_plan(run.options, math.prod(family.token_shape))
+  decoding = _decode(family, params, plan, run)
   codes = quantization.merge_tokens(
     decoding.tokens, num_bits=family.generator.num_bits
   )

@@ -8,7 +8,7 @@ import numpy as np
 from softdimo_jax.convert.tatitok import convert_tatitok
 from softdimo_jax.networks.tokenizers.tatitok import TATiTok
 from softdimo_jax.ops import quantization
-from softdimo_jax.parity import official, record, tokenizers
+from softdimo_jax.parity import official_tokenizers, record, tokenizers
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 from softdimo_jax.types import Params
@@ -17,7 +17,7 @@ from softdimo_jax.types import Params
 def tatitok(fixture: Fixture) -> Arrays:
   """`TATiTok` with a codebook; NCHW, images in [0, 1]."""
   config = fixture.config['model_config']
-  module = official.tatitok(config, fixture.config.get('sizes'))
+  module = official_tokenizers.tatitok(config, fixture.config.get('sizes'))
   params, _ = convert_tatitok(fixture.state_dict(), module)
   cost = config['model']['vq_model']['commitment_cost']
   run = functools.partial(_tatitok, module, cost, fixture.arrays)

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 
 from softdimo_jax.convert.clip_text import convert_clip_text
 from softdimo_jax.networks.text.clip import CLIPTextTower, TextOutput
-from softdimo_jax.parity import official, record
+from softdimo_jax.parity import official_towers, record
 from softdimo_jax.parity.fixture import Fixture
 
 
 def clip_text(fixture: Fixture) -> dict[str, jax.Array]:
   """`CLIPTextModelWithProjection` of transformers."""
-  output = _run(official.clip_text(fixture.config['model']), fixture)
+  output = _run(official_towers.clip_text(fixture.config['model']), fixture)
   batch = jnp.arange(len(output.end))
   return {
     'embeddings': output.hidden[0],
@@ -24,7 +24,7 @@ def clip_text(fixture: Fixture) -> dict[str, jax.Array]:
 
 def openclip_text(fixture: Fixture) -> dict[str, jax.Array]:
   """open_clip's text half, as MaskGen and TA-TiTok read it."""
-  output = _run(official.openclip_text(fixture.config['model']), fixture)
+  output = _run(official_towers.openclip_text(fixture.config['model']), fixture)
   return {
     'guidance': output.final,
     'penultimate': output.penultimate,

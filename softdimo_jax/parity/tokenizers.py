@@ -1,6 +1,7 @@
 """Fixtures of the image tokenizers."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -13,13 +14,14 @@ from softdimo_jax.convert.maskbit_tokenizer import convert_maskbit_tokenizer
 from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
 from softdimo_jax.networks.tokenizers.interface import (
   ImageTokenizer,
+  TokenizerOutput,
   to_grid,
   to_sequence,
 )
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 from softdimo_jax.ops import quantization
-from softdimo_jax.parity import official, record
+from softdimo_jax.parity import official_tokenizers, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, OutputOf
 from softdimo_jax.types import Params
@@ -27,11 +29,10 @@ from softdimo_jax.types import Params
 
 def maskgit_vqgan(fixture: Fixture) -> Arrays:
   """Taming's `VQModel`; NCHW, images in [-1, 1]."""
-  module = official.taming_vqgan(fixture.config['model'])
-  run = record.compiled(functools.partial(_taming, module, fixture.arrays))
-  params, _ = convert_taming_vqgan(fixture.state_dict(), module)
-  scaled, _ = convert_taming_vqgan(fixture.state_dict(scaled=True), module)
-  return _with_scaled(run(params), run(scaled))
+  module = official_tokenizers.taming_vqgan(fixture.config['model'])
+  states = fixture.state_dict(), fixture.state_dict(scaled=True)
+  params, scaled = (convert_taming_vqgan(state, module)[0] for state in states)
+  return _computed(_taming, module, fixture.arrays, params, scaled)
 
 
 def maskbit_tokenizer(fixture: Fixture) -> Arrays:
@@ -40,17 +41,16 @@ def maskbit_tokenizer(fixture: Fixture) -> Arrays:
   models = fixture.config['models']
   for tag, part in fixture.tagged(models):
     config = models[tag]['config']
-    module = official.maskbit_tokenizer(
+    module = official_tokenizers.maskbit_tokenizer(
       config,
       num_groups=part.arrays['soft_z'].shape[2],
       legacy=models[tag].get('legacy', False),
     )
-    run = record.compiled(functools.partial(_maskbit, module, part.arrays))
     params, _ = convert_maskbit_tokenizer(part.state_dict(tag), module)
     scaled, _ = convert_maskbit_tokenizer(
       part.state_dict(tag, scaled=True), module
     )
-    results = _with_scaled(run(params), run(scaled))
+    results = _computed(_maskbit, module, part.arrays, params, scaled)
     latents = part.arrays.get('z', results['z'])
     results |= _maskbit_losses(module, config, latents, params)
     ours |= {f'{tag}_{name}': value for name, value in results.items()}
@@ -59,16 +59,25 @@ def maskbit_tokenizer(fixture: Fixture) -> Arrays:
 
 def google_tokenizer(fixture: Fixture) -> Arrays:
   """Google's `VQVAE`; NHWC, images in [0, 1]."""
-  module = official.google_tokenizer(fixture.config['model'])
-  run = record.compiled(functools.partial(_google, module, fixture.arrays))
-  params, _ = convert_google_tokenizer(fixture.state_dict(), module)
-  scaled, _ = convert_google_tokenizer(fixture.state_dict(scaled=True), module)
-  return _with_scaled(run(params), run(scaled))
+  module = official_tokenizers.google_tokenizer(fixture.config['model'])
+  states = fixture.state_dict(), fixture.state_dict(scaled=True)
+  params, scaled = (
+    convert_google_tokenizer(state, module)[0] for state in states
+  )
+  return _computed(_google, module, fixture.arrays, params, scaled)
 
 
-def _with_scaled(ours: Arrays, scaled: Arrays) -> dict[str, Any]:
-  """Adds the arrays `eps_*`, computed with scaled weights."""
-  return ours | {f'eps_{name}': scaled[name] for name in ('z', 'decoded')}
+def _computed(
+  compute: Callable[..., Arrays],
+  module: ImageTokenizer,
+  arrays: Arrays,
+  params: Params,
+  scaled: Params,
+) -> dict[str, Any]:
+  """What `compute` makes, and `eps_*` of it made with scaled weights."""
+  run = record.compiled(functools.partial(compute, module, arrays))
+  ours, others = run(params), run(scaled)
+  return ours | {f'eps_{name}': others[name] for name in ('z', 'decoded')}
 
 
 def _use(
@@ -122,6 +131,26 @@ def run_tokenizer(
   return results, output_of
 
 
+def as_sequences(
+  tokens: np.ndarray, logits: np.ndarray
+) -> tuple[jax.Array, np.ndarray]:
+  """Grids of tokens and logits [..., V] -> [B, L, 1] and [B, L, 1, V]."""
+  batch = len(tokens)
+  sequence = jnp.reshape(tokens, (batch, -1, 1))
+  return sequence, logits.reshape(batch, -1, 1, logits.shape[-1])
+
+
+def taming_loss(output: TokenizerOutput) -> jax.Array:
+  """The loss of the codebook in Taming's code, and in diffusers'."""
+  loss, _ = quantization.vq_loss(
+    output.latents,
+    output.quantized,
+    codebook_weight=0.25,
+    commitment_weight=1.0,
+  )
+  return loss
+
+
 def _taming(
   module: TamingVQGAN, arrays: Arrays, params: Params
 ) -> dict[str, jax.Array]:
@@ -130,23 +159,16 @@ def _taming(
     module,
     params,
     (record.to_nhwc(arrays['image']) + 1) / 2,
-    jnp.reshape(codes, (len(codes), -1, 1)),
-    soft_z.reshape(len(codes), -1, 1, soft_z.shape[-1]),
+    *as_sequences(codes, soft_z),
     2 * record.to_nhwc(arrays['soft_cot']),  # official images span [-1, 1]
   )
   output, soft = results['output'], results['soft']
-  loss, _ = quantization.vq_loss(
-    output.latents,
-    output.quantized,
-    codebook_weight=0.25,
-    commitment_weight=1.0,
-  )
   signed = lambda images: record.to_nchw(2 * images - 1)
   return _taming_intermediates(module, output_of) | {
     'z': record.to_nchw(output.latents),
     'indices': _grid(output.tokens[..., 0]),
     'quant': record.to_nchw(output.quantized),
-    'emb_loss': loss,
+    'emb_loss': taming_loss(output),
     'reconstruction': signed(output.images),
     'decoded': signed(results['decoded']),
     'soft_quant': record.to_nchw(soft[0]),
@@ -291,8 +313,7 @@ def _google(
     module,
     params,
     arrays['image'],
-    jnp.reshape(codes, (len(codes), -1, 1)),
-    soft_z.reshape(len(codes), -1, 1, soft_z.shape[-1]),
+    *as_sequences(codes, soft_z),
     None,
   )
   output, soft = results['output'], results['soft']

@@ -12,7 +12,7 @@ from softdimo_jax.convert import command, folder, registry, sources
 from softdimo_jax.convert.clip import convert_clip
 from softdimo_jax.convert.tree import ConversionError
 from softdimo_jax.errors import UserError
-from softdimo_jax.parity import official
+from softdimo_jax.parity import official_towers
 from tests.convert import torch_format
 from tests.golden.weights import load
 
@@ -48,7 +48,9 @@ def manifest(name):
 
 
 def build(name, config):
-  return (official.openclip if 'openclip' in name else official.clip)(config)
+  return (
+    official_towers.openclip if 'openclip' in name else official_towers.clip
+  )(config)
 
 
 def example(name):
@@ -69,7 +71,7 @@ def test_every_listing_is_here():
 def test_listings_are_covered(name, capsys):
   meta = json.loads(manifest(name).read_text())
   command.run(
-    command.Request(family='clip', manifest=manifest(name), check=True)
+    command.Conversion(family='clip', manifest=manifest(name), check=True)
   )
   lines = capsys.readouterr().out.splitlines()
   counts = {line.split()[0]: line.split()[1] for line in lines}
@@ -107,7 +109,7 @@ def test_a_file_becomes_a_folder_and_a_module(name, extension, tmp_path):
     safetensors.numpy.save_file(state, file)
   out = tmp_path / 'out'
   command.run(
-    command.Request('clip', str(file), out=out, told=FIXTURES[name][0])
+    command.Conversion('clip', str(file), out=out, overrides=FIXTURES[name][0])
   )
   found, params = folder.load_converted(out, 'clip')
   assert found == module
@@ -186,8 +188,8 @@ def test_heads_must_divide_the_widths(tmp_path):
   state, _ = example('openclip_model')
   file = tmp_path / 'model.safetensors'
   safetensors.numpy.save_file(state, file)
-  request = command.Request(
-    'clip', str(file), check=True, told={'num_heads': 3}
+  request = command.Conversion(
+    'clip', str(file), check=True, overrides={'num_heads': 3}
   )
   with pytest.raises(UserError, match='width 40 does not divide into 3 heads'):
     command.run(request)

@@ -14,7 +14,7 @@ from flax import traverse_util
 
 from softdimo_jax.convert import command, folder, registry
 from softdimo_jax.errors import UserError
-from softdimo_jax.parity import official
+from softdimo_jax.parity import official_generators, official_tokenizers
 from tests.commands import call, fails, process, succeeds
 from tests.convert import torch_format
 from tests.convert.torch_format import Call
@@ -43,22 +43,22 @@ class Case:
     config = config['models'][self.model] if self.model else config['model']
     match self.family:
       case 'maskgit':
-        return official.maskgit_transformer(config)
+        return official_generators.maskgit_transformer(config)
       case 'taming_vqgan':
-        return official.taming_vqgan(config)
+        return official_tokenizers.taming_vqgan(config)
       case 'maskbit' | 'maskbit_table':
         tables = self.family == 'maskbit_table'
-        return official.maskbit_generator(config, tables=tables)
+        return official_generators.maskbit_generator(config, tables=tables)
       case 'maskbit_tokenizer':
         groups = self.told.get('num_groups', 1)
         legacy = config['legacy']
-        return official.maskbit_tokenizer(
+        return official_tokenizers.maskbit_tokenizer(
           config['config'], num_groups=groups, legacy=legacy
         )
       case 'google_maskgit':
-        return official.google_transformer(config, num_classes=5)
+        return official_generators.google_transformer(config, num_classes=5)
       case 'google_tokenizer':
-        return official.google_tokenizer(config)
+        return official_tokenizers.google_tokenizer(config)
 
   def write(self, path: pathlib.Path, state) -> pathlib.Path:
     path = path / self.file
@@ -126,9 +126,11 @@ def test_a_converted_folder_is_the_direct_conversion(name, tmp_path, capsys):
   state, expected = case.state_dict(), case.module()
   file = case.write(tmp_path, state)
   out = tmp_path / 'out'
-  command.run(command.Request(case.family, str(file), out=out, told=case.told))
+  command.run(
+    command.Conversion(case.family, str(file), out=out, overrides=case.told)
+  )
   module, params = folder.load_converted(out, case.family)
-  direct, _ = registry.FAMILIES[case.family].convert(state, expected)
+  direct, _ = registry.FORMATS[case.family].convert(state, expected)
   jax.tree.map(np.testing.assert_array_equal, params, direct)
   if case.family == 'taming_vqgan':  # The same levels at another resolution.
     assert same_outputs(module, expected, params)
@@ -157,8 +159,8 @@ def maskgit(tmp_path):
 
   def convert(state, **changes):
     file = case.write(tmp_path, state)
-    request = command.Request(
-      case.family, str(file), out=tmp_path / 'out', told=case.told
+    request = command.Conversion(
+      case.family, str(file), out=tmp_path / 'out', overrides=case.told
     )
     command.run(dataclasses.replace(request, **changes))
 
@@ -211,9 +213,9 @@ def test_a_lacking_entry_is_named(maskgit, lacking, message):
 def test_a_checkpoint_of_another_family_is_named(maskgit):
   state, convert = maskgit
   with pytest.raises(UserError, match='of the family maskgit, not maskbit'):
-    convert(state, family='maskbit', told={})
+    convert(state, family='maskbit', overrides={})
   with pytest.raises(UserError, match='no maskbit checkpoint: there is no'):
-    convert({'weight': np.zeros(2, np.float32)}, family='maskbit', told={})
+    convert({'weight': np.zeros(2, np.float32)}, family='maskbit', overrides={})
 
 
 def test_what_no_shape_tells_must_fit(maskgit):
@@ -224,7 +226,7 @@ def test_what_no_shape_tells_must_fit(maskgit):
     ({'num_groups': 2}, 'maskgit takes no --num_groups'),
   ):
     with pytest.raises(UserError, match=message):
-      convert(state, told=told)
+      convert(state, overrides=told)
 
 
 def test_impossible_shapes_are_refused(maskgit):
@@ -275,7 +277,7 @@ def test_a_killed_conversion_leaves_nothing_that_looks_whole(
 def test_requests_that_make_no_sense(request_, message):
   paths = {k: pathlib.Path(v) for k, v in request_.items() if k[0] in 'om'}
   with pytest.raises(UserError, match=message):
-    command.run(command.Request('maskgit', **(request_ | paths)))
+    command.run(command.Conversion('maskgit', **(request_ | paths)))
 
 
 def test_what_is_no_converted_folder(maskgit, tmp_path):

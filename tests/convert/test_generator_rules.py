@@ -1,9 +1,5 @@
 """The rules cover the official full-size generators, by name and shape."""
 
-import json
-import pathlib
-
-import jax
 import numpy as np
 import pytest
 
@@ -13,10 +9,9 @@ from softdimo_jax.convert.maskbit import convert_maskbit
 from softdimo_jax.convert.maskgit import convert_maskgit
 from softdimo_jax.networks.generators.maskbit import MaskBitTransformer
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
-from softdimo_jax.parity import official
+from softdimo_jax.parity import official_generators
+from tests.convert.listings import GOLDEN, count, listing
 from tests.golden.weights import load
-
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 
 MASKGIT = {
   'maskgit_transformer': (MaskGitTransformer(), 174_160_874),
@@ -34,18 +29,6 @@ MASKBIT = {
   16: 305_193_472,
   18: 305_720_320,
 }
-
-
-def listing(name):
-  meta = json.loads((GOLDEN / f'{name}_full.json').read_text())
-  return meta, {
-    entry: jax.ShapeDtypeStruct(shape, dtype)
-    for entry, shape, dtype in meta['entries']
-  }
-
-
-def count(params):
-  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
 @pytest.mark.parametrize('name', MASKGIT)
@@ -75,7 +58,7 @@ def test_maskbit_checkpoints_are_covered(bits):
 def test_google_checkpoints_are_covered(name, root):
   meta, entries = listing(name)
   entries = {root + k.removeprefix('params/'): v for k, v in entries.items()}
-  module = official.google_transformer(meta['config'])
+  module = official_generators.google_transformer(meta['config'])
   params, report = convert_google_maskgit(entries, module)
   assert len(report.used) == meta['n_entries'] == 393
   assert count(params) == meta['n_params'] == GOOGLE[name]
@@ -85,13 +68,15 @@ def test_google_checkpoints_are_covered(name, root):
 @pytest.mark.parametrize('name', MASKGIT)
 def test_maskgit_modules_from_official_arguments(name):
   meta, _ = listing(name)
-  assert official.maskgit_transformer(meta['config']) == MASKGIT[name][0]
+  assert (
+    official_generators.maskgit_transformer(meta['config']) == MASKGIT[name][0]
+  )
 
 
 @pytest.mark.parametrize('bits', MASKBIT)
 def test_maskbit_modules_from_official_arguments(bits):
   meta, _ = listing(f'maskbit_generator_{bits}bit')
-  module = official.maskbit_generator(meta['config'])
+  module = official_generators.maskbit_generator(meta['config'])
   assert module == MaskBitTransformer(num_bits=bits)
 
 

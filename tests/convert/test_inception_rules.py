@@ -41,7 +41,7 @@ def state():
 
 
 def test_the_listing_is_covered(capsys):
-  command.run(command.Request('inception', manifest=MANIFEST, check=True))
+  command.run(command.Conversion('inception', manifest=MANIFEST, check=True))
   lines = capsys.readouterr().out.splitlines()
   counts = {line.split()[0]: line.split()[1] for line in lines}
   assert (counts['used'], counts['ignored']) == ('472', '94')
@@ -68,7 +68,7 @@ def test_a_file_becomes_a_folder_and_a_module(state, extension, tmp_path):
   else:
     safetensors.numpy.save_file(state, file)
   out = tmp_path / 'out'
-  command.run(command.Request('inception', str(file), out=out))
+  command.run(command.Conversion('inception', str(file), out=out))
   module, params = folder.load_converted(out, 'inception')
   assert module == SMALL
   direct, _ = convert_inception(state, module)
@@ -131,7 +131,7 @@ def test_torchvisions_network_is_refused(state, tmp_path):
   }
   safetensors.numpy.save_file(state | thousand, file)
   with pytest.raises(UserError, match="torchvision's Inception"):
-    command.run(command.Request('inception', str(file), check=True))
+    command.run(command.Conversion('inception', str(file), check=True))
 
 
 def test_other_checkpoints_are_no_inception():

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from softdimo_jax.convert import command, registry, sources
-from softdimo_jax.parity import official
+from softdimo_jax.parity import official_generators, official_tokenizers
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 
@@ -33,11 +33,11 @@ LISTINGS = {
   'google_tokenizer': ('google_tokenizer', 54_515_587),
 }
 OFFICIAL = {
-  'maskgit': official.maskgit_transformer,
-  'taming_vqgan': official.taming_vqgan,
-  'maskbit': official.maskbit_generator,
-  'google_maskgit': official.google_transformer,
-  'google_tokenizer': official.google_tokenizer,
+  'maskgit': official_generators.maskgit_transformer,
+  'taming_vqgan': official_tokenizers.taming_vqgan,
+  'maskbit': official_generators.maskbit_generator,
+  'google_maskgit': official_generators.google_transformer,
+  'google_tokenizer': official_tokenizers.google_tokenizer,
 }
 
 
@@ -59,7 +59,7 @@ def test_listings_are_covered(name, capsys):
   family, parameters = LISTINGS[name]
   meta = json.loads(manifest(name).read_text())
   command.run(
-    command.Request(family=family, manifest=manifest(name), check=True)
+    command.Conversion(family=family, manifest=manifest(name), check=True)
   )
   lines = capsys.readouterr().out.splitlines()
   counts = {line.split()[0]: line.split()[1:] for line in lines}
@@ -78,6 +78,8 @@ def test_sizes_are_read_off_the_shapes(name):
   module = registry.build(family, registry.infer(family, listing, {}))
   if family == 'maskbit_tokenizer':
     groups = 2 if config['quantizer_type'] == 'lookup-free' else 1
-    assert module == official.maskbit_tokenizer(config, num_groups=groups)
+    assert module == official_tokenizers.maskbit_tokenizer(
+      config, num_groups=groups
+    )
   else:
     assert module == OFFICIAL[family](config)

@@ -8,12 +8,12 @@ import safetensors.numpy
 
 from softdimo_jax.convert import command, folder, tree
 from softdimo_jax.convert.maskgen import convert_maskgen
-from softdimo_jax.parity import official
+from softdimo_jax.parity import official_generators
 from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 META, STATE, _ = load(GOLDEN, 'maskgen_generator')
-MODULE = official.maskgen(META['config']['model_config'])
+MODULE = official_generators.maskgen(META['config']['model_config'])
 TABLE, HEAD = 'embeddings.weight', 'lm_head.weight'
 
 
@@ -55,11 +55,11 @@ def test_a_file_becomes_a_folder_and_a_module(tmp_path):
   file = tmp_path / 'model.safetensors'
   safetensors.numpy.save_file(without(HEAD), file)
   command.run(
-    command.Request(
+    command.Conversion(
       family='maskgen',
       weights=str(file),
       out=tmp_path / 'out',
-      told={'num_heads': 4, 'num_classes': 5},
+      overrides={'num_heads': 4, 'num_classes': 5},
     )
   )
   module, params = folder.load_converted(tmp_path / 'out', 'maskgen')

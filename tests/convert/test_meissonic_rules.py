@@ -10,16 +10,16 @@ from softdimo_jax.convert import command, folder, tree
 from softdimo_jax.convert.diffusers_vq import convert_diffusers_vq
 from softdimo_jax.convert.meissonic import convert_meissonic
 from softdimo_jax.errors import UserError
-from softdimo_jax.parity import official_meissonic
+from softdimo_jax.parity import official_generators, official_tokenizers
 from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 META, STATE, _ = load(GOLDEN, 'meissonic_transformer')
 CONFIG = META['config']['model']
-MODULE = official_meissonic.meissonic(CONFIG)
+MODULE = official_generators.meissonic(CONFIG)
 VQ_META, VQ_STATE, _ = load(GOLDEN, 'meissonic_vq')
 VQ_CONFIG = VQ_META['config']['model']
-VQ_MODULE = official_meissonic.diffusers_vq(VQ_CONFIG)
+VQ_MODULE = official_tokenizers.diffusers_vq(VQ_CONFIG)
 
 CASES = {
   'generator': (convert_meissonic, STATE, MODULE, 'project_to_hidden.weight'),
@@ -38,7 +38,7 @@ def test_the_row_of_the_mask_follows_the_codes():
 
 def test_without_down_sampling_there_are_no_layers_for_it():
   meta, state, _ = load(GOLDEN, 'meissonic_transformer_nodown')
-  module = official_meissonic.meissonic(meta['config']['model'])
+  module = official_generators.meissonic(meta['config']['model'])
   assert module.grid == (32, 32)
   params, report = convert_meissonic(state, module)
   assert len(report.used) == len(state)
@@ -66,7 +66,7 @@ def test_every_entry_is_demanded_and_no_other(name):
 
 def test_attention_in_the_middle_becomes_convolutions():
   """No released tokenizer of Meissonic has it; aMUSEd's class can."""
-  module = official_meissonic.diffusers_vq(
+  module = official_tokenizers.diffusers_vq(
     VQ_CONFIG | {'mid_block_add_attention': True}
   )
   width, rng = module.level_channels[-1], np.random.default_rng(0)
@@ -100,7 +100,9 @@ def test_a_file_becomes_a_folder_and_a_module(tmp_path):
     {f'_orig_mod.{name}': array for name, array in STATE.items()}, file
   )
   out = tmp_path / 'out'
-  command.run(command.Request(family='meissonic', weights=str(file), out=out))
+  command.run(
+    command.Conversion(family='meissonic', weights=str(file), out=out)
+  )
   module, params = folder.load_converted(out, 'meissonic')
   assert module == MODULE
   assert params['joint_layers']['text']['query_norm']['scale'].shape == (2, 16)
@@ -111,7 +113,7 @@ def test_a_tokenizer_is_not_taken_for_tamings(tmp_path):
   safetensors.numpy.save_file(VQ_STATE, file)
   with pytest.raises(UserError, match='of the family meissonic_vq, not taming'):
     command.run(
-      command.Request(family='taming_vqgan', weights=str(file), check=True)
+      command.Conversion(family='taming_vqgan', weights=str(file), check=True)
     )
 
 
@@ -125,7 +127,7 @@ def test_a_tokenizer_is_not_taken_for_tamings(tmp_path):
 )
 def test_generators_without_a_module_are_refused(options, message):
   with pytest.raises(ValueError, match=message):
-    official_meissonic.meissonic(CONFIG | options)
+    official_generators.meissonic(CONFIG | options)
 
 
 @pytest.mark.parametrize(
@@ -138,4 +140,4 @@ def test_generators_without_a_module_are_refused(options, message):
 )
 def test_tokenizers_without_a_module_are_refused(options, message):
   with pytest.raises(ValueError, match=message):
-    official_meissonic.diffusers_vq(VQ_CONFIG | options)
+    official_tokenizers.diffusers_vq(VQ_CONFIG | options)

@@ -11,7 +11,7 @@ import safetensors.numpy
 from softdimo_jax.convert import command, folder, registry, sources
 from softdimo_jax.convert.tree import ConversionError
 from softdimo_jax.errors import UserError
-from softdimo_jax.parity import official_rewards
+from softdimo_jax.parity import official_towers
 from tests.convert import torch_format
 from tests.golden.weights import load
 
@@ -22,10 +22,10 @@ LISTING = GOLDEN / 'blip_imagereward_full.json'
 FAMILIES = {
   'image_reward': (
     'blip_imagereward',
-    official_rewards.image_reward,
+    official_towers.image_reward,
     {'num_heads': 4, 'text_heads': 4},
   ),
-  'aesthetic_head': ('aesthetic_head', official_rewards.aesthetic_head, {}),
+  'aesthetic_head': ('aesthetic_head', official_towers.aesthetic_head, {}),
 }
 EACH = pytest.mark.parametrize('family', FAMILIES)
 LEFT_OUT = [
@@ -46,13 +46,13 @@ def example(family):
 
 
 def convert(family, state, module):
-  return registry.FAMILIES[family].convert(state, module)
+  return registry.FORMATS[family].convert(state, module)
 
 
 def test_the_listing_is_covered(capsys):
   meta = json.loads(LISTING.read_text())
   command.run(
-    command.Request(family='image_reward', manifest=LISTING, check=True)
+    command.Conversion(family='image_reward', manifest=LISTING, check=True)
   )
   lines = capsys.readouterr().out.splitlines()
   counts = {line.split()[0]: line.split()[1] for line in lines}
@@ -70,7 +70,7 @@ def test_sizes_are_read_off_the_shapes():
   listing = sources.load_listing(LISTING)
   options = registry.infer('image_reward', listing, {})
   assert registry.build('image_reward', options) == (
-    official_rewards.image_reward(config)
+    official_towers.image_reward(config)
   )
 
 
@@ -85,7 +85,7 @@ def test_a_file_becomes_a_folder_and_a_module(family, extension, tmp_path):
     safetensors.numpy.save_file(state, file)
   out = tmp_path / 'out'
   told = FAMILIES[family][2]
-  command.run(command.Request(family, str(file), out=out, told=told))
+  command.run(command.Conversion(family, str(file), out=out, overrides=told))
   found, params = folder.load_converted(out, family)
   assert found == module
   direct, _ = convert(family, state, module)
@@ -167,8 +167,8 @@ def test_heads_must_divide_the_widths(tmp_path):
   state, _ = example('image_reward')
   file = tmp_path / 'model.safetensors'
   safetensors.numpy.save_file(state, file)
-  request = command.Request(
-    'image_reward', str(file), check=True, told={'text_heads': 5}
+  request = command.Conversion(
+    'image_reward', str(file), check=True, overrides={'text_heads': 5}
   )
   with pytest.raises(UserError, match='width 24 does not divide into 5 heads'):
     command.run(request)
@@ -178,6 +178,6 @@ def test_other_activations_are_refused():
   config = json.loads(LISTING.read_text())['config']
   config['bert']['hidden_act'] = 'relu'
   with pytest.raises(ValueError, match="hidden_act 'relu' is unknown"):
-    official_rewards.image_reward(config)
+    official_towers.image_reward(config)
   with pytest.raises(ValueError, match="activation 'relu' is unknown"):
-    official_rewards.aesthetic_head({'activation': 'relu', 'hidden': [1]})
+    official_towers.aesthetic_head({'activation': 'relu', 'hidden': [1]})

@@ -7,7 +7,11 @@ import pytest
 import safetensors.numpy
 
 from softdimo_jax.convert import command, folder, registry, sources
-from softdimo_jax.parity import official, official_meissonic
+from softdimo_jax.parity import (
+  official_generators,
+  official_tokenizers,
+  official_towers,
+)
 from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
@@ -30,12 +34,12 @@ LISTINGS = {
   'openclip_text': ('openclip_text', {}, 123_650_304, ['logit_scale']),
 }
 OFFICIAL = {
-  'maskgen': official.maskgen,
-  'tatitok': official.tatitok,
-  'meissonic': official_meissonic.meissonic,
-  'meissonic_vq': official_meissonic.diffusers_vq,
-  'clip_text': official.clip_text,
-  'openclip_text': official.openclip_text,
+  'maskgen': official_generators.maskgen,
+  'tatitok': official_tokenizers.tatitok,
+  'meissonic': official_generators.meissonic,
+  'meissonic_vq': official_tokenizers.diffusers_vq,
+  'clip_text': official_towers.clip_text,
+  'openclip_text': official_towers.openclip_text,
 }
 
 
@@ -48,8 +52,8 @@ def test_listings_are_covered(name, capsys):
   family, told, parameters, ignored = LISTINGS[name]
   meta = json.loads(manifest(name).read_text())
   command.run(
-    command.Request(
-      family=family, manifest=manifest(name), check=True, told=told
+    command.Conversion(
+      family=family, manifest=manifest(name), check=True, overrides=told
     )
   )
   lines = capsys.readouterr().out.splitlines()
@@ -80,7 +84,7 @@ def test_text_towers_are_found_in_whole_models():
       more = [*more, 'text_model.embeddings.position_ids']
     whole = listing | dict.fromkeys(more, listing[next(iter(listing))])
     module = registry.build(name, registry.infer(name, listing, {}))
-    _, report = registry.FAMILIES[name].convert(whole, module)
+    _, report = registry.FORMATS[name].convert(whole, module)
     assert set(more) <= set(report.ignored)
 
 
@@ -88,7 +92,7 @@ def test_the_usage_of_codes_is_optional():
   listing = sources.load_listing(manifest('tatitok'))
   del listing['quantize.embed_prob']
   module = registry.build('tatitok', registry.infer('tatitok', listing, {}))
-  _, report = registry.FAMILIES['tatitok'].convert(listing, module)
+  _, report = registry.FORMATS['tatitok'].convert(listing, module)
   assert report.ignored == ()
 
 
@@ -104,14 +108,14 @@ def test_variants_of_tatitok_without_a_module_are_refused(option, value):
   config = json.loads(manifest('tatitok').read_text())['config']
   config['model']['vq_model'][option] = value
   with pytest.raises(ValueError, match=r'known|huge'):
-    official.tatitok(config)
+    official_tokenizers.tatitok(config)
 
 
 def test_tatitok_without_a_quantize_mode_has_a_codebook():
   config = json.loads(manifest('tatitok').read_text())['config']
-  module = official.tatitok(config)
+  module = official_tokenizers.tatitok(config)
   del config['model']['vq_model']['quantize_mode']
-  assert official.tatitok(config) == module
+  assert official_tokenizers.tatitok(config) == module
 
 
 @pytest.mark.parametrize(
@@ -122,13 +126,13 @@ def test_options_of_other_open_clip_towers_are_refused(option, value):
   config = json.loads(manifest('openclip_text').read_text())['config']
   config['text_cfg'][option] = value
   with pytest.raises(ValueError, match=f'{option} .+ is unknown'):
-    official.openclip_text(config)
+    official_towers.openclip_text(config)
 
 
 def test_an_unknown_activation_is_refused():
   config = json.loads(manifest('clip_text').read_text())['config']
   with pytest.raises(ValueError, match="hidden_act 'relu' is unknown"):
-    official.clip_text(config | {'hidden_act': 'relu'})
+    official_towers.clip_text(config | {'hidden_act': 'relu'})
 
 
 @pytest.mark.parametrize(
@@ -145,8 +149,8 @@ def test_a_tower_of_a_file_becomes_a_folder_and_a_module(
   file = tmp_path / 'model.safetensors'
   safetensors.numpy.save_file(state, file)
   command.run(
-    command.Request(
-      family=family, weights=str(file), out=tmp_path / 'out', told=told
+    command.Conversion(
+      family=family, weights=str(file), out=tmp_path / 'out', overrides=told
     )
   )
   module, params = folder.load_converted(tmp_path / 'out', family)

@@ -1,8 +1,5 @@
 """The rules cover the official full-size checkpoints, by name and shape."""
 
-import json
-import pathlib
-
 import jax
 import numpy as np
 import pytest
@@ -16,9 +13,8 @@ from softdimo_jax.convert.maskbit_tokenizer import (
 from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
-from softdimo_jax.parity import official
-
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
+from softdimo_jax.parity import official_tokenizers
+from tests.convert.listings import count, listing
 
 VQGAN_PLUS_10 = MaskBitTokenizer(embedding_dim=256, codebook_size=1024)
 VQGAN_PLUS_12 = MaskBitTokenizer(embedding_dim=64, codebook_size=4096)
@@ -35,18 +31,6 @@ MASKBIT_FAMILY = {
   'maskbit_vqgan_plus_12bit': (VQGAN_PLUS_12, 55_007_683),
   'maskbit_external_maskgit_tokenizer': (MASKGIT, 54_515_587),
 }
-
-
-def listing(name):
-  meta = json.loads((GOLDEN / f'{name}_full.json').read_text())
-  return meta, {
-    entry: jax.ShapeDtypeStruct(shape, dtype)
-    for entry, shape, dtype in meta['entries']
-  }
-
-
-def count(params):
-  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
 def test_taming_checkpoint_is_covered():
@@ -74,7 +58,7 @@ def test_maskbit_checkpoints_are_covered(name):
 
 def test_google_checkpoint_is_covered():
   meta, entries = listing('google_tokenizer')
-  module = official.google_tokenizer(meta['config'])
+  module = official_tokenizers.google_tokenizer(meta['config'])
   params, report = convert_google_tokenizer(entries, module)
   assert len(report.used) == meta['n_entries'] == 168
   assert count(params) == meta['n_params'] == 54_515_587
@@ -83,24 +67,31 @@ def test_google_checkpoint_is_covered():
 def test_google_options_that_no_release_has_are_refused():
   meta, _ = listing('google_tokenizer')
   with pytest.raises(ValueError, match="activation_fn 'relu' is unknown"):
-    official.google_tokenizer(meta['config'] | {'activation_fn': 'relu'})
+    official_tokenizers.google_tokenizer(
+      meta['config'] | {'activation_fn': 'relu'}
+    )
 
 
 def test_taming_module_from_official_arguments():
   meta, _ = listing('maskgit_vqgan')
-  assert official.taming_vqgan(meta['config']) == TamingVQGAN()
+  assert official_tokenizers.taming_vqgan(meta['config']) == TamingVQGAN()
 
 
 @pytest.mark.parametrize('name', MASKBIT_FAMILY)
 def test_maskbit_modules_from_official_arguments(name):
   meta, _ = listing(name)
-  assert official.maskbit_tokenizer(meta['config']) == MASKBIT_FAMILY[name][0]
+  assert (
+    official_tokenizers.maskbit_tokenizer(meta['config'])
+    == MASKBIT_FAMILY[name][0]
+  )
 
 
 def test_an_unknown_quantizer_is_refused():
   meta, _ = listing('maskbit_tokenizer_10bit')
   with pytest.raises(ValueError, match="quantizer_type 'vae' is unknown"):
-    official.maskbit_tokenizer(meta['config'] | {'quantizer_type': 'vae'})
+    official_tokenizers.maskbit_tokenizer(
+      meta['config'] | {'quantizer_type': 'vae'}
+    )
 
 
 def test_a_checkpoint_of_another_size_is_refused():

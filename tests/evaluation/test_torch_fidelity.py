@@ -116,7 +116,7 @@ def test_numbers_are_torch_fidelitys(place, torch_fidelity):
     save_cpu_ram=True,  # No processes of its own.
   )
   command.run(
-    command.Request(
+    command.Conversion(
       family='inception',
       weights=str(place / 'inception.pth'),
       out=place / 'inception',

@@ -71,7 +71,7 @@ def convert(system: str, folder: pathlib.Path) -> None:
     file = folder / f'{role}.bin'
     torch_format.save(file, state[model] if model else state)
     command.run(
-      command.Request(family, str(file), out=folder / role, told=told)
+      command.Conversion(family, str(file), out=folder / role, overrides=told)
     )
 
 

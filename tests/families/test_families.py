@@ -76,7 +76,7 @@ def test_vocabulary(name):
 def test_frozen_and_trained_parameters_make_the_whole(name):
   family, params = build(name)
   trained, frozen = family.split(params)
-  assert set(frozen) == set(family.frozen)
+  assert set(frozen) == set(family.generator.frozen)
   assert trained.keys() | frozen.keys() == params.keys()
   assert not trained.keys() & frozen.keys()
   other = jax.tree.map(lambda leaf: leaf + 1, params)
@@ -156,7 +156,7 @@ def test_logits_of_some_positions_are_those_of_all(name):
   output = quick_jit(family.forward)(params, tokens, labels)
   some = jnp.array([1, 3])
   np.testing.assert_allclose(
-    family.logits(params, output.last[:, some], some),
+    family.logits(params, output.pre_logits[:, some], some),
     output.logits[:, some],
     rtol=1e-5,
     atol=1e-6,
@@ -248,7 +248,7 @@ def test_text_families(name):
   assert family.reads_text and family.image_shape == (8, 8, 3)
   assert family.token_shape == (LENGTH, 1)
   np.testing.assert_array_equal(text.micro, [MICRO[name]] * 2)
-  assert set(family.split(params)[1]) == set(family.frozen)
+  assert set(family.split(params)[1]) == set(family.generator.frozen)
   tokens = np.random.default_rng(1).integers(0, CODES + 1, (2, LENGTH, 1))
 
   @quick_jit
@@ -286,7 +286,7 @@ def test_the_initial_embedding_enters_where_the_noise_belongs(name):
   start = family.initial_embeddings(params, jax.random.key(0), 2, init)
   masked = jnp.full((2, LENGTH, 1), family.mask_id)
   np.testing.assert_allclose(
-    quick_jit(family.from_initial)(params, start, text).logits,
+    quick_jit(lambda *a: family.one_step(*a, init))(params, start, text).logits,
     quick_jit(family.backbone)(
       params, family.embed(params, masked), text
     ).logits,

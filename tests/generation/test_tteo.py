@@ -159,7 +159,7 @@ def test_gradient_of_the_soft_path_agrees_with_finite_differences():
 
     @jax.jit
     def score(x):
-      logits = family.from_initial(system.params, x, system.text).logits
+      logits = family.one_step(system.params, x, system.text, INIT).logits
       images = family.decode_soft(system.tokenizer, jax.nn.softmax(logits))
       return system.rewards['clip'].score(system.clip, images, CAPTIONS).sum()
 

@@ -14,6 +14,7 @@ from softdimo_jax.networks.rewards.blip import (
 )
 from softdimo_jax.networks.rewards.head import LinearHead
 from tests.golden import parity
+from tests.networks import checks
 
 SIZES = {'depth': 2, 'num_heads': 2, 'mlp_width': 16}
 TINY = BLIPScorer(
@@ -43,15 +44,9 @@ def test_parity(name):
 
 
 def test_the_defaults_are_those_of_version_1():
-  shapes = jax.eval_shape(
-    BLIPScorer().init,
-    jax.random.key(0),
-    jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32),
-    jax.ShapeDtypeStruct((1, 35), jnp.int32),
-  )
   # The official count less BLIP's two projections, which no score reads.
   projections = (1024 + 1) * 256 + (768 + 1) * 256
-  count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+  count = checks.count(BLIPScorer(), 224, 35)
   assert count == 446_665_953 - projections
 
 

@@ -10,6 +10,7 @@ import pytest
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.networks.text.clip import CLIPTextTower
 from tests.golden import parity
+from tests.networks import checks
 
 SIZES = {
   'width': 8,
@@ -47,13 +48,7 @@ def test_parity(name):
 
 
 def test_the_defaults_are_those_of_vit_h_14():
-  shapes = jax.eval_shape(
-    CLIP().init,
-    jax.random.key(0),
-    jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32),
-    jax.ShapeDtypeStruct((1, 77), jnp.int32),
-  )
-  assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 986_109_441
+  assert checks.count(CLIP(), 224, 77) == 986_109_441
 
 
 def test_features_are_compared_as_unit_vectors(variables):

@@ -9,14 +9,9 @@ from softdimo_jax.networks.text.clip import CLIPTextTower
 from tests.golden import parity
 
 TINY = CLIPTextTower(
-  vocab_size=9,
-  length=6,
-  width=8,
-  depth=2,
-  num_heads=2,
-  mlp_width=16,
+  vocab_size=9, length=6, width=8, depth=2, num_heads=2, mlp_width=16,
   projection_width=4,
-)
+)  # fmt: skip
 IDS = jnp.array([[7, 1, 2, 8, 0, 0], [7, 3, 8, 5, 8, 8]])
 
 

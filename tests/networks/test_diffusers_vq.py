@@ -8,21 +8,12 @@ import pytest
 from softdimo_jax.method.soft_embedding import soft_embedding
 from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 from tests.golden import parity
+from tests.networks.checks import draw
 
 TINY = DiffusersVQ(
-  in_channels=1,
-  level_channels=(8, 12),
-  num_res_blocks=1,
-  latent_channels=4,
-  codebook_size=6,
-  embedding_dim=5,
-  num_norm_groups=4,
-  grid=(2, 3),
-)
-
-
-def draw(seed, *shape):
-  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+  in_channels=1, level_channels=(8, 12), num_res_blocks=1, latent_channels=4,
+  codebook_size=6, embedding_dim=5, num_norm_groups=4, grid=(2, 3),
+)  # fmt: skip
 
 
 IMAGES = np.abs(draw(1, 2, 4, 6, 1))

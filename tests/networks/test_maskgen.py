@@ -11,23 +11,14 @@ from softdimo_jax.networks.generators import condition
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from tests.golden import parity
+from tests.networks import checks
+from tests.networks.checks import draw
 
 TINY = MaskGenTransformer(
-  vocab_size=8,
-  num_classes=3,
-  length=5,
-  width=16,
-  depth=3,
-  num_heads=2,
-  mlp_width=32,
-  text_width=6,
-  micro_width=4,
-)
+  vocab_size=8, num_classes=3, length=5, width=16, depth=3, num_heads=2,
+  mlp_width=32, text_width=6, micro_width=4,
+)  # fmt: skip
 TOKENS = jnp.array([[0, 1, 8, 3, 7], [8, 8, 2, 2, 5]])[..., None]
-
-
-def draw(seed, *shape):
-  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 CONDITION = TextCondition(
@@ -110,16 +101,8 @@ def test_only_declared_parameters_are_dead(variables):
 
 
 def test_rematerialisation_changes_nothing(variables):
-  def gradient(module):
-    loss = lambda params: jnp.square(
-      module.apply({'params': params}, TOKENS, CONDITION).logits
-    ).sum()
-    return jax.jit(jax.grad(loss))(variables['params'])
-
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
-    gradient(TINY.clone(remat='full', unroll=2)),
-    gradient(TINY),
+  checks.rematerialisation_changes_nothing(
+    TINY, variables['params'], TOKENS, CONDITION, atol=1e-4
   )
 
 

@@ -11,26 +11,17 @@ from softdimo_jax.networks.generators import meissonic_parts as parts
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
 from tests.golden import parity
+from tests.networks import checks
+from tests.networks.checks import draw
 
 TINY = MeissonicTransformer(
-  vocab_size=8,
-  spare_rows=3,
-  grid=(2, 4),
-  width=16,
-  joint_depth=2,
-  single_depth=2,
-  num_heads=2,
-  mlp_width=32,
-  rope_axes=(2, 2, 4),
+  vocab_size=8, spare_rows=3, grid=(2, 4), width=16, joint_depth=2,
+  single_depth=2, num_heads=2, mlp_width=32, rope_axes=(2, 2, 4),
   text_width=6,
-)
+)  # fmt: skip
 FLAT = TINY.clone(downsample=False)
 TOKENS = jnp.array([[0, 1, 8, 3, 7, 7, 8, 8], [8, 8, 2, 2, 5, 0, 0, 1]])
 TOKENS = TOKENS[..., None]
-
-
-def draw(seed, *shape):
-  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 MICRO = jnp.array([[1024.0, 1024, 0, 0, 6], [768, 512, 9, 3, 4.5]])
@@ -126,16 +117,8 @@ def test_only_spare_rows_are_dead(variables):
 
 
 def test_rematerialisation_changes_nothing(variables):
-  def gradient(module):
-    loss = lambda params: jnp.square(
-      module.apply({'params': params}, TOKENS, CONDITION).logits
-    ).sum()
-    return jax.jit(jax.grad(loss))(variables['params'])
-
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
-    gradient(TINY.clone(remat='full', unroll=2)),
-    gradient(TINY),
+  checks.rematerialisation_changes_nothing(
+    TINY, variables['params'], TOKENS, CONDITION, atol=1e-3
   )
 
 

@@ -9,28 +9,15 @@ from softdimo_jax.method.soft_embedding import soft_embedding
 from softdimo_jax.networks.tokenizers.tatitok import TATiTok
 from softdimo_jax.ops import quantization
 from tests.golden import parity
+from tests.networks.checks import draw
 
 TINY = TATiTok(
-  resolution=8,
-  encoder_patch=4,
-  decoder_patch=2,
-  length=3,
-  encoder_width=8,
-  encoder_depth=2,
-  encoder_heads=2,
-  decoder_width=12,
-  decoder_depth=1,
-  decoder_heads=3,
-  codebook_size=6,
-  embedding_dim=5,
-  text_width=7,
+  resolution=8, encoder_patch=4, decoder_patch=2, length=3, encoder_width=8,
+  encoder_depth=2, encoder_heads=2, decoder_width=12, decoder_depth=1,
+  decoder_heads=3, codebook_size=6, embedding_dim=5, text_width=7,
   text_length=4,
-)
+)  # fmt: skip
 COSINE = TINY.clone(l2_normalized=True)
-
-
-def draw(seed, *shape):
-  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 IMAGES, TEXT = np.abs(draw(1, 2, 8, 8, 3)), draw(2, 2, 4, 7)

@@ -10,10 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.method.soft_embedding import hard_embedding
 from softdimo_jax.networks import layers
 from softdimo_jax.networks.generators.condition import TextCondition
-from softdimo_jax.networks.generators.output import GeneratorOutput
+from softdimo_jax.networks.generators.interface import TextGenerator
 from softdimo_jax.networks.joint_block import JointBlock, Modulation, modulate
 
 # Official constants of the aesthetic score's sinusoids.
@@ -21,47 +20,31 @@ _SCORE_SCALE = 100
 _MAX_PERIOD = 1000
 
 
-class MaskGenTransformer(nn.Module):
+class MaskGenTransformer(TextGenerator):
   """Text-conditional masked generator; defaults are MaskGen-VQ-L.
 
   XL has width 1280, depth 20 and mlp_width 5120.
 
+  P = E: the pooled text features are as wide as the states.
+
   Attributes:
-    vocab_size: V codes; id V is the mask.
     num_classes: rows of the table that nothing reads are num_classes + 1.
     length: L, image positions.
-    width: D.
     depth: blocks.
-    num_heads: attention heads.
-    mlp_width: hidden width of the MLPs.
-    text_width: E and P, of the text's states and pooled features.
     micro_width: features of the aesthetic score; 0 leaves it out.
     tied: the table reads the logits off, else a layer with bias does.
-    dtype: of the matrix products; parameters are float32.
-    attention: see `JointBlock`.
-    remat: what the backward pass keeps, see `layers.scan_blocks`.
-    unroll: blocks per scan iteration.
   """
 
-  vocab_size: int = 8192
   num_classes: int = 1000
   length: int = 128
-  width: int = 1024
   depth: int = 16
-  num_heads: int = 16
-  mlp_width: int = 4096
   text_width: int = 768
   micro_width: int = 256
   tied: bool = True
-  dtype: jnp.dtype = jnp.float32
-  attention: str = 'xla'
-  remat: str = 'none'
-  unroll: int = 1
 
-  num_groups = 1
+  frozen = ('tok_emb', 'pos_emb')  # the head is tied
 
   def condition_shape(self, text_length: int = 1) -> TextCondition:
-    """Shapes of the condition of one image."""
     shape = lambda *sizes: jax.ShapeDtypeStruct((1, *sizes), jnp.float32)
     return TextCondition(
       states=shape(text_length, self.text_width),
@@ -84,14 +67,6 @@ class MaskGenTransformer(nn.Module):
     )
     if not self.tied:
       self.head = dense(self.vocab_size)
-
-  def table(self) -> jax.Array:
-    """Embedding of every code and, last, of the mask: [1, V + 1, D]."""
-    return self.tok_emb[None, : self.vocab_size + 1]
-
-  def embed(self, tokens: jax.Array) -> jax.Array:
-    """Raw table rows of int tokens [B, L, 1] -> [B, L, D]."""
-    return hard_embedding(tokens, self.table())
 
   def sequence(self, embeddings: jax.Array) -> jax.Array:
     """Positions added, in `dtype`: [B, L, D]."""
@@ -126,30 +101,15 @@ class MaskGenTransformer(nn.Module):
     shift, scale = self.final_modulation(nn.silu(modulator))
     return modulate(x, shift, scale, self.dtype)
 
-  @nn.compact
-  def backbone(
-    self,
-    embeddings: jax.Array,
-    condition: TextCondition,
-    *,
-    deterministic: bool = True,
-  ) -> GeneratorOutput:
-    """Everything after the table.
-
-    Args:
-      embeddings: [B, L, D], hard, soft, masked or noised.
-      condition: of B prompts, `micro` the aesthetic score [B, 1].
-      deterministic: as other generators take it; there is no dropout.
-
-    Returns:
-      GeneratorOutput with C = V.
-    """
+  def transform(
+    self, features: jax.Array, condition: TextCondition, deterministic: bool
+  ) -> tuple[jax.Array, jax.Array]:
+    """As the base's; the condition's `micro` is the aesthetic score [B, 1]."""
     del deterministic
     modulator = self.modulator(condition)
-    streams = self.sequence(embeddings), self.text_in(condition.states)
+    streams = self.sequence(features), self.text_in(condition.states)
     x, hidden = self._blocks(streams, nn.silu(modulator))
-    last = self.last_layer(x, modulator)
-    return GeneratorOutput(self.logits(last), last, hidden)
+    return self.last_layer(x, modulator), hidden
 
   def _blocks(
     self, streams: tuple[jax.Array, jax.Array], condition: jax.Array
@@ -159,9 +119,7 @@ class MaskGenTransformer(nn.Module):
     options = {'dtype': self.dtype, 'attention': self.attention}
     outputs = []
     if self.depth > 1:
-      blocks = layers.scan_blocks(
-        JointBlock, self.depth - 1, remat=self.remat, unroll=self.unroll
-      )
+      blocks = self.scanned(JointBlock, self.depth - 1)
       streams, hidden = blocks(*sizes, **options, name='layers')(
         streams, condition
       )
@@ -171,28 +129,12 @@ class MaskGenTransformer(nn.Module):
     return x, jnp.concatenate([*outputs, x[None]])
 
   def logits(
-    self, last: jax.Array, positions: jax.Array | None = None
+    self, pre_logits: jax.Array, positions: jax.Array | None = None
   ) -> jax.Array:
-    """Of `GeneratorOutput.last` [B, P, D], whatever their positions.
-
-    Returns:
-      float32 [B, P, 1, V].
-    """
     del positions
     if self.tied:
       tied = self.tok_emb[: self.vocab_size].T
-      logits = layers.matmul_2d(last, tied, self.dtype)
+      logits = layers.matmul_2d(pre_logits, tied, self.dtype)
     else:
-      logits = self.head(last)
+      logits = self.head(pre_logits)
     return logits.astype(jnp.float32)[:, :, None]
-
-  def __call__(
-    self,
-    tokens: jax.Array,
-    condition: TextCondition,
-    *,
-    deterministic: bool = True,
-  ) -> GeneratorOutput:
-    """Int tokens [B, L, 1] (V is the mask) and condition -> output."""
-    embeddings = self.embed(tokens)
-    return self.backbone(embeddings, condition, deterministic=deterministic)

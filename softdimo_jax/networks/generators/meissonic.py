@@ -14,11 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softdimo_jax.method.soft_embedding import hard_embedding
 from softdimo_jax.networks import layers, rotary
 from softdimo_jax.networks.generators import meissonic_parts as parts
 from softdimo_jax.networks.generators.condition import TextCondition
-from softdimo_jax.networks.generators.output import GeneratorOutput
+from softdimo_jax.networks.generators.interface import TextGenerator
 from softdimo_jax.networks.joint_block import EPSILON, JointBlock, Streams
 from softdimo_jax.networks.single_block import SingleBlock
 
@@ -30,56 +29,45 @@ NUM_MICRO = 5
 _TIME_SCALE = 1000
 
 
-class MeissonicTransformer(nn.Module):
+class MeissonicTransformer(TextGenerator):
   """Text-conditional masked generator; defaults are the 1024 px model's.
 
   Monetico has `downsample=False` and `grid=(32, 32)`. Fresh kernels have
   torch's defaults, and nothing but biases begins at zero.
 
+  P = D: the pooled text features are as wide as the blocks.
+
   Attributes:
-    vocab_size: V codes; id V is the mask.
     spare_rows: rows of the table that nothing reads.
     grid: rows and columns of tokens; L is their product.
     downsample: the blocks see L' = L / 4 positions, else L' = L.
-    width: D, also of the pooled text.
     joint_depth: blocks over image and text.
     single_depth: blocks over both as one.
-    num_heads: attention heads.
-    mlp_width: hidden width of the MLPs.
     rope_axes: channels of a head that turn with time, row and column.
-    text_width: E, of the text's states.
     timestep_mode: 'zero' runs at time 0, as Di[M]O's student and teacher do;
       'ratio' reads the condition's `time`, officially the share of masked
       tokens, times 1000 in Meissonic's training, and the number of steps still
       to come in its sampler.
-    dtype: of the matrix products; parameters are float32.
-    attention: see `JointBlock`.
-    remat: what the backward pass keeps, see `layers.scan_blocks`.
-    unroll: blocks per scan iteration.
 
   Raises:
     ValueError: at first use, for sizes that do not fit together, an unknown
       `timestep_mode`, and conditions that lack something.
   """
 
-  vocab_size: int = 8192
   spare_rows: int = 63
   grid: tuple[int, int] = (2 * BLOCK_SIDE, 2 * BLOCK_SIDE)
   downsample: bool = True
-  width: int = 1024
   joint_depth: int = 14
   single_depth: int = 28
   num_heads: int = 8
-  mlp_width: int = 4096
   rope_axes: tuple[int, ...] = (16, 56, 56)
-  text_width: int = 1024
   timestep_mode: str = 'zero'
-  dtype: jnp.dtype = jnp.float32
-  attention: str = 'xla'
-  remat: str = 'none'
-  unroll: int = 1
 
-  num_groups = 1
+  frozen = ('tok_emb', 'emb_norm', 'emb_dense', 'head')
+
+  @property
+  def reads_time(self) -> bool:
+    return self.timestep_mode == 'ratio'
 
   @property
   def length(self) -> int:
@@ -98,7 +86,6 @@ class MeissonicTransformer(nn.Module):
     return self.grid[0] // factor, self.grid[1] // factor
 
   def condition_shape(self, text_length: int = 1) -> TextCondition:
-    """Shapes of the condition of one image."""
     shape = lambda *sizes: jax.ShapeDtypeStruct((1, *sizes), jnp.float32)
     return TextCondition(
       states=shape(text_length, self.text_width),
@@ -149,19 +136,10 @@ class MeissonicTransformer(nn.Module):
         f'{TIMESTEP_MODES}'
       )
 
-  def table(self) -> jax.Array:
-    """Embedding of every code and, last, of the mask: [1, V + 1, D]."""
-    return self.tok_emb[None, : self.vocab_size + 1]
-
-  def embed(self, tokens: jax.Array) -> jax.Array:
-    """Raw table rows of int tokens [B, L, 1] -> [B, L, D]."""
-    return hard_embedding(tokens, self.table())
-
   def features(self, embeddings: jax.Array) -> jax.Array:
-    """Normed and mixed embeddings, which Di[M]O adds its noise to.
+    """Normed and mixed embeddings, the end of the official `embed`.
 
-    [B, L, D] -> [B, L, D], the end of the official `embed`. `backbone` is
-    `from_features` of them.
+    The noise comes behind them (the official `generate_one_step`).
     """
     return self.emb_dense(self.emb_norm(embeddings))
 
@@ -218,53 +196,21 @@ class MeissonicTransformer(nn.Module):
     """Of the text's positions and then the image's."""
     return rotary.tables(self.positions(text_length), self.rope_axes)
 
-  def backbone(
-    self,
-    embeddings: jax.Array,
-    condition: TextCondition,
-    *,
-    deterministic: bool = True,
-  ) -> GeneratorOutput:
-    """Everything after the table.
-
-    Args:
-      embeddings: [B, L, D], hard, soft or masked.
-      condition: of B prompts, `micro` as NUM_MICRO says.
-      deterministic: as other generators take it; there is no dropout.
-
-    Returns:
-      GeneratorOutput with C = V and hidden states [depth, B, L', D].
-    """
-    features = self.features(embeddings)
-    return self.from_features(features, condition, deterministic=deterministic)
-
-  @nn.compact
-  def from_features(
-    self,
-    features: jax.Array,
-    condition: TextCondition,
-    *,
-    deterministic: bool = True,
-  ) -> GeneratorOutput:
-    """Everything after `features` [B, L, D], noised or not."""
+  def transform(
+    self, features: jax.Array, condition: TextCondition, deterministic: bool
+  ) -> tuple[jax.Array, jax.Array]:
+    """As the base's, with hidden states [depth, B, L', D]."""
     del deterministic
     text = self.text_norm(self.text_in(condition.states))
     modulator = nn.silu(self.modulator(condition))
-    streams = self.sequence(features), text
-    x, hidden = self._blocks(streams, modulator)
-    last = self.last_layer(x)
-    return GeneratorOutput(self.logits(last), last, hidden)
+    x, hidden = self._blocks((self.sequence(features), text), modulator)
+    return self.last_layer(x), hidden
 
   def logits(
-    self, last: jax.Array, positions: jax.Array | None = None
+    self, pre_logits: jax.Array, positions: jax.Array | None = None
   ) -> jax.Array:
-    """Of `GeneratorOutput.last` [B, P, D], whatever their positions.
-
-    Returns:
-      float32 [B, P, 1, V].
-    """
     del positions
-    return self.head(last).astype(jnp.float32)[:, :, None]
+    return self.head(pre_logits).astype(jnp.float32)[:, :, None]
 
   def _blocks(
     self, streams: Streams, condition: jax.Array
@@ -276,13 +222,10 @@ class MeissonicTransformer(nn.Module):
       'dtype': self.dtype,
       'attention': self.attention,
     }
-    scan = lambda block, depth: layers.scan_blocks(
-      block, depth, remat=self.remat, unroll=self.unroll
-    )
-    joint = scan(JointBlock, self.joint_depth)(
+    joint = self.scanned(JointBlock, self.joint_depth)(
       *sizes, qk_norm=True, **options, name='joint_layers'
     )
-    single = scan(SingleBlock, self.single_depth)(
+    single = self.scanned(SingleBlock, self.single_depth)(
       *sizes, **options, name='single_layers'
     )
     length = streams[1].shape[1]
@@ -292,14 +235,3 @@ class MeissonicTransformer(nn.Module):
     x, single_hidden = single(x, condition, self.rotation(length))
     hidden = jnp.concatenate([joint_hidden, single_hidden[:, :, length:]])
     return x[:, length:], hidden
-
-  def __call__(
-    self,
-    tokens: jax.Array,
-    condition: TextCondition,
-    *,
-    deterministic: bool = True,
-  ) -> GeneratorOutput:
-    """Int tokens [B, L, 1] (V is the mask) and condition -> output."""
-    embeddings = self.embed(tokens)
-    return self.backbone(embeddings, condition, deterministic=deterministic)

@@ -11,11 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.networks import layers, transformer
-from softdimo_jax.networks.rewards.clip import flat_patches
 from softdimo_jax.networks.rewards.head import LinearHead
+from softdimo_jax.networks.towers import ImageTower, TextTower
 from softdimo_jax.ops.precision import at_least_float32
-
-_CHANNELS = 3
 
 
 @flax.struct.dataclass
@@ -36,37 +34,14 @@ class BLIPOutput:
   score: jax.Array
 
 
-class BLIPImageTower(nn.Module):
+class BLIPImageTower(ImageTower):
   """Pre-norm transformer over patches; defaults are ViT-L/16's.
 
   Beside CLIP's it has a bias of the patches, no norm before the blocks, and
   keeps all positions.
-
-  Attributes:
-    resolution: side of the images.
-    patch: pixels along a side of a patch; P = (resolution // patch)^2.
-    width: Di.
-    depth: blocks.
-    num_heads: attention heads.
-    mlp_width: hidden width of the MLPs.
-    epsilon: of the norms.
-    dtype: of the matrix products; parameters are float32.
-    attention: see `transformer.SelfAttention`.
-    remat: what the backward pass keeps, see `layers.scan_blocks`.
-    unroll: blocks per scan iteration.
   """
 
-  resolution: int = 224
-  patch: int = 16
-  width: int = 1024
-  depth: int = 24
-  num_heads: int = 16
-  mlp_width: int = 4096
   epsilon: float = 1e-6
-  dtype: jnp.dtype = jnp.float32
-  attention: str = 'xla'
-  remat: str = 'none'
-  unroll: int = 1
 
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
@@ -81,48 +56,23 @@ class BLIPImageTower(nn.Module):
     Raises:
       ValueError: if the images have another shape, or a patch is larger.
     """
-    blocks = layers.scan_blocks(
-      transformer.Block, self.depth, remat=self.remat, unroll=self.unroll
-    )
-    last, _ = blocks(
-      self.num_heads,
-      self.mlp_width,
-      epsilon=self.epsilon,
-      dtype=self.dtype,
-      attention=self.attention,
-      name='layers',
-    )(self._embed(images), None)
+    blocks = self.blocks(attention=self.attention, name='layers')
+    last, _ = blocks(self._embed(images), None)
     return layers.LayerNorm(self.epsilon, self.dtype, name='final_norm')(last)
 
   def _embed(self, images: jax.Array) -> jax.Array:
     """Class token and patches with positions: [B, 1 + P, Di]."""
-    self._check(images.shape)
-    patches = flat_patches(images, self.patch)
     # The official convolution, as a matrix of patches sees it.
     kernel = self.param(
-      'patch_kernel',
-      layers.torch_linear_init,
-      (patches.shape[-1], self.width),
+      'patch_kernel', layers.torch_linear_init, self.patch_shape
     )
     bias = self.param('patch_bias', nn.initializers.zeros_init(), (self.width,))
     class_emb = self.param('class_emb', layers.normal_02, (self.width,))
     pos_emb = self.param(
-      'pos_emb', layers.normal_02, (1 + patches.shape[1], self.width)
+      'pos_emb', layers.normal_02, (self.positions, self.width)
     )
-    first = jnp.broadcast_to(class_emb, (len(images), 1, self.width))
-    x = layers.matmul_2d(patches, kernel, self.dtype) + bias
-    return (jnp.concatenate([first, x], axis=1) + pos_emb).astype(self.dtype)
-
-  def _check(self, shape: tuple[int, ...]) -> None:
-    side = self.resolution
-    if side < self.patch:
-      raise ValueError(
-        f'images of {side} pixels a side have no patch of {self.patch}'
-      )
-    if shape[1:] != (side, side, _CHANNELS):
-      raise ValueError(
-        f'images of shape {shape} are not [B, {side}, {side}, {_CHANNELS}]'
-      )
+    x = layers.matmul_2d(self.patches(images), kernel, self.dtype) + bias
+    return self.with_class(x, class_emb, pos_emb)
 
 
 class CrossAttention(nn.Module):
@@ -196,22 +146,12 @@ class TextBlock(nn.Module):
     return layers.Dense(x.shape[-1], self.dtype, name='mlp_out')(y)
 
 
-class BLIPTextEncoder(nn.Module):
+class BLIPTextEncoder(TextTower):
   """BERT that sees an image; defaults are the base size's.
 
   It has no embedding of token types, and looks both ways.
 
-  Attributes:
-    vocab_size: rows of the token table: BERT's words, [DEC] and [ENC].
-    length: most tokens of a prompt.
-    width: D.
-    depth: blocks.
-    num_heads: attention heads.
-    mlp_width: hidden width of the MLPs.
-    epsilon: of the norms.
-    dtype: of the matrix products; parameters are float32.
-    remat: what the backward pass keeps, see `layers.scan_blocks`.
-    unroll: blocks per scan iteration.
+  The rows of its table are BERT's words, [DEC] and [ENC].
   """
 
   vocab_size: int = 30524
@@ -221,9 +161,6 @@ class BLIPTextEncoder(nn.Module):
   num_heads: int = 12
   mlp_width: int = 3072
   epsilon: float = 1e-12
-  dtype: jnp.dtype = jnp.float32
-  remat: str = 'none'
-  unroll: int = 1
 
   @nn.compact
   def __call__(
@@ -245,26 +182,13 @@ class BLIPTextEncoder(nn.Module):
     Raises:
       ValueError: if T > length.
     """
-    blocks = layers.scan_blocks(
-      TextBlock, self.depth, remat=self.remat, unroll=self.unroll
-    )
-    _, outputs = blocks(
+    x = self.embedded(ids, layers.normal_02)
+    x = layers.LayerNorm(self.epsilon, self.dtype, name='emb_norm')(x)
+    blocks = self.scanned(TextBlock, self.depth)(
       self.num_heads, self.mlp_width, self.epsilon, self.dtype, name='layers'
-    )(self._embed(ids), mask, image)
-    return outputs
-
-  def _embed(self, ids: jax.Array) -> jax.Array:
-    length = ids.shape[1]
-    if length > self.length:
-      raise ValueError(
-        f'prompts of {length} tokens are too long for {self.length} positions'
-      )
-    token_emb = self.param(
-      'token_emb', layers.normal_02, (self.vocab_size, self.width)
     )
-    pos_emb = self.param('pos_emb', layers.normal_02, (self.length, self.width))
-    x = token_emb[ids] + pos_emb[:length]
-    return layers.LayerNorm(self.epsilon, self.dtype, name='emb_norm')(x)
+    _, outputs = blocks(x, mask, image)
+    return outputs
 
 
 class BLIPScorer(nn.Module):

@@ -12,12 +12,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.networks import layers, transformer
+from softdimo_jax.networks import layers
 from softdimo_jax.networks.text.clip import CLIPTextTower
+from softdimo_jax.networks.towers import ImageTower
 from softdimo_jax.ops.precision import at_least_float32
 from softdimo_jax.ops.quantization import l2_normalize
 
-_CHANNELS = 3
 _TEMPERATURE = 0.07
 
 
@@ -62,71 +62,40 @@ class CLIPOutput:
     return self.scale * (self.image @ self.text.T)
 
 
-class CLIPImageTower(nn.Module):
+class CLIPImageTower(ImageTower):
   """Pre-norm transformer over patches; defaults are ViT-H/14's.
 
   Attributes:
-    resolution: side of the images.
-    patch: pixels along a side of a patch; P = (resolution // patch)^2.
-    width: D.
-    depth: blocks.
-    num_heads: attention heads.
-    mlp_width: hidden width of the MLPs.
     projection_width: E.
     activation: 'gelu' (erf; LAION's weights) or 'quick_gelu' (OpenAI's).
-    epsilon: of the norms.
-    dtype: of the matrix products; parameters are float32.
-    attention: see `transformer.SelfAttention`.
-    remat: what the backward pass keeps, see `layers.scan_blocks`.
-    unroll: blocks per scan iteration.
 
   Raises:
     ValueError: at first use, if a patch is larger than the image.
   """
 
-  resolution: int = 224
   patch: int = 14
   width: int = 1280
   depth: int = 32
-  num_heads: int = 16
   mlp_width: int = 5120
   projection_width: int = 1024
   activation: str = 'gelu'
-  epsilon: float = 1e-5
-  dtype: jnp.dtype = jnp.float32
-  attention: str = 'xla'
-  remat: str = 'none'
-  unroll: int = 1
 
   def setup(self) -> None:
-    if self.resolution < self.patch:
-      raise ValueError(
-        f'images of {self.resolution} pixels a side have no patch of '
-        f'{self.patch}'
-      )
     normal = nn.initializers.normal(self.width**-0.5)
-    length = 1 + (self.resolution // self.patch) ** 2
     # The official convolution without bias, as a matrix of patches sees it.
     self.patch_kernel = self.param(
       'patch_kernel',
       layers.torch_linear_init,
-      (self.patch**2 * _CHANNELS, self.width),
+      self.patch_shape,
     )
     self.class_emb = self.param('class_emb', normal, (self.width,))
-    self.pos_emb = self.param('pos_emb', normal, (length, self.width))
+    self.pos_emb = self.param('pos_emb', normal, (self.positions, self.width))
     self.projection = self.param(
       'projection', normal, (self.width, self.projection_width)
     )
     self.initial_norm = layers.LayerNorm(self.epsilon, self.dtype)
-    self.layers = layers.scan_blocks(
-      transformer.Block, self.depth, remat=self.remat, unroll=self.unroll
-    )(
-      self.num_heads,
-      self.mlp_width,
-      epsilon=self.epsilon,
-      activation=self.activation,
-      dtype=self.dtype,
-      attention=self.attention,
+    self.layers = self.blocks(
+      activation=self.activation, attention=self.attention
     )
     self.final_norm = layers.LayerNorm(self.epsilon, self.dtype)
 
@@ -160,32 +129,10 @@ class CLIPImageTower(nn.Module):
     Raises:
       ValueError: if the images have another shape than [B, H, H, 3].
     """
-    side = self.resolution
-    if images.shape[1:] != (side, side, _CHANNELS):
-      raise ValueError(
-        f'images of shape {images.shape} are not '
-        f'[B, {side}, {side}, {_CHANNELS}]'
-      )
     patches = layers.matmul_2d(
-      flat_patches(images, self.patch), self.patch_kernel, self.dtype
+      self.patches(images), self.patch_kernel, self.dtype
     )
-    first = jnp.broadcast_to(self.class_emb, (len(images), 1, self.width))
-    x = jnp.concatenate([first, patches], axis=1) + self.pos_emb
-    return x.astype(self.dtype)
-
-
-def flat_patches(images: jax.Array, patch: int) -> jax.Array:
-  """[B, H, W, C] -> [B, P, p p C], row-major inside and outside.
-
-  As with the official convolutions, pixels at the right and at the bottom that
-  fill no patch are not read.
-  """
-  batch, height, width, channels = images.shape
-  rows, columns = height // patch, width // patch
-  grid = images[:, : rows * patch, : columns * patch].reshape(
-    batch, rows, patch, columns, patch, channels
-  )
-  return grid.swapaxes(2, 3).reshape(batch, -1, patch**2 * channels)
+    return self.with_class(patches, self.class_emb, self.pos_emb)
 
 
 class CLIP(nn.Module):

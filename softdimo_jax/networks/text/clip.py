@@ -12,7 +12,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from softdimo_jax.networks import layers, transformer
+from softdimo_jax.networks import layers
+from softdimo_jax.networks.towers import TextTower
 
 
 @flax.struct.dataclass
@@ -42,41 +43,21 @@ class TextOutput:
     return self.hidden[-2]
 
 
-class CLIPTextTower(nn.Module):
+class CLIPTextTower(TextTower):
   """Causal pre-norm transformer over token ids; defaults are ViT-H/14's.
 
   Attributes:
-    vocab_size: rows of the token table.
-    length: most tokens of a prompt.
-    width: D.
-    depth: blocks.
-    num_heads: attention heads.
-    mlp_width: hidden width of the MLPs.
     projection_width: P.
     activation: 'gelu' (erf; LAION's weights) or 'quick_gelu' (OpenAI's).
     end_token: id whose first occurrence ends a prompt; None takes the first
       occurrence of the largest id, which is the same in CLIP's vocabulary.
-    epsilon: of the norms.
-    dtype: of the matrix products; parameters are float32.
     attention: see `transformer.SelfAttention`.
-    remat: what the backward pass keeps, see `layers.scan_blocks`.
-    unroll: blocks per scan iteration.
   """
 
-  vocab_size: int = 49408
-  length: int = 77
-  width: int = 1024
-  depth: int = 24
-  num_heads: int = 16
-  mlp_width: int = 4096
   projection_width: int = 1024
   activation: str = 'gelu'
   end_token: int | None = None
-  epsilon: float = 1e-5
-  dtype: jnp.dtype = jnp.float32
   attention: str = 'xla'
-  remat: str = 'none'
-  unroll: int = 1
 
   @nn.compact
   def __call__(
@@ -95,20 +76,14 @@ class CLIPTextTower(nn.Module):
     Raises:
       ValueError: if T > length.
     """
-    x = self._embed(ids)
-    blocks = layers.scan_blocks(
-      transformer.Block, self.depth, remat=self.remat, unroll=self.unroll
-    )
-    last, outputs = blocks(
-      self.num_heads,
-      self.mlp_width,
-      epsilon=self.epsilon,
+    x = self.embedded(ids, nn.initializers.normal(0.01)).astype(self.dtype)
+    blocks = self.blocks(
       activation=self.activation,
       causal=True,
-      dtype=self.dtype,
       attention=self.attention,
       name='layers',
-    )(x, mask)
+    )
+    last, outputs = blocks(x, mask)
     final = layers.LayerNorm(self.epsilon, self.dtype, name='final_norm')(last)
     end = self._end(ids)
     projection = self.param(
@@ -125,20 +100,6 @@ class CLIPTextTower(nn.Module):
         jnp.float32
       ),
     )
-
-  def _embed(self, ids: jax.Array) -> jax.Array:
-    length = ids.shape[1]
-    if length > self.length:
-      raise ValueError(
-        f'prompts of {length} tokens are too long for {self.length} positions'
-      )
-    token_emb = self.param(
-      'token_emb', layers.normal_02, (self.vocab_size, self.width)
-    )
-    pos_emb = self.param(
-      'pos_emb', nn.initializers.normal(0.01), (self.length, self.width)
-    )
-    return (token_emb[ids] + pos_emb[:length]).astype(self.dtype)
 
   def _end(self, ids: jax.Array) -> jax.Array:
     scores = ids if self.end_token is None else ids == self.end_token

@@ -14,8 +14,14 @@ import math
 import flax.linen as nn
 import flax.struct
 import jax
+import jax.numpy as jnp
 
-from softdimo_jax.method.soft_embedding import hard_embedding
+from softdimo_jax.method.soft_embedding import (
+  hard_embedding,
+  soft_embedding,
+)
+from softdimo_jax.networks.tokenizers import blocks
+from softdimo_jax.ops import quantization
 
 
 @flax.struct.dataclass
@@ -96,6 +102,13 @@ class ImageTokenizer(nn.Module):
     """Tokens int [B, L, G] -> float32 [B, H, W, C], not clipped."""
     return self.decode_embeddings(self.embed(tokens), *condition)
 
+  def decode_soft(
+    self, probabilities: jax.Array, *condition: jax.Array
+  ) -> jax.Array:
+    """As `decode`, of expected embeddings: probabilities [B, L, G, V]."""
+    embeddings = soft_embedding(probabilities, self.table())
+    return self.decode_embeddings(embeddings, *condition)
+
   def __call__(
     self, images: jax.Array, *condition: jax.Array
   ) -> TokenizerOutput:
@@ -108,6 +121,39 @@ class ImageTokenizer(nn.Module):
       latents=latents,
       quantized=self.embed(tokens),
     )
+
+
+class CodebookTokenizer(ImageTokenizer):
+  """Base of the tokenizers with one learned codebook: G = 1.
+
+  Subclasses call `setup_codebook` in `setup`.
+
+  Attributes:
+    in_channels: C of the images.
+    codebook_size: V.
+    embedding_dim: D.
+    dtype: of the matrix products and convolutions; parameters are float32.
+  """
+
+  in_channels: int = 3
+  codebook_size: int | None = 1024
+  embedding_dim: int = 256
+  dtype: jnp.dtype = jnp.float32
+
+  def setup_codebook(self) -> None:
+    """Makes the codebook [V, D]."""
+    self.codebook = self.param(
+      'codebook',
+      blocks.codebook_init,
+      (self.codebook_size, self.embedding_dim),
+    )
+
+  def quantize(self, latents: jax.Array) -> tuple[jax.Array, jax.Array]:
+    tokens = quantization.nearest_code(latents, self.codebook)[..., None]
+    return quantization.straight_through(latents, self.embed(tokens)), tokens
+
+  def table(self) -> jax.Array:
+    return self.codebook[None]  # [1, V, D]
 
 
 def to_grid(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from softdimo_jax.networks.tokenizers import blocks
 from softdimo_jax.networks.tokenizers.interface import (
-  ImageTokenizer,
+  CodebookTokenizer,
   check_images,
   to_grid,
   to_sequence,
@@ -98,14 +98,13 @@ class _Decoder(_Coder):
     return blocks.conv3(features, dtype=self.dtype, name=name)(x)
 
 
-class MaskBitTokenizer(ImageTokenizer):
+class MaskBitTokenizer(CodebookTokenizer):
   """Convolutional tokenizer with lookup-free bits or a codebook.
 
   Lookup-free: D bits a position in G = num_groups tokens, V = 2^(D / G).
   Codebook: G = 1, V = codebook_size.
 
   Attributes:
-    in_channels: C of the images.
     hidden_channels: width of the first level.
     channel_multipliers: width of each level over `hidden_channels`; the
       downsampling factor is 2^(levels - 1).
@@ -118,14 +117,12 @@ class MaskBitTokenizer(ImageTokenizer):
     l2_normalized: cosine lookup; latents and codes lie on the unit sphere.
     num_groups: G, the generator's `codebook_splits`; the low bits are group 0.
     num_norm_groups: groups of the group norms.
-    dtype: of the convolutions.
 
   Raises:
     ValueError: at first use, if the bits do not divide over the groups or
       groups are asked of a codebook.
   """
 
-  in_channels: int = 3
   hidden_channels: int = 128
   channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
   num_res_blocks: int = 2
@@ -137,7 +134,6 @@ class MaskBitTokenizer(ImageTokenizer):
   l2_normalized: bool = False
   num_groups: int = 1
   num_norm_groups: int = 32
-  dtype: jnp.dtype = jnp.float32
 
   def setup(self):
     options = {
@@ -162,11 +158,7 @@ class MaskBitTokenizer(ImageTokenizer):
       return
     if self.num_groups != 1:
       raise ValueError('a codebook has one group; num_groups is for bits')
-    self.codebook = self.param(
-      'codebook',
-      blocks.codebook_init,
-      (self.codebook_size, self.embedding_dim),
-    )
+    self.setup_codebook()
 
   @property
   def factor(self) -> int:

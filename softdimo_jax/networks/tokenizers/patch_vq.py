@@ -10,33 +10,25 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.networks import layers
-from softdimo_jax.networks.tokenizers import blocks
 from softdimo_jax.networks.tokenizers.interface import (
-  ImageTokenizer,
+  CodebookTokenizer,
   check_images,
   to_grid,
 )
-from softdimo_jax.ops import quantization
 
 
-class PatchVQ(ImageTokenizer):
+class PatchVQ(CodebookTokenizer):
   """One code a patch: MLP encoder, nearest code, MLP decoder.
 
   Attributes:
-    in_channels: C.
     patch: side of a patch, P.
     hidden: width of the MLPs.
-    codebook_size: V.
-    embedding_dim: D.
-    dtype: of the matrix products; parameters are float32.
   """
 
-  in_channels: int = 3
   patch: int = 8
   hidden: int = 128
   codebook_size: int = 64
   embedding_dim: int = 8
-  dtype: jnp.dtype = jnp.float32
 
   def setup(self):
     dense = lambda features: layers.Dense(features, self.dtype)
@@ -48,11 +40,7 @@ class PatchVQ(ImageTokenizer):
       dense(self.hidden),
       dense(self.patch**2 * self.in_channels),
     )
-    self.codebook = self.param(
-      'codebook',
-      blocks.codebook_init,
-      (self.codebook_size, self.embedding_dim),
-    )
+    self.setup_codebook()
 
   @property
   def factor(self) -> int:
@@ -68,14 +56,6 @@ class PatchVQ(ImageTokenizer):
     patches = patches.swapaxes(2, 3).reshape(batch, cells**2, -1)
     latents = self.encoder_out(nn.relu(self.encoder_in(2 * patches - 1)))
     return latents.astype(jnp.float32)  # [B, L, D]
-
-  def quantize(self, latents: jax.Array) -> tuple[jax.Array, jax.Array]:
-    tokens = quantization.nearest_code(latents, self.codebook)[..., None]
-    codes = self.embed(tokens)
-    return quantization.straight_through(latents, codes), tokens
-
-  def table(self) -> jax.Array:
-    return self.codebook[None]  # [1, V, D]
 
   def decode_embeddings(self, embeddings: jax.Array) -> jax.Array:
     batch = len(embeddings)

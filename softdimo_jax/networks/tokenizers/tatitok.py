@@ -12,7 +12,10 @@ import jax.numpy as jnp
 
 from softdimo_jax.networks import layers, transformer
 from softdimo_jax.networks.tokenizers import blocks
-from softdimo_jax.networks.tokenizers.interface import ImageTokenizer, to_grid
+from softdimo_jax.networks.tokenizers.interface import (
+  CodebookTokenizer,
+  to_grid,
+)
 from softdimo_jax.ops import quantization
 
 _EPSILON = 1e-5
@@ -143,7 +146,7 @@ class _Decoder(_Coder):
     return grid.swapaxes(2, 3).reshape(len(x), size, size, -1)
 
 
-class TATiTok(ImageTokenizer):
+class TATiTok(CodebookTokenizer):
   """Text-aware 1-D tokenizer with one codebook; defaults are BL-128 VQ's.
 
   Decoding takes the text's features as well, `decode_embeddings(codes, text)`,
@@ -152,7 +155,6 @@ class TATiTok(ImageTokenizer):
   expected one is normed after mixing.
 
   Attributes:
-    in_channels: C of the images.
     resolution: side of the images.
     encoder_patch: side of the patches that the encoder reads.
     decoder_patch: side of those that the decoder draws.
@@ -163,12 +165,9 @@ class TATiTok(ImageTokenizer):
     decoder_width: of the decoder's blocks.
     decoder_depth: blocks of the decoder.
     decoder_heads: attention heads of the decoder.
-    codebook_size: V.
-    embedding_dim: D.
     l2_normalized: cosine lookup; no released model has it.
     text_width: E.
     text_length: T.
-    dtype: of the matrix products; parameters are float32.
     attention: see `transformer.SelfAttention`.
     remat: what the backward pass keeps, see `layers.scan_blocks`.
     unroll: blocks per scan iteration.
@@ -178,7 +177,6 @@ class TATiTok(ImageTokenizer):
       images, codes or text of other shapes.
   """
 
-  in_channels: int = 3
   resolution: int = 256
   encoder_patch: int = 16
   decoder_patch: int = 16
@@ -194,7 +192,6 @@ class TATiTok(ImageTokenizer):
   l2_normalized: bool = False
   text_width: int = 768
   text_length: int = 77
-  dtype: jnp.dtype = jnp.float32
   attention: str = 'xla'
   remat: str = 'none'
   unroll: int = 1
@@ -238,11 +235,7 @@ class TATiTok(ImageTokenizer):
       text_length=self.text_length,
       **coder,
     )
-    self.codebook = self.param(
-      'codebook',
-      blocks.codebook_init,
-      (self.codebook_size, self.embedding_dim),
-    )
+    self.setup_codebook()
 
   def encode_latents(self, images: jax.Array) -> jax.Array:
     expected = (self.resolution, self.resolution, self.in_channels)
@@ -254,9 +247,6 @@ class TATiTok(ImageTokenizer):
     codebook = self._normed(self.codebook)
     tokens = quantization.nearest_code(latents, codebook)[..., None]
     return quantization.straight_through(latents, self.embed(tokens)), tokens
-
-  def table(self) -> jax.Array:
-    return self.codebook[None]  # [1, V, D]
 
   def embed(self, tokens: jax.Array) -> jax.Array:
     return self._normed(super().embed(tokens))

@@ -1,4 +1,4 @@
-"""Encoder and decoder of the VQGAN family of torch (Taming's and diffusers').
+"""Coders and base of the VQGAN family of torch (Taming's and diffusers').
 
 Parameter names follow Taming's with list indices joined by `_`; in the decoder,
 `up_0` is the level of highest resolution and runs last.
@@ -10,6 +10,10 @@ import jax.numpy as jnp
 
 from softdimo_jax.networks import layers
 from softdimo_jax.networks.tokenizers import blocks
+from softdimo_jax.networks.tokenizers.interface import (
+  CodebookTokenizer,
+  to_sequence,
+)
 
 
 class _Coder(nn.Module):
@@ -101,3 +105,41 @@ class Decoder(_Coder):
         name = f'up_{level}_upsample_conv'
         x = self.conv(blocks.upsample(x), x.shape[-1], name)
     return self.output(x)
+
+
+class ConvolutionalVQ(CodebookTokenizer):
+  """Base of the VQGANs of torch; G = 1, V = codebook_size.
+
+  Subclasses call `setup_coders` in `setup`.
+
+  Attributes:
+    num_res_blocks: of an encoder level; the decoder has one more.
+    latent_channels: width between coder and 1x1 convolutions.
+    num_norm_groups: groups of the group norms.
+  """
+
+  num_res_blocks: int = 2
+  latent_channels: int = 256
+  num_norm_groups: int = 32
+
+  def setup_coders(self, **options) -> None:
+    """Makes the layers and the codebook; `options` are fields of the coders."""
+    options |= {
+      'num_res_blocks': self.num_res_blocks,
+      'num_norm_groups': self.num_norm_groups,
+      'dtype': self.dtype,
+    }
+    self.encoder = Encoder(self.latent_channels, **options)
+    self.decoder = Decoder(self.in_channels, **options)
+    self.quant_conv = blocks.conv1(self.embedding_dim, dtype=self.dtype)
+    self.post_quant_conv = blocks.conv1(self.latent_channels, dtype=self.dtype)
+    self.setup_codebook()
+
+  def encoded(self, images: jax.Array) -> jax.Array:
+    """Latents of images in the range of the encoder: float32 [B, L, D]."""
+    z = self.quant_conv(self.encoder(images))
+    return to_sequence(z.astype(jnp.float32))
+
+  def decoded(self, grid: jax.Array) -> jax.Array:
+    """Images in the range of the decoder: [B, h, w, D] -> float32."""
+    return self.decoder(self.post_quant_conv(grid)).astype(jnp.float32)

@@ -218,7 +218,7 @@ class Distiller:
       sample.masked,
       sample.condition,
       dropout_key=key if self.config.dropout else None,
-    ).last
+    ).pre_logits
 
     def cross_entropy(
       last: jax.Array, tokens: jax.Array, positions: jax.Array
@@ -257,14 +257,14 @@ class Distiller:
       (loss, auxiliary_last), gradient = jax.value_and_grad(
         self._auxiliary_loss, has_aux=True
       )(auxiliary.params, frozen.teacher, sample, key)
-    teacher_last = self.family.guided_last(
+    teacher_last = self.family.forward(
       frozen.teacher,
       sample.masked,
       sample.condition,
-      scale,
+      guidance_scale=scale,
       null=frozen.null,
       dropout_key=teacher_key if self.config.teacher_dropout else None,
-    )
+    ).pre_logits
     auxiliary_params = self.family.merge(auxiliary.params, frozen.teacher)
 
     def injected(
@@ -274,7 +274,9 @@ class Distiller:
       positions: jax.Array,
     ) -> tuple[jax.Array, ...]:
       target = divergence.logit_gradient(
-        self.family.guide(frozen.teacher, teacher, scale, positions[0]),
+        self.family.logits(
+          frozen.teacher, teacher, positions[0], guidance_scale=scale
+        ),
         self.family.logits(auxiliary_params, auxiliary, positions[0]),
         beta=config.beta,
       )

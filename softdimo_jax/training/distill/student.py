@@ -63,10 +63,11 @@ class Student:
       teacher, input_key, batch_size(condition), self.config.init
     )
     params = self.family.merge(trained, teacher)
-    return self.family.from_initial(
+    return self.family.one_step(
       params,
       constrain_batch(embeddings),
-      self.family.timed(condition, self.config.init.mask_ratio),
+      condition,
+      self.config.init,
       dropout_key=dropout_key if self.config.dropout else None,
     ).logits
 

@@ -106,7 +106,7 @@ def test_frozen_parameters_are_not_in_the_state():
       for path, _ in jax.tree.leaves_with_path(s.start())
     ]
     assert any('layers' in path for path in paths)
-    for frozen in s.family.frozen:
+    for frozen in s.family.generator.frozen:
       assert frozen in s.teacher
       assert not any(f"'{frozen}'" in path for path in paths)
 
@@ -163,12 +163,12 @@ def test_a_broken_teacher_stops_every_update(natural):
 
 
 def passes(**changes):
-  """(batch size, dropout is active) of the backbone's passes of a step."""
+  """(batch size, dropout is active) of the generator's passes of a step."""
   s = Setting('maskgit', **changes)
   found = []
 
   def record(call, args, kwargs, context):
-    if context.method_name == 'backbone':
+    if context.method_name == 'from_features':
       found.append((args[0].shape[0], not kwargs['deterministic']))
     return call(*args, **kwargs)
 

@@ -1,0 +1,267 @@
+"""How a generator is called: from tokens or embeddings, guided, in one step."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from softdimo_jax.method import divergence, masking
+from softdimo_jax.networks.generators import condition as conditions
+from softdimo_jax.networks.generators.condition import Condition
+from softdimo_jax.networks.generators.interface import (
+  GeneratorOutput,
+  MaskedGenerator,
+)
+from softdimo_jax.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorCalls:
+  """A generator as functions of its parameters.
+
+  Attributes:
+    name: of the generator's architecture.
+    generator: masked generator.
+  """
+
+  name: str
+  generator: MaskedGenerator
+
+  @property
+  def vocab_size(self) -> int:
+    """V, codes of one group."""
+    return self.generator.vocab_size
+
+  @property
+  def mask_id(self) -> int:
+    """Id of the mask: one past the codes."""
+    return self.generator.vocab_size
+
+  @property
+  def token_shape(self) -> tuple[int, int]:
+    """(L, G)."""
+    return self.generator.length, self.generator.num_groups
+
+  @property
+  def reads_text(self) -> bool:
+    """Whether the condition is text; else it is a class label."""
+    return self.generator.reads_text
+
+  @property
+  def null_label(self) -> int:
+    """Label of the unconditional branch; one more than the last class."""
+    return self.generator.num_classes
+
+  def init(self, key: jax.Array) -> Params:
+    """Fresh generator parameters."""
+    tokens = jnp.zeros((1, *self.token_shape), jnp.int32)
+    condition = jax.tree.map(
+      lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+      self.generator.condition_shape(),
+    )
+    return self.generator.init(key, tokens, condition)['params']
+
+  def embed(self, params: Params, tokens: jax.Array) -> jax.Array:
+    """Generator embedding of tokens [B, L, G] -> [B, L, D]."""
+    return self.generator.apply({'params': params}, tokens, method='embed')
+
+  def table(self, params: Params) -> jax.Array:
+    """Generator table [G, V + 1, D]; the mask is the last row."""
+    return self.generator.apply({'params': params}, method='table')
+
+  def backbone(
+    self,
+    params: Params,
+    embeddings: jax.Array,
+    condition: Condition,
+    *,
+    dropout_key: jax.Array | None = None,
+    method: str = 'backbone',
+  ) -> GeneratorOutput:
+    """Generator after the table; dropout is on if a key is given.
+
+    `method` is that of the generator, by default for embeddings [B, L, D].
+    """
+    return self.generator.apply(
+      {'params': params},
+      embeddings,
+      condition,
+      deterministic=dropout_key is None,
+      rngs=None if dropout_key is None else {'dropout': dropout_key},
+      method=method,
+    )
+
+  def one_step(
+    self,
+    params: Params,
+    initial: jax.Array,
+    condition: Condition,
+    init: ml_collections.ConfigDict,
+    *,
+    dropout_key: jax.Array | None = None,
+  ) -> GeneratorOutput:
+    """The one-step generator on `initial_embeddings` of the same `init`."""
+    return self.backbone(
+      params,
+      initial,
+      self.timed(condition, init.mask_ratio),
+      dropout_key=dropout_key,
+      method='from_features',
+    )
+
+  def forward(
+    self,
+    params: Params,
+    tokens: jax.Array,
+    condition: Condition,
+    *,
+    guidance_scale: jax.Array | float = 1,
+    null: Condition | None = None,
+    dropout_key: jax.Array | None = None,
+  ) -> GeneratorOutput:
+    """Whole generator on int tokens [B, L, G] with masks.
+
+    Guidance runs the pair as one batch of 2 B, whose logits `logits` makes
+    under the same scale; a scale that is the Python number 1 needs, and costs,
+    one branch only. `null` is the condition of the other branch, by default
+    the null class.
+    """
+    if not _is_one(guidance_scale):
+      tokens = jnp.concatenate([tokens, tokens])
+      condition = conditions.with_null(condition, self._null(null))
+    mask_ratio = (tokens == self.mask_id).mean((1, 2))
+    return self.backbone(
+      params,
+      self.embed(params, tokens),
+      self.timed(condition, mask_ratio),
+      dropout_key=dropout_key,
+    )
+
+  def logits(
+    self,
+    params: Params,
+    pre_logits: jax.Array,
+    positions: jax.Array | None = None,
+    *,
+    guidance_scale: jax.Array | float = 1,
+  ) -> jax.Array:
+    """Logits of some positions of a `forward` under the same guidance.
+
+    Args:
+      params: generator parameters.
+      pre_logits: `GeneratorOutput.pre_logits`, [B, P, D], or [2 B, P, D] of a
+        guided pair.
+      positions: which they are, int [P]; None is all of them.
+      guidance_scale: that of `forward`.
+
+    Returns:
+      float32 [B, P, G, C].
+    """
+    logits = self.generator.apply(
+      {'params': params}, pre_logits, positions, method='logits'
+    )
+    if _is_one(guidance_scale):
+      return logits
+    return divergence.guide(*jnp.split(logits, 2), guidance_scale)
+
+  def guided_logits(
+    self,
+    params: Params,
+    tokens: jax.Array,
+    condition: Condition,
+    guidance_scale: jax.Array | float,
+    *,
+    null: Condition | None = None,
+  ) -> jax.Array:
+    """Logits [B, L, G, C] of int tokens [B, L, G], see `forward`."""
+    output = self.forward(
+      params, tokens, condition, guidance_scale=guidance_scale, null=null
+    )
+    return self.logits(params, output.pre_logits, guidance_scale=guidance_scale)
+
+  def timed(
+    self, condition: Condition, mask_ratio: jax.Array | float
+  ) -> Condition:
+    """Adds the time: the masked share, float [B] or one number for the batch.
+
+    Where the generator reads none, the condition stays as it is.
+    """
+    if not self.generator.reads_time:
+      return condition
+    share = jnp.asarray(mask_ratio, jnp.float32)
+    time = jnp.broadcast_to(share, conditions.batch_size(condition))
+    return condition.replace(time=time)
+
+  def dropped(
+    self, condition: Condition, drop: jax.Array, null: Condition | None = None
+  ) -> Condition:
+    """The condition without its part where `drop`, bool [B], is true."""
+    return conditions.dropped(condition, drop, self._null(null))
+
+  def _null(self, null: Condition | None) -> Condition:
+    if null is not None:
+      return null
+    if self.reads_text:
+      raise ValueError(f'{self.name} has no null condition of its own')
+    return jnp.full(1, self.null_label, jnp.int32)
+
+  def initial_embeddings(
+    self,
+    params: Params,
+    key: jax.Array,
+    batch: int,
+    init: ml_collections.ConfigDict,
+  ) -> jax.Array:
+    """The one-step generator's input [B, L, D] (Di[M]O section 4.3).
+
+    A fresh x_init, embedded and perturbed; the same in training and at
+    inference. `init` holds `mask_ratio` and `noise_scale`.
+    """
+    token_key, noise_key = jax.random.split(key)
+    length, groups = self.token_shape
+    tokens = masking.initial_tokens(
+      token_key,
+      batch=batch,
+      length=length,
+      groups=groups,
+      vocab_size=self.vocab_size,
+      mask_id=self.mask_id,
+      mask_ratio=init.mask_ratio,
+    )
+    features = self.generator.apply(
+      {'params': params}, self.embed(params, tokens), method='features'
+    )
+    return masking.perturb(noise_key, features, init.noise_scale)
+
+  def stored(self, params: Params) -> Params:
+    """Parameters of a frozen generator as a step keeps them.
+
+    Kernels are in the dtype of the matrix products, which cast them to it
+    anyway: nothing changes but half the memory. Tables, biases and norms,
+    which are read in float32, stay as they are.
+    """
+    dtype = jnp.dtype(self.generator.dtype)
+
+    def cast(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+      name = path[-1].key
+      cast = name == 'kernel' and leaf.dtype != dtype
+      return leaf.astype(dtype) if cast else leaf
+
+    return jax.tree_util.tree_map_with_path(cast, params)
+
+  def split(self, params: Params) -> tuple[Params, Params]:
+    """(trained in distillation, frozen) parts of generator parameters."""
+    names = self.generator.frozen
+    frozen = {k: v for k, v in params.items() if k in names}
+    return {k: v for k, v in params.items() if k not in frozen}, frozen
+
+  def merge(self, trained: Params, teacher: Params) -> Params:
+    """Whole generator: trained parameters beside the teacher's frozen ones."""
+    return {**self.split(teacher)[1], **trained}
+
+
+def _is_one(scale: jax.Array | float) -> bool:
+  """Whether it is the Python number 1, known before anything runs."""
+  return isinstance(scale, (int, float)) and scale == 1

@@ -1,0 +1,155 @@
+"""What networks of equal blocks share, and towers over text or images."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from softdimo_jax.networks import layers, transformer
+
+_CHANNELS = 3
+
+
+class BlockNetwork(nn.Module):
+  """Base of the networks of equal blocks.
+
+  Attributes:
+    width: D.
+    num_heads: attention heads.
+    mlp_width: hidden width of the MLPs.
+    dtype: of the matrix products; parameters are float32.
+    remat: what the backward pass keeps, see `layers.scan_blocks`.
+    unroll: blocks per scan iteration.
+  """
+
+  width: int = 1024
+  num_heads: int = 16
+  mlp_width: int = 4096
+  dtype: jnp.dtype = jnp.float32
+  remat: str = 'none'
+  unroll: int = 1
+
+  def scanned(self, block: type[nn.Module], depth: int) -> type[nn.Module]:
+    """`layers.scan_blocks` with the network's options."""
+    return layers.scan_blocks(
+      block, depth, remat=self.remat, unroll=self.unroll
+    )
+
+
+class Tower(BlockNetwork):
+  """Base of the towers.
+
+  Attributes:
+    depth: blocks.
+    epsilon: of the norms.
+  """
+
+  depth: int = 24
+  epsilon: float = 1e-5
+
+  def blocks(self, **options) -> nn.Module:
+    """Scanned blocks; `options` are other fields of `transformer.Block`."""
+    return self.scanned(transformer.Block, self.depth)(
+      self.num_heads,
+      self.mlp_width,
+      epsilon=self.epsilon,
+      dtype=self.dtype,
+      **options,
+    )
+
+
+class TextTower(Tower):
+  """Base of the towers over token ids.
+
+  Attributes:
+    vocab_size: rows of the token table.
+    length: most tokens of a prompt.
+  """
+
+  vocab_size: int = 49408
+  length: int = 77
+
+  def embedded(self, ids: jax.Array, pos_init: layers.Initializer) -> jax.Array:
+    """Rows of the table with positions: int [B, T] -> float32 [B, T, D].
+
+    Raises:
+      ValueError: if T > length.
+    """
+    length = ids.shape[1]
+    if length > self.length:
+      raise ValueError(
+        f'prompts of {length} tokens are too long for {self.length} positions'
+      )
+    token_emb = self.param(
+      'token_emb', layers.normal_02, (self.vocab_size, self.width)
+    )
+    pos_emb = self.param('pos_emb', pos_init, (self.length, self.width))
+    return token_emb[ids] + pos_emb[:length]
+
+
+class ImageTower(Tower):
+  """Base of the towers over patches, square images of three channels.
+
+  Attributes:
+    resolution: side of the images.
+    patch: pixels along a side of a patch; P = (resolution // patch)^2.
+    attention: see `transformer.SelfAttention`.
+  """
+
+  resolution: int = 224
+  patch: int = 16
+  attention: str = 'xla'
+
+  @property
+  def patch_shape(self) -> tuple[int, int]:
+    """Shape of the kernel of flat patches.
+
+    Raises:
+      ValueError: if a patch is larger than the image.
+    """
+    if self.resolution < self.patch:
+      raise ValueError(
+        f'images of {self.resolution} pixels a side have no patch of '
+        f'{self.patch}'
+      )
+    return self.patch**2 * _CHANNELS, self.width
+
+  @property
+  def positions(self) -> int:
+    """1 + P: the class token and the patches."""
+    return 1 + (self.resolution // self.patch) ** 2
+
+  def patches(self, images: jax.Array) -> jax.Array:
+    """Flat patches of images [B, H, H, 3]: [B, P, p p 3].
+
+    Raises:
+      ValueError: if the images have another shape.
+    """
+    side = self.resolution
+    if images.shape[1:] != (side, side, _CHANNELS):
+      raise ValueError(
+        f'images of shape {images.shape} are not '
+        f'[B, {side}, {side}, {_CHANNELS}]'
+      )
+    return flat_patches(images, self.patch)
+
+  def with_class(
+    self, patches: jax.Array, class_emb: jax.Array, pos_emb: jax.Array
+  ) -> jax.Array:
+    """Class token first, positions added, in `dtype`: [B, 1 + P, D]."""
+    first = jnp.broadcast_to(class_emb, (len(patches), 1, self.width))
+    x = jnp.concatenate([first, patches], axis=1) + pos_emb
+    return x.astype(self.dtype)
+
+
+def flat_patches(images: jax.Array, patch: int) -> jax.Array:
+  """[B, H, W, C] -> [B, P, p p C], row-major inside and outside.
+
+  As with the official convolutions, pixels at the right and at the bottom that
+  fill no patch are not read.
+  """
+  batch, height, width, channels = images.shape
+  rows, columns = height // patch, width // patch
+  grid = images[:, : rows * patch, : columns * patch].reshape(
+    batch, rows, patch, columns, patch, channels
+  )
+  return grid.swapaxes(2, 3).reshape(batch, -1, patch**2 * channels)

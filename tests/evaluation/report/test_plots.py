@@ -32,7 +32,7 @@ def test_gaps_and_empty_series_are_drawn_over(log_y):
   assert render_curve(make_curve(series={}, log_y=log_y))
 
 
-def test_every_series_is_told_apart():
+def test_every_series_looks_different():
   x = np.arange(30)
   names = [f'run {i}' for i in range(12)]
   curve = make_curve(

@@ -82,7 +82,7 @@ def test_evaluate_refuses_what_it_cannot_do(tmp_path):
       'evaluate', f'--images={tmp_path / "empty"}', '--metrics=is',
       '--inception=rule',
     ),
-    'holds no image',
+    'contains no images',
   )  # fmt: skip
 
 

@@ -250,7 +250,7 @@ def test_what_is_missing_is_named_before_training(maskgen, tmp_path):
     ('pretrained.text', '', r'config\.pretrained\.text names no weights'),
     ('pretrained.text', str(maskgen / 'tokenizer'), 'must be a CLIPTextTower'),
     ('data.prompts', '', 'names no prompt cache: write one'),
-    ('data.prompts', str(maskgen), 'is no prompt cache'),
+    ('data.prompts', str(maskgen), 'is not a prompt cache'),
     ('data.prompts', str(maskgen / 'prompts.txt'), 'is a file; encode it'),
     ('data.vocabulary', str(maskgen), r'no vocab\.json.*config\.data\.vocab'),
     ('model.prompt.null', 'ugly', 'with another unconditional prompt'),

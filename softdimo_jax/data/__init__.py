@@ -1,1 +1,1 @@
-"""Data sets and their checkpointable iterators."""
+"""Data sets and iterators with a saved position."""

@@ -1,8 +1,7 @@
 """Endless shuffled batches of small records, with a saved position.
 
-The permutation is drawn over example indices and whole batches are gathered
-at once: Grain spends microseconds per element, so tiny records are not passed
-through it one by one.
+Only indices are shuffled, and each batch is gathered at once: Grain spends
+microseconds per element, too much for tiny records.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,16 +18,19 @@ def shuffled_batches(
   seed: int,
   rows: np.ndarray | None = None,
 ) -> grain.DatasetIterator:
-  """Batches for ever; every epoch is a new permutation.
+  """Endless batches; every epoch is a new permutation.
 
   Args:
-    arrays: equal first axis N.
-    batch_size: B. Batches run across epoch borders, so B > N works too.
-    seed: of the permutations.
+    arrays: arrays [N, ...] by name.
+    batch_size: B. Batches cross epoch boundaries, so B > N works too.
+    seed: seed of the permutations.
     rows: see `gathered_batches`.
 
   Returns:
-    An iterator of {name: [B, ...]}; its state is that of `gathered_batches`.
+    An iterator as of `gathered_batches`.
+
+  Raises:
+    ValueError: if the arrays differ in N.
   """
   sizes = {name: len(array) for name, array in arrays.items()}
   if len(set(sizes.values())) != 1:
@@ -50,20 +52,20 @@ def gathered_batches(
   rows: np.ndarray | None = None,
   read_options: grain.ReadOptions | None = None,
 ) -> grain.DatasetIterator:
-  """As `shuffled_batches`, of whatever can be gathered by index.
+  """Like `shuffled_batches`, for any examples that are gathered by index.
 
   Args:
     num_examples: N.
     gather: int indices [B] -> {name: [B, ...]}; runs in several threads.
     batch_size: B.
-    seed: of the permutations.
-    rows: int [N], those of every batch that this process reads, of several
-      that draw the same batches; None reads all.
-    read_options: how many batches are gathered ahead; Grain's by default.
+    seed: seed of the permutations.
+    rows: int [R], rows of each batch that this process reads when several
+      processes draw the same batches; None reads all.
+    read_options: threads and prefetching; Grain's defaults if None.
 
   Returns:
-    An iterator of {name: [B, ...]}, or [N, ...] with `rows`. Its state is the
-    position in the stream of batches, in every process the same.
+    An iterator of {name: [B, ...]}, or [R, ...] with `rows`. Its state is the
+    position in the stream of batches, the same in every process.
   """
   mine = gather if rows is None else lambda index: gather(index[rows])
   return iter(
@@ -71,8 +73,8 @@ def gathered_batches(
     .seed(seed)
     .shuffle()
     .repeat()
-    # No stream without end has a remainder; Grain rounds up what is left over,
-    # past the largest integer for batches of one.
+    # An endless stream has no remainder; without this, Grain rounds the number
+    # of batches up, which overflows for batches of one.
     .batch(batch_size, drop_remainder=True)
     .map(mine)
     .to_iter_dataset(read_options)

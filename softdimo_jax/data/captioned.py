@@ -1,4 +1,4 @@
-"""Tokens of captioned images in memory, for text-to-image stages."""
+"""In-memory tokens of captioned images, for text-to-image stages."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from softdimo_jax.types import Batch
 
 @dataclasses.dataclass(frozen=True)
 class CaptionedTokens:
-  """N examples; `wrong` is of the scene with one stated thing changed.
+  """N examples; `wrong_*` belong to the scene with one stated thing changed.
 
   Attributes:
     tokens: int32 [N, L, G].
@@ -36,11 +36,11 @@ class CaptionedTokens:
 
   @property
   def unique_prompt_ids(self) -> np.ndarray:
-    """int32 [U, T]; their text features are computed once."""
+    """Distinct prompt ids int32 [U, T], whose features are computed once."""
     return self._unique[0]
 
   def gather(self, index: np.ndarray) -> Batch:
-    """`tokens`, `prompt_ids` and `wrong_prompt_ids` of examples [B]."""
+    """`tokens`, `prompt_ids` and `wrong_prompt_ids` of examples int [B]."""
     return {
       'tokens': self.tokens[index],
       'prompt_ids': self.prompt_ids[index],
@@ -53,8 +53,8 @@ class CaptionedTokens:
     """`tokens`, `prompt_ids` and `text`, the text features of the captions.
 
     Args:
-      index: int [B].
-      features: host arrays, text features of `unique_prompt_ids`.
+      index: int [B], the examples.
+      features: text features of `unique_prompt_ids`, as host arrays.
     """
     rows = self._unique[1][index]
     return {

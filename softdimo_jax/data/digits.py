@@ -1,7 +1,7 @@
 """scikit-learn's digits: 1,797 real handwritten 8x8 digits, no download.
 
-NIST preprocessing reduced 32x32 bitmaps to 8x8 counts in 0..16 (UCI "Optical
-recognition of handwritten digits").
+NIST preprocessing reduced 32x32 bitmaps to 8x8 counts from 0 to 16 (UCI
+"Optical recognition of handwritten digits").
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ class ImageSplit:
 
 
 def load(held_out: int = 360) -> tuple[ImageSplit, ImageSplit]:
-  """(train, held-out) splits, stratified and always the same.
+  """Stratified (train, held-out) splits, the same at every call.
 
   Args:
     held_out: number of held-out images.
   """
-  # Here, because importing scikit-learn takes as long as importing JAX, and
-  # every command would wait for it.
+  # Imported here because scikit-learn takes as long to import as JAX, which
+  # every command would pay for.
   from sklearn.datasets import load_digits
   from sklearn.model_selection import train_test_split
 

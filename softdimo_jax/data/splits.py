@@ -1,4 +1,4 @@
-"""The images of an experiment that fits into memory."""
+"""Images of experiments whose data fit into memory."""
 
 import ml_collections
 import numpy as np
@@ -14,15 +14,15 @@ _BATCH = 256
 def load_splits(
   config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
 ) -> tuple[ImageSplit, ImageSplit]:
-  """(train, held-out) images.
+  """Loads the (train, held-out) images.
 
   Args:
-    config: `name`, 'digits' with `held_out`, else a TFDS data set with `dir`,
-      `train_split` and `held_out_split`.
-    image_shape: (H, W, C); other images are resized and cropped to it.
+    config: `name` is 'digits', with `held_out`, or a TFDS data set, with
+      `dir`, `train_split` and `held_out_split`.
+    image_shape: (H, W, C); other sizes are resized and cropped to it.
 
   Raises:
-    UserError: if the data set is not there.
+    UserError: if the data set is missing.
   """
   if config.name == 'digits':
     return digits.load(config.held_out)
@@ -41,7 +41,7 @@ def _read(
   )
   batches = list(streams.ordered_batches(source, _BATCH, size))
   if not batches:
-    raise UserError(f'split {split!r} of {name} holds no images')
+    raise UserError(f'split {split!r} of {name} contains no images')
   return ImageSplit(
     np.concatenate([batch['image'] for batch in batches]),
     np.concatenate([batch['label'] for batch in batches]),

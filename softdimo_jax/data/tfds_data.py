@@ -1,4 +1,4 @@
-"""Prepared data sets of TFDS without TensorFlow; nothing is downloaded."""
+"""Prepared TFDS data sets, read without TensorFlow or downloads."""
 
 import dataclasses
 import os
@@ -11,12 +11,12 @@ PathLike = str | os.PathLike[str]
 
 @dataclasses.dataclass(frozen=True)
 class TfdsData:
-  """A data set that was prepared here.
+  """A data set that has been prepared on this machine.
 
   Attributes:
-    tfds: the package.
-    builder: of the data set.
-    preparation: command that prepares it so that it can be read.
+    tfds: the `tensorflow_datasets` module.
+    builder: TFDS builder of the data set.
+    preparation: command that prepares the data set in a readable format.
   """
 
   tfds: Any
@@ -27,15 +27,16 @@ class TfdsData:
   def open(
     cls, name: str, data_dir: PathLike | None, instead: str
   ) -> 'TfdsData':
-    """Finds a data set.
+    """Opens a data set.
 
     Args:
       name: e.g. 'imagenet2012' or 'coco_captions'.
-      data_dir: where it was prepared; by default TFDS's own place.
-      instead: what the caller takes besides, e.g. 'an image folder'.
+      data_dir: folder it was prepared in; TFDS's default if None.
+      instead: the caller's alternative to TFDS, e.g. 'an image folder'.
 
     Raises:
-      UserError: if TFDS is not installed, or does not have the data set.
+      UserError: if TFDS is not installed, or does not know the data set, or it
+        has not been prepared.
     """
     tfds = _import_tfds(name, instead)
     builder = _builder(tfds, name, data_dir, instead)
@@ -47,14 +48,14 @@ class TfdsData:
     return cls(tfds, builder, prepare)
 
   def records(self, split: str, decoders: dict[str, Any]) -> Any:
-    """Random access to records, dictionaries by feature.
+    """Random access to records, each a dictionary by feature.
 
     Args:
       split: e.g. 'train' or 'train[:10%]'.
-      decoders: by feature, where it is not its own.
+      decoders: by feature, those that replace the default.
 
     Raises:
-      UserError: if there is no such split, or no random access.
+      UserError: if the split does not exist or has no random access.
     """
     info = self.builder.info
     try:
@@ -78,7 +79,7 @@ def _import_tfds(name: str, instead: str) -> Any:
   except ImportError as error:
     raise UserError(
       f'data set {name!r} needs TFDS; pip install tensorflow-datasets (it '
-      f'works without TensorFlow), or give {instead}'
+      f'works without TensorFlow), or pass {instead}'
     ) from error
   return tfds
 
@@ -86,10 +87,10 @@ def _import_tfds(name: str, instead: str) -> Any:
 def _builder(
   tfds: Any, name: str, data_dir: PathLike | None, instead: str
 ) -> Any:
-  """TFDS builder, which knows the data set but may not have it."""
+  """TFDS builder of a data set that may not be prepared yet."""
   try:
     return tfds.builder(name, data_dir=data_dir)
-  except Exception as error:  # of its own, ValueError, AssertionError
+  except Exception as error:  # TFDS's own, ValueError, AssertionError
     reason = str(error).splitlines()[0]
     raise UserError(
       f'{name!r} is neither {instead} nor a TFDS data set ({reason})'
@@ -97,7 +98,7 @@ def _builder(
 
 
 def _preparation(builder: Any, name: str, data_dir: PathLike | None) -> str:
-  """Command that prepares the data set so that it can be read here."""
+  """Command that prepares the data set in a readable format."""
   command = f'tfds build {name} --file_format=array_record'
   if data_dir is not None:
     command += f' --data_dir={data_dir}'

@@ -195,7 +195,7 @@ class Evaluator:
     any_size = probe is None or request.resize == 'crop'
     reference.check(size, facts, any_size=any_size)
     for name in self._compared:
-      reference.needs_look(name)
+      reference.needs_images(name)
     return reference
 
   @property
@@ -206,7 +206,7 @@ class Evaluator:
     """Stores of the reference's images, where a metric needs them."""
     if reference is None:
       return {}
-    looked = {x for x in self._compared if reference.needs_look(x)}
+    looked = {x for x in self._compared if reference.needs_images(x)}
     wanted = {
       'inception': bool(looked & measure.OF_INCEPTION),
       'cmmd': 'cmmd' in looked,
@@ -258,7 +258,7 @@ class Evaluator:
       'image_size': list(size),
       'images': images.facts,
       'networks': {name: probe.facts for name, probe in self._probes.items()},
-      'reference': None if reference is None else reference.facts,
+      'reference': None if reference is None else reference.metadata,
       'clip_prefix': (
         CLIP_PROTOCOLS[request.clip_protocol][1]
         if 'clip' in self._probes

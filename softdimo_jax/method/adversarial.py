@@ -1,8 +1,8 @@
 """GAN losses on the frozen teacher's features (Soft-Di[M]O section 3.2).
 
-The discriminator sees real and generated embeddings with the same entries
-masked; its heads return one logit per sample and tapped layer, already
-averaged here to [B].
+The discriminator gets real and generated embeddings with the same entries
+masked. Its heads return one logit per sample and tapped layer; the losses here
+receive the mean over layers, [B].
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ ADVERSARIES = ('logistic', 'hinge')
 def generator_loss(
   fake_logits: jax.Array, *, kind: str = 'logistic'
 ) -> jax.Array:
-  """Generator's loss: -log D(fake) (non-saturating), or -D for hinge.
+  """Generator loss: non-saturating -log D(fake), or -D(fake) for hinge.
 
   Args:
     fake_logits: float [B].
@@ -38,7 +38,7 @@ def generator_loss(
 def discriminator_loss(
   real_logits: jax.Array, fake_logits: jax.Array, *, kind: str = 'logistic'
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Discriminator's loss and its accuracy (0.5 is chance).
+  """Discriminator loss and accuracy (0.5 is chance).
 
   Args:
     real_logits: float [B].
@@ -69,11 +69,11 @@ def discriminator_loss(
 def r1_penalty(
   logits_fn: Callable[[jax.Array], jax.Array], real: jax.Array
 ) -> jax.Array:
-  """R1: 0.5 E ||d D(real) / d real||^2 over the embeddings [B, L, D].
+  """R1 penalty 0.5 E ||d D(real) / d real||^2 on embeddings.
 
   Args:
     logits_fn: [B, L, D] -> [B].
-    real: real embeddings.
+    real: float [B, L, D].
 
   Returns:
     float32 scalar.

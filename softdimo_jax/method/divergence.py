@@ -2,8 +2,8 @@
 
 The gradient g of D(p_psi || p_phi) with respect to the auxiliary's logits is
 injected, entry by entry, into the student's logits at x_init (Di[M]O Eq. 5-8,
-official train_DIMO_MaskGit.py). Nothing else carries a gradient: sampling,
-masking, teacher and auxiliary are constants.
+official train_DIMO_MaskGit.py). No gradient flows through sampling, masking,
+the teacher or the auxiliary model.
 """
 
 import chex
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from softdimo_jax.ops import parallel
 
-# A logit of no code: its probability is 0, its log ratio finite.
+# Logit of padding codes: probability 0, yet a finite log ratio.
 _NO_CODE = -1e30
 
 REDUCTIONS = ('sum', 'masked_mean')
@@ -21,9 +21,9 @@ REDUCTIONS = ('sum', 'masked_mean')
 def guide(
   conditional: jax.Array, unconditional: jax.Array, guidance_scale: jax.Array
 ) -> jax.Array:
-  """Classifier-free guidance on logits: u + s (c - u); s = 1 is no guidance.
+  """Classifier-free guidance on logits: u + s (c - u); s = 1 disables it.
 
-  MaskBit's and MaskGen's samplers write c + s' (c - u), that is s = s' + 1.
+  MaskBit's and MaskGen's samplers use c + s' (c - u), so s = s' + 1.
   """
   return unconditional + guidance_scale * (conditional - unconditional)
 
@@ -37,15 +37,16 @@ def logit_gradient(
   """Gradient of the generalised Jeffrey divergence (Di[M]O Eq. 8, 16).
 
   D = (1 - beta) FKL + beta RKL with FKL = KL(p_phi || p_psi) and
-  RKL = KL(p_psi || p_phi). beta = 0 is FKL, 1 is RKL; it may be negative.
+  RKL = KL(p_psi || p_phi). beta = 0 is FKL, beta = 1 is RKL; beta may be
+  negative.
 
   Args:
-    teacher_logits: [..., C], guided.
+    teacher_logits: [..., C], after guidance.
     auxiliary_logits: [..., C].
     beta: weight of RKL.
 
   Returns:
-    float32 [..., C]; each row sums to zero. A constant: no gradient flows.
+    float32 [..., C] without gradient; each row sums to zero.
   """
   chex.assert_equal_shape([teacher_logits, auxiliary_logits])
   teacher = teacher_logits.astype(jnp.float32)
@@ -66,7 +67,7 @@ def logit_gradient(
 def _logit_gradient(
   teacher: jax.Array, auxiliary: jax.Array, beta: float, axis: str | None
 ) -> jax.Array:
-  """Of float32 logits; the devices of `axis` share the codes."""
+  """Gradient from float32 logits whose codes are sharded over `axis`."""
   log_phi = parallel.log_softmax(teacher, axis)
   log_psi = parallel.log_softmax(auxiliary, axis)
   p_psi = jnp.exp(log_psi)
@@ -79,11 +80,11 @@ def _logit_gradient(
 
 
 def entry_weights(mask: jax.Array, *, reduction: str = 'sum') -> jax.Array:
-  """What the gradient of every entry is multiplied by.
+  """Weight of each entry's gradient.
 
   Args:
-    mask: bool [B, L, G]: entries masked in x~_t; others get no gradient.
-    reduction: 'sum' over entries and mean over the batch (released code) or
+    mask: bool [B, L, G], entries masked in x~_t; others get no gradient.
+    reduction: 'sum' over entries, then the batch mean (released code), or
       'masked_mean' over each sample's masked entries (the paper's Eq. 5).
 
   Returns:
@@ -104,22 +105,22 @@ def entry_weights(mask: jax.Array, *, reduction: str = 'sum') -> jax.Array:
 def injected(
   gradient: jax.Array, weight: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The loss's gradient with respect to the student's logits.
+  """Gradient of the loss with respect to the student's logits z.
 
-  That of sum(weight * g * z) with a constant g. Every entry counts on its own,
-  so that they may come in parts.
+  The loss is sum(weight * g * z) with constant g. Entries are independent, so
+  they may be processed in chunks.
 
   Args:
     gradient: g [B, L, G, C] from `logit_gradient`.
     weight: [B, L, G] from `entry_weights`.
 
   Returns:
-    ([B, L, G, C], and for `dimo_metrics` sum(g^2) and mean |g| of every entry
-    [B, L, G]).
+    The gradient [B, L, G, C], and sum(g^2) and mean |g| of each entry
+    [B, L, G] for `dimo_metrics`.
   """
   chex.assert_equal_shape_prefix([gradient, weight], 3)
   weight = weight[..., None]
-  # Not a product alone: what does not count may be infinite.
+  # `where`, not just a product: entries of weight 0 may be infinite.
   gradient = jnp.where(weight > 0, gradient, 0.0)
   return weight * gradient, (gradient**2).sum(-1), jnp.abs(gradient).mean(-1)
 
@@ -127,10 +128,10 @@ def injected(
 def dimo_metrics(
   squares: jax.Array, sizes: jax.Array, weight: jax.Array
 ) -> dict[str, jax.Array]:
-  """Curves of what `injected` returned, all [B, L, G].
+  """Metrics from what `injected` returned; all arguments are [B, L, G].
 
-  `dimo/loss` is the official curve 0.5 sum(g^2) / B, `dimo/discrepancy` the
-  mean |g| over masked entries.
+  `dimo/loss` is the official 0.5 sum(g^2) / B, `dimo/discrepancy` the mean |g|
+  over masked entries.
   """
   return {
     'dimo/loss': 0.5 * (weight * squares).sum(),
@@ -148,19 +149,19 @@ def masked_cross_entropy(
 ) -> jax.Array:
   """Mean cross entropy over the masked entries of the whole batch.
 
-  Loss of the auxiliary model (official code: smoothing 0.1 over all C
-  classes) and, with an all-true mask, of the MaskGit and MaskBit teachers.
-  MaskGen's teachers count the other entries with weight 0.1.
+  Used for the auxiliary model (official code: smoothing 0.1 over all C
+  classes) and, with an all-true mask, for the MaskGit and MaskBit teachers.
+  MaskGen's teachers give unmasked entries weight 0.1.
 
   Args:
     logits: [B, L, G, C].
     tokens: int [B, L, G], targets.
-    mask: bool [B, L, G], entries that count.
+    mask: bool [B, L, G], entries with weight 1.
     label_smoothing: in [0, 1).
-    unmasked_weight: of the entries that are not masked, against 1.
+    unmasked_weight: weight of the other entries.
 
   Returns:
-    float32 scalar, in nats: a weighted mean.
+    float32 scalar in nats, the weighted mean.
   """
   loss = cross_entropy(logits, tokens, label_smoothing=label_smoothing)
   return masked_mean(loss, mask, unmasked_weight=unmasked_weight)
@@ -169,10 +170,19 @@ def masked_cross_entropy(
 def cross_entropy(
   logits: jax.Array, tokens: jax.Array, *, label_smoothing: float = 0.0
 ) -> jax.Array:
-  """Of every entry: logits [B, L, G, C], int targets -> float32 [B, L, G]."""
+  """Cross entropy of each entry.
+
+  Args:
+    logits: [B, L, G, C].
+    tokens: int [B, L, G], targets.
+    label_smoothing: in [0, 1).
+
+  Returns:
+    float32 [B, L, G].
+  """
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-  # A product with one-hot targets: the gradient of a gather is a scatter,
-  # which costs as much as a forward pass of a small network on CPU.
+  # A product with one-hot targets, because the gradient of a gather is a
+  # scatter, which on CPU costs as much as a small network's forward pass.
   target = (log_p * jax.nn.one_hot(tokens, log_p.shape[-1])).sum(-1)
   return -(1 - label_smoothing) * target - label_smoothing * log_p.mean(-1)
 
@@ -180,9 +190,9 @@ def cross_entropy(
 def masked_mean(
   loss: jax.Array, mask: jax.Array, *, unmasked_weight: float = 0.0
 ) -> jax.Array:
-  """Weighted mean of losses [B, L, G], see `masked_cross_entropy`."""
+  """Weighted mean of losses [B, L, G]; see `masked_cross_entropy`."""
   chex.assert_equal_shape([loss, mask])
   weight = jnp.where(mask, 1.0, unmasked_weight)
-  # Not a product alone: a loss that does not count may be infinite.
+  # `where`, not just a product: losses of weight 0 may be infinite.
   loss = jnp.where(weight > 0, weight * loss, 0.0)
   return loss.sum() / jnp.maximum(weight.sum(), 1e-8)

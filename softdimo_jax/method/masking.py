@@ -19,14 +19,14 @@ def mask_rate(
   """Share of masked tokens at time u.
 
   Args:
-    schedule: one of SCHEDULES. In training direction: `linear` is u itself
-      and `square` u^2 (samplers run them on 1 - u).
+    schedule: one of SCHEDULES, in the direction of training: `linear` is u
+      and `square` u^2 (samplers evaluate them at 1 - u).
     u: uniform draws in [0, 1), any shape.
-    low: the rate is clamped to [low, high]; Meissonic uses [0.02, 0.98].
-    high: see `low`.
+    low: lower bound of the rate; Meissonic clamps to [0.02, 0.98].
+    high: upper bound of the rate.
 
   Returns:
-    float32 of u's shape in [low, high].
+    float32 in [low, high], same shape as u.
 
   Raises:
     ValueError: for an unknown schedule.
@@ -60,8 +60,8 @@ def lowest_mask(scores: jax.Array, count: jax.Array) -> jax.Array:
     count: int [B], or [] for all rows.
 
   Returns:
-    bool [B, N] with exactly min(count, N) True in a row, also where scores
-    are equal (the entry that comes first counts as the lower).
+    bool [B, N] with exactly min(count, N) True per row; of equal scores the
+    earlier entry ranks lower.
   """
   rank = jnp.argsort(jnp.argsort(scores, axis=-1), axis=-1)
   return rank < jnp.asarray(count)[..., None]
@@ -70,11 +70,11 @@ def lowest_mask(scores: jax.Array, count: jax.Array) -> jax.Array:
 def exact_mask(
   key: jax.Array, count: jax.Array, length: int, groups: int = 1
 ) -> jax.Array:
-  """Uniformly random mask with an exact number of masked entries a sample.
+  """Uniformly random mask with an exact count of masked entries per sample.
 
   Args:
     key: random key.
-    count: int [B], entries to mask out of length * groups.
+    count: int [B], entries to mask of length * groups.
     length: L.
     groups: G; the groups of a position are masked independently.
 
@@ -100,10 +100,10 @@ def remask(
   Args:
     key: random key; one time is drawn per sample.
     tokens: int [B, L, G].
-    mask_id: id written into masked entries.
+    mask_id: id written to masked entries.
     schedule: see `mask_rate`.
-    low: clamp of the rate.
-    high: clamp of the rate.
+    low: lower bound of the rate.
+    high: upper bound of the rate.
 
   Returns:
     (masked tokens [B, L, G], mask bool [B, L, G], rate float32 [B]).
@@ -128,9 +128,21 @@ def initial_tokens(
   mask_id: int,
   mask_ratio: float,
 ) -> jax.Array:
-  """x_init: random codes of which round(L G r_init) are masked.
+  """x_init: random codes with round(L G r_init) entries masked.
 
-  Di[M]O section 4.3. Returns int32 [B, L, G].
+  See Di[M]O section 4.3.
+
+  Args:
+    key: random key.
+    batch: B.
+    length: L.
+    groups: G.
+    vocab_size: V, codes are drawn from [0, V).
+    mask_id: id written to masked entries.
+    mask_ratio: r_init in [0, 1].
+
+  Returns:
+    int32 [B, L, G].
   """
   code_key, mask_key = jax.random.split(key)
   codes = jax.random.randint(code_key, (batch, length, groups), 0, vocab_size)
@@ -142,15 +154,15 @@ def initial_tokens(
 def perturb(
   key: jax.Array, embeddings: jax.Array, noise_scale: float
 ) -> jax.Array:
-  """Variance-preserving embedding noise of the one-step generator's input.
+  """Variance-preserving noise on the one-step generator's input embeddings.
 
   sqrt(1 - sigma^2) e + sigma eps with eps ~ N(0, I), at every position
   (Di[M]O section 4.3).
 
   Args:
     key: random key.
-    embeddings: [B, L, D], positions of the image only.
-    noise_scale: sigma in [0, 1]; the unit of eps is absolute, whatever the
+    embeddings: [B, L, D], image positions only.
+    noise_scale: sigma in [0, 1]; eps has unit variance regardless of the
       scale of the embeddings.
 
   Returns:
@@ -164,21 +176,21 @@ def perturb(
 def mix_noise(
   embeddings: jax.Array, noise: jax.Array, noise_scale: float
 ) -> jax.Array:
-  """`perturb` with given standard normal noise of the embeddings' shape."""
+  """`perturb` with given standard normal noise [B, L, D]."""
   return math.sqrt(1 - noise_scale**2) * embeddings + noise_scale * noise
 
 
 def noise_ramp(curve: str, step: jax.Array, warmup_steps: int) -> jax.Array:
-  """Noise scale that grows from 0 to 1 in training (official `get_pert`).
+  """Noise scale that grows from 0 to 1 during training (official `get_pert`).
 
   Args:
-    curve: 'linear' and 'cos' arrive at `warmup_steps`; 'exp' is
+    curve: 'linear' and 'cos' reach 1 at `warmup_steps`; 'exp' is
       1 - exp(-step / warmup_steps).
     step: int, any shape.
     warmup_steps: > 0.
 
   Returns:
-    float32 of step's shape.
+    float32, same shape as step.
 
   Raises:
     ValueError: for an unknown curve.

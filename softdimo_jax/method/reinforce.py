@@ -1,4 +1,4 @@
-"""REINFORCE: the unbiased, noisy alternative to soft embeddings."""
+"""REINFORCE: the unbiased but noisy alternative to soft embeddings."""
 
 import chex
 import jax
@@ -8,15 +8,18 @@ import jax.numpy as jnp
 def reinforce_loss(
   logits: jax.Array, tokens: jax.Array, rewards: jax.Array
 ) -> jax.Array:
-  """Surrogate whose gradient is that of -E[R] with a leave-one-out baseline.
+  """Surrogate loss for -E[R] with a leave-one-out baseline.
 
   Args:
-    logits: [B, L, G, V] of the factorised generator.
-    tokens: int [B, L, G] sampled from them.
-    rewards: [B], higher is better; a constant. B >= 2.
+    logits: [B, L, G, V] of the factorised generator, B >= 2.
+    tokens: int [B, L, G], sampled from the logits.
+    rewards: [B], higher is better; treated as constants.
 
   Returns:
     float32 scalar.
+
+  Raises:
+    ValueError: if B < 2.
   """
   chex.assert_equal_shape_prefix([logits, tokens], 3)
   chex.assert_shape(rewards, (logits.shape[0],))

@@ -1,9 +1,9 @@
-"""Soft embeddings: the expectation that lets gradients reach the generator.
+"""Soft embeddings: expectations that pass gradients to the generator.
 
-A position is embedded as the sum over its groups of one table row each. The
-same two functions serve every table: a generator's (teacher or student) and a
-tokenizer decoder's. With one-hot probabilities the soft path equals the hard
-one (Soft-Di[M]O, Eq. 3: e~ = E^T softmax(z)).
+The embedding of a position is the sum of one table row per group. The same
+functions serve every table: a generator's (teacher or student) and a tokenizer
+decoder's. With one-hot probabilities the soft path equals the hard one
+(Soft-Di[M]O, Eq. 3: e~ = E^T softmax(z)).
 """
 
 import chex
@@ -42,8 +42,8 @@ def soft_embedding(probabilities: jax.Array, table: jax.Array) -> jax.Array:
 
 def _expectation(probabilities: jax.Array, table: jax.Array) -> jax.Array:
   batch, length, groups, codes = probabilities.shape
-  # One matrix product over (group, code): XLA's 2-D product is the fast road
-  # on every backend, and the sum over groups comes for free.
+  # One 2-D matrix product over (group, code) is the fast path on every
+  # backend and includes the sum over groups.
   flat = probabilities.reshape(batch * length, groups * codes)
   embedded = jnp.matmul(
     flat,
@@ -54,14 +54,14 @@ def _expectation(probabilities: jax.Array, table: jax.Array) -> jax.Array:
 
 
 def hard_embedding(tokens: jax.Array, table: jax.Array) -> jax.Array:
-  """Embedding of token ids: sum over groups of the rows they name.
+  """Embedding of token ids: the sum of their table rows over groups.
 
   Args:
     tokens: int [B, L, G], ids below the table's number of rows.
-    table: [G, V, D]; a generator's table has one more row for the mask.
+    table: [G, V, D]; a generator's table has an extra row for the mask.
 
   Returns:
-    [B, L, D] of the table's dtype.
+    [B, L, D] in the table's dtype.
   """
   chex.assert_rank([tokens, table], [3, 3])
   groups = jnp.arange(table.shape[0])
@@ -72,14 +72,15 @@ def hard_embedding(tokens: jax.Array, table: jax.Array) -> jax.Array:
 def soft_masked_embedding(
   probabilities: jax.Array, table: jax.Array, mask: jax.Array
 ) -> jax.Array:
-  """Soft embedding in which masked entries become the mask row.
+  """Soft embedding with masked entries replaced by the mask row.
 
-  Masked entries pass no gradient. Used for the discriminator's fakes; with
-  one-hot probabilities it equals `hard_embedding` of the masked tokens.
+  Masked entries pass no gradient. The discriminator's fakes are built this
+  way; with one-hot probabilities the result equals `hard_embedding` of the
+  masked tokens.
 
   Args:
     probabilities: [B, L, G, V].
-    table: [G, V + 1, D], the mask is the last row.
+    table: [G, V + 1, D]; the last row is the mask.
     mask: bool [B, L, G], True where the mask replaces the token.
 
   Returns:
@@ -101,15 +102,15 @@ def relax(
   """Differentiable assignment of every position to codes.
 
   Args:
-    key: drawn from by 'gumbel' only.
-    logits: [B, L, G, V], the mask's logit already dropped.
-    relaxation: 'soft' is softmax(z / T) (the paper); 'gumbel' is the
-      straight-through Gumbel-softmax baseline; 'hard' is a straight-through
+    key: random key, used by 'gumbel' only.
+    logits: [B, L, G, V], without the mask's logit.
+    relaxation: 'soft' is softmax(z / T) (the paper), 'gumbel' the
+      straight-through Gumbel-softmax baseline, 'hard' a straight-through
       arg max (forward one-hot, backward softmax).
     temperature: T > 0.
 
   Returns:
-    float32 [B, L, G, V], rows sum to one.
+    float32 [B, L, G, V]; rows sum to one.
 
   Raises:
     ValueError: for an unknown relaxation.
@@ -130,12 +131,15 @@ def relax(
 
 @flax.struct.dataclass
 class Concentration:
-  """How close a generator's token distributions are to one-hot.
+  """How close token distributions are to one-hot; scalar means over entries.
 
-  Scalars, averaged over all entries: `entropy` in nats, `max_probability`,
-  `delta_share` (at most one code with probability above 1e-3, Di[M]O
-  App. D.4) and `variance`, the trace of the embedding's covariance, which
-  bounds the bias of the soft path (Soft-Di[M]O, theory section).
+  Attributes:
+    entropy: in nats.
+    max_probability: probability of the likeliest code.
+    delta_share: share of entries with at most one code above probability 1e-3
+      (Di[M]O App. D.4).
+    variance: trace of the embedding's covariance, which bounds the bias of
+      the soft path (Soft-Di[M]O, theory section).
   """
 
   entropy: jax.Array
@@ -145,7 +149,7 @@ class Concentration:
 
 
 def concentration(probabilities: jax.Array, table: jax.Array) -> Concentration:
-  """Concentration statistics of [B, L, G, V] over a table [G, V, D]."""
+  """Concentration of probabilities [B, L, G, V] over a table [G, V, D]."""
   chex.assert_rank([probabilities, table], [4, 3])
   log_p = jnp.log(jnp.maximum(probabilities, 1e-30))
   second = jnp.einsum('blgv,gv->blg', probabilities, jnp.sum(table**2, -1))

@@ -1,8 +1,8 @@
 """Test-time embedding optimisation (TTEO), Soft-Di[M]O section 3.4.
 
-The generator stays as it is; gradient ascent on a reward moves its input
-embedding. Every iterate is decoded and scored as an image would be, and the
-best one is kept, so that the result is never worse than the start.
+The generator stays fixed; gradient ascent on a reward moves its input
+embedding. Every iterate is decoded to hard tokens and scored, and the best one
+is kept, so the result never scores below the start.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 @flax.struct.dataclass
 class Decoded:
-  """What an embedding becomes: tokens int [N, L, G] and score float [N]."""
+  """Decoded embeddings: tokens int [N, L, G] and their scores float [N]."""
 
   tokens: jax.Array
   score: jax.Array
@@ -22,12 +22,12 @@ class Decoded:
 
 @flax.struct.dataclass
 class Optimized:
-  """Result of N starts.
+  """Result for N starts.
 
   Attributes:
-    start: the starts, decoded.
-    best: the best iterate of every start, decoded.
-    scores: float32 [K + 1, N], of all decoded iterates, the starts first.
+    start: the decoded starts.
+    best: the decoded best iterate of each start.
+    scores: float32 [K + 1, N], scores of all decoded iterates, starts first.
   """
 
   start: Decoded
@@ -42,18 +42,18 @@ def optimize_embeddings(
   steps: int,
   learning_rate: float,
 ) -> Optimized:
-  """Plain gradient ascent on embeddings; without steps it scores the starts.
+  """Plain gradient ascent on embeddings; with no steps it scores the starts.
 
   Args:
-    embeddings: [N, L, D], after the noise and before the positions.
-    evaluate: embeddings -> (scores [N] of the soft images, decoded hard ones).
-      The first are differentiated, as a sum: a start's step does not depend on
-      how many others there are.
+    embeddings: [N, L, D], after the noise and before position embeddings.
+    evaluate: embeddings -> (scores [N] of the soft images, decoded hard
+      tokens). The soft scores are summed before differentiation, so a start's
+      steps do not depend on N.
     steps: K >= 0.
-    learning_rate: of the ascent.
+    learning_rate: step size of the ascent.
 
   Returns:
-    Optimized.
+    The decoded starts, best iterates and all scores.
   """
 
   def total(x: jax.Array) -> tuple[jax.Array, Decoded]:

@@ -1,1 +1,1 @@
-"""Numerics that are nobody's paper."""
+"""General numerics that belong to neither paper."""

@@ -1,8 +1,8 @@
-"""Functions of single positions, applied to a few positions at a time.
+"""Position-wise functions, applied to a few positions at a time.
 
-Logits over thousands of codes fill the memory at full size: four of Meissonic's
-tensors are half a gigabyte an image. What is computed from them needs one
-position only.
+Logits over thousands of codes dominate memory at full size: four such tensors
+of Meissonic take half a gigabyte per image. Functions of them that treat every
+position independently can run in chunks.
 """
 
 from collections.abc import Callable
@@ -15,19 +15,19 @@ import jax.numpy as jnp
 def map_positions(
   function: Callable[..., Any], size: int, *arrays: jax.Array
 ) -> Any:
-  """`function(*arrays)` in chunks of positions.
+  """Computes `function(*arrays)` in chunks of positions.
 
-  What the function computes on its way exists for one chunk only; its gradient
-  computes it again.
+  Intermediate values exist for one chunk at a time and are recomputed for the
+  gradient.
 
   Args:
-    function: of arrays with positions on axis 1, each on its own; what it
-      returns has them there, too.
-    size: positions of a chunk, a divisor of L; 0 is all at once.
+    function: treats positions independently; its arguments and results have
+      positions on axis 1.
+    size: positions per chunk, a divisor of L; 0 processes all at once.
     *arrays: [.., L, ...].
 
   Returns:
-    What the function does.
+    The results of `function`.
 
   Raises:
     ValueError: if the size does not divide L.

@@ -1,8 +1,9 @@
-"""What the maths has to know of a mesh: batches and a split vocabulary.
+"""Sharding inside computations: batches, and a split vocabulary.
 
-Where the mesh in context has an axis `tensor`, every device of it holds a part
-of the codes: it sums over its part, and the parts are added over the axis.
-Without such a mesh (one device, a plain call in a test) nothing here is used.
+If the mesh in context has an axis `tensor`, each device along it holds a part
+of the codes: it sums over its part, and the partial sums are added over the
+axis. Without such a mesh (one device, a plain call in a test) none of this
+applies.
 """
 
 import math
@@ -18,11 +19,11 @@ TENSOR = 'tensor'
 
 
 def constrain_batch(tree: Any) -> Any:
-  """Splits arrays inside a program over the batch's axes, on their first one.
+  """Shards the first axis of arrays inside a program over the batch axes.
 
-  Parameters are split over one of them, too, and XLA might else split widths
-  and copy the batch. On one device, or without a mesh in context, nothing is
-  done.
+  Parameters are sharded over one of these axes as well, so XLA might otherwise
+  split widths and replicate the batch. Does nothing on one device or without a
+  mesh in context.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
@@ -30,7 +31,7 @@ def constrain_batch(tree: Any) -> Any:
   pieces = _pieces(mesh)
 
   def constrain(x: jax.Array) -> jax.Array:
-    if x.shape[0] % pieces:  # an example of one, for shapes
+    if x.shape[0] % pieces:  # a single example that only defines shapes
       return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES))
 
@@ -42,7 +43,7 @@ def _pieces(mesh: jax.sharding.AbstractMesh) -> int:
 
 
 def is_split() -> bool:
-  """Whether a mesh with more than one part of the vocabulary is in context."""
+  """Whether the mesh in context splits the vocabulary."""
   mesh = jax.sharding.get_abstract_mesh()
   return dict(mesh.shape).get(TENSOR, 1) > 1 and not mesh.manual_axes
 
@@ -56,19 +57,19 @@ def split(
   fill: float,
   returns_vocabulary: bool,
 ) -> jax.Array:
-  """Runs `function` on every device's part of the codes.
+  """Runs `function` on each device's part of the codes.
 
   Args:
-    function: of the parts; adds over TENSOR itself.
-    arrays: its arguments, whole.
-    vocabulary: of each, the axis of the codes.
-    batched: of each, whether the first axis is the batch.
-    fill: what stands for codes that make the parts equally long.
-    returns_vocabulary: whether the codes are the last axis of the result; else
-      the result is the same on all devices of TENSOR.
+    function: called with the parts; must itself sum over TENSOR.
+    arrays: the complete arguments.
+    vocabulary: axis of the codes in each array.
+    batched: for each array, whether its first axis is the batch.
+    fill: value of padding codes, which make the parts equally long.
+    returns_vocabulary: whether the codes are the last axis of the result;
+      otherwise the result is the same on all devices along TENSOR.
 
   Returns:
-    The result, of as many codes as the first array has.
+    The result, without padding codes.
   """
   mesh = jax.sharding.get_abstract_mesh()
   pieces = _pieces(mesh)
@@ -97,15 +98,15 @@ def split(
 
 
 def total(x: jax.Array, axis_name: str | None) -> jax.Array:
-  """Sum over the last axis, kept, and over the devices that share it."""
+  """Sum over a last axis that is sharded over `axis_name`; keeps the axis."""
   local = x.sum(-1, keepdims=True)
   return local if axis_name is None else jax.lax.psum(local, axis_name)
 
 
 def log_softmax(x: jax.Array, axis_name: str | None) -> jax.Array:
-  """As jax.nn.log_softmax over the last axis, of which a device has a part.
+  """log_softmax over a last axis that is sharded over `axis_name`.
 
-  Not differentiable across devices: the maximum over them has no gradient.
+  Not differentiable across devices: `pmax` has no gradient.
   """
   if axis_name is None:
     return jax.nn.log_softmax(x)

@@ -1,4 +1,4 @@
-"""From a generated image to what a CLIP-like network sees, differentiable."""
+"""Differentiable preprocessing of generated images for CLIP-like networks."""
 
 import dataclasses
 
@@ -8,25 +8,25 @@ import jax.numpy as jnp
 from softdimo_jax.ops.precision import at_least_float32
 from softdimo_jax.ops.resize import resize_bicubic
 
-# Of OpenAI's CLIP, taken over by open_clip, HPSv2, PickScore and ImageReward.
+# From OpenAI's CLIP; also used by open_clip, HPSv2, PickScore, ImageReward.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageTransform:
-  """Short side to `size`, centre crop, normalisation, on float images.
+  """Resizes the short side to `size`, crops the centre and normalises.
 
-  What ReNO puts before all its rewards, and HPSv2 before its own. Nothing is
-  clamped or rounded, so that gradients are those of the pixels; for reported
-  scores quantise the image first, as files do.
+  ReNO's preprocessing for all its rewards, and HPSv2's for its own. Nothing is
+  clamped or rounded, so gradients reach every pixel; for reported scores,
+  quantise the images first, as saving to a file does.
 
   Attributes:
-    size: of the square that the network takes.
-    antialias: HPSv2 resizes tensors, which torchvision antialiases since 0.17
-      only: scores differ, so say which with every HPS.
-    mean: of the channels [C].
-    std: of the channels [C].
+    size: side of the network's square input.
+    antialias: whether to antialias. HPSv2 resizes tensors, which torchvision
+      antialiases only since 0.17; scores differ, so state this with every HPS.
+    mean: mean of each channel [C].
+    std: standard deviation of each channel [C].
   """
 
   size: int = 224
@@ -44,7 +44,7 @@ class ImageTransform:
       float32 [B, size, size, C].
 
     Raises:
-      ValueError: on another number of channels.
+      ValueError: if the number of channels is not C.
     """
     resized = resize_short_side(images, self.size, antialias=self.antialias)
     cropped = center_crop(resized, self.size)
@@ -58,11 +58,11 @@ def resize_short_side(
 
   Args:
     images: float [B, H, W, C].
-    size: of the shorter side.
+    size: new length of the short side.
     antialias: see `resize_bicubic`.
 
   Returns:
-    float32 [B, h, w, C], min(h, w) = size.
+    float32 [B, h, w, C] with min(h, w) = size.
   """
   height, width = images.shape[-3:-1]
   short = min(height, width)
@@ -75,16 +75,18 @@ def resize_short_side(
 
 
 def center_crop(images: jax.Array, size: int) -> jax.Array:
-  """Middle size x size pixels of [..., H, W, C].
+  """Central size x size pixels of [..., H, W, C].
 
-  Where the margin is odd, its half rounds to even, as in torchvision.
+  Half of an odd margin is rounded to even, as in torchvision.
 
   Raises:
-    ValueError: if the images are smaller.
+    ValueError: if the images are smaller than the crop.
   """
   height, width = images.shape[-3:-1]
   if min(height, width) < size:
-    raise ValueError(f'{height}x{width} pixels hold no {size}x{size}')
+    raise ValueError(
+      f'cannot crop {size}x{size} pixels from {height}x{width} pixels'
+    )
   top, left = round((height - size) / 2), round((width - size) / 2)
   return images[..., top : top + size, left : left + size, :]
 
@@ -94,10 +96,10 @@ def normalize(
   mean: tuple[float, ...] = CLIP_MEAN,
   std: tuple[float, ...] = CLIP_STD,
 ) -> jax.Array:
-  """(images - mean) / std by channel: [..., C] in [0, 1] -> float32 [..., C].
+  """(images - mean) / std per channel: [..., C] in [0, 1] -> float32 [..., C].
 
   Raises:
-    ValueError: if the number of channels is not that of `mean` and `std`.
+    ValueError: if `images`, `mean` and `std` differ in number of channels.
   """
   if not images.shape[-1] == len(mean) == len(std):
     raise ValueError(

@@ -1,45 +1,45 @@
 """Quantisation of latents: codebook lookup, lookup-free bits, their losses.
 
-Lookup (VQ) replaces a latent by the nearest row of a learned codebook.
-Lookup-free quantisation (LFQ; Yu et al. 2024, MaskBit section 3.2) keeps the
-sign of every channel: the code t in [0, 2^bits) of a position has bit k set
-where channel k is positive. MaskBit's generator sees t as G groups of
-e = bits / G bits each; group 0 holds the low bits, so group g owns the
+Vector quantisation (VQ) replaces a latent by the nearest row of a learned
+codebook. Lookup-free quantisation (LFQ; Yu et al. 2024, MaskBit section 3.2)
+keeps the sign of every channel: the code t in [0, 2^bits) of a position has
+bit k set if channel k is positive. MaskBit's generator treats t as G groups of
+e = bits / G bits each; group 0 holds the low bits, so group g covers the
 channels [g e, (g + 1) e) of the latent.
 
-Everything that decides a code or enters a loss is computed in float32.
+Code assignments and losses are computed in float32.
 """
 
 import chex
 import jax
 import jax.numpy as jnp
 
-# Probabilities below this count as zero inside the logarithm of the entropies
-# (official value; it moves the per-sample entropy in its fifth digit).
+# Lower bound of probabilities inside the logarithm of the entropies (official
+# value; it changes the fifth digit of the per-sample entropy).
 ENTROPY_FLOOR = 1e-5
 ASSIGNMENTS = ('softmax', 'argmax')
 
 
 def l2_normalize(x: jax.Array, *, epsilon: float = 1e-12) -> jax.Array:
-  """x / max(|x|, epsilon) over the last axis, without a NaN at zero."""
+  """x / max(|x|, epsilon) over the last axis; no NaN at zero."""
   squared = jnp.square(x).sum(-1, keepdims=True)
   return x * jax.lax.rsqrt(jnp.maximum(squared, epsilon**2))
 
 
 def code_affinity(latents: jax.Array, codebook: jax.Array) -> jax.Array:
-  """2 z.e - |e|^2: minus the squared distance, up to a term of z alone.
+  """2 z.e - |e|^2: the negative squared distance, up to a term in z alone.
 
   Args:
-    latents: [..., D].
-    codebook: [V, D].
+    latents: z [..., D].
+    codebook: e [V, D].
 
   Returns:
-    float32 [..., V]; the greatest entry names the nearest code, and a softmax
-    over V is the one of the negative squared distances.
+    float32 [..., V]; the largest entry belongs to the nearest code, and a
+    softmax over V equals that of the negative squared distances.
   """
   chex.assert_equal_shape_suffix([latents[..., None, :], codebook], 1)
   latents = latents.astype(jnp.float32)
-  # Full precision on every backend: the products decide between near codes.
+  # Full precision on every backend, to tell close codes apart.
   products = jnp.matmul(latents, codebook.T, precision='highest')
   return 2 * products - jnp.square(codebook).sum(-1)  # [..., V]
 
@@ -47,16 +47,16 @@ def code_affinity(latents: jax.Array, codebook: jax.Array) -> jax.Array:
 def nearest_code(latents: jax.Array, codebook: jax.Array) -> jax.Array:
   """Index of the nearest row of `codebook` [V, D] for `latents` [..., D].
 
-  For a cosine lookup pass both through `l2_normalize` first.
+  For a cosine lookup, pass both through `l2_normalize` first.
 
   Returns:
-    int32 [...]; the lower index wins a tie.
+    int32 [...]; ties go to the lower index.
   """
   return code_affinity(latents, codebook).argmax(-1).astype(jnp.int32)
 
 
 def straight_through(latents: jax.Array, quantized: jax.Array) -> jax.Array:
-  """Value of `quantized`, gradient to `latents` alone; shapes are equal."""
+  """Value of `quantized`, gradient to `latents` only; shapes must be equal."""
   chex.assert_equal_shape([latents, quantized])
   return latents + jax.lax.stop_gradient(quantized - latents)
 
@@ -70,14 +70,14 @@ def vq_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Loss of the codebook lookup (van den Oord et al. 2017, Eq. 3).
 
-  Taming's checkpoints were trained with the two weights exchanged (0.25 on
-  the codebook, 1 on the commitment); the value is the same, 1.25 times the
-  squared error.
+  Taming's checkpoints were trained with the two weights swapped (0.25 on the
+  codebook, 1 on the commitment); the value is the same, 1.25 times the squared
+  error.
 
   Args:
     latents: float [..., D], the encoder's output.
-    quantized: float [..., D], the codebook rows, not straight-through: the
-      codebook learns from this loss alone.
+    quantized: float [..., D], the codebook rows without straight-through: only
+      this loss trains the codebook.
     codebook_weight: weight of the term that moves the rows.
     commitment_weight: weight of the term that moves the latents.
 
@@ -102,20 +102,21 @@ def lfq_loss(
   """Loss of lookup-free quantisation (MaskBit `LookupFreeQuantizer`).
 
   commitment_weight * commitment
-    + entropy_weight * (per-sample entropy - diversity * average entropy):
-  every position shall be certain of its code, the batch shall use all codes.
-  The entropies run over all 2^bits codes: [..., 2^bits] floats of memory.
+    + entropy_weight * (per-sample entropy - diversity * average entropy).
+  The entropy terms make each position certain of its code and the batch use
+  all codes. They cover all 2^bits codes and take [..., 2^bits] floats of
+  memory.
 
   Args:
     latents: float [..., bits], the encoder's output.
-    commitment_weight: pulls the channels towards -1 and +1.
-    entropy_weight: 0 leaves the entropies out (and their cost).
-    diversity: the official `entropy_gamma`.
-    temperature: of the softmax over codes.
+    commitment_weight: weight of the term that pulls channels to -1 and +1.
+    entropy_weight: weight of the entropies; 0 does not compute them.
+    diversity: official `entropy_gamma`.
+    temperature: temperature of the softmax over codes.
 
   Returns:
-    float32 scalar and the unweighted terms: `commitment`, and with entropies
-    `sample_entropy`, `average_entropy`.
+    float32 scalar and the unweighted terms `commitment` and, if
+    entropy_weight is not 0, `sample_entropy` and `average_entropy`.
   """
   bits = sign_bits(latents)
   commitment = _mean_square(latents - jax.lax.stop_gradient(bits))
@@ -138,8 +139,8 @@ def code_entropies(
   """Entropies in nats of softmax(affinity / temperature) [..., V].
 
   Returns:
-    float32 scalars: the mean entropy of the positions' distributions, and the
-    entropy of their mean (MaskBit `entropy_loss_fn`).
+    float32 scalars: the mean entropy over positions, and the entropy of the
+    mean distribution (MaskBit `entropy_loss_fn`).
   """
   flat = affinity.reshape(-1, affinity.shape[-1]).astype(jnp.float32)
   probabilities = jax.nn.softmax(flat / temperature)  # [N, V]
@@ -154,12 +155,13 @@ def entropy_loss(
 ) -> jax.Array:
   """Entropy loss of Google's MaskGIT tokenizer (`losses.entropy_loss`).
 
-  The positions' mean cross entropy between assignment and softmax, minus the
-  entropy of the mean assignment: certain positions, all codes in use.
+  Mean cross entropy between assignment and softmax over positions, minus the
+  entropy of the mean assignment: it favours certain positions and the use of
+  all codes.
 
   Args:
     affinity: [..., V], see `code_affinity`.
-    temperature: of the softmax over codes.
+    temperature: temperature of the softmax over codes.
     assignment: one of ASSIGNMENTS; 'argmax' is straight-through.
 
   Returns:
@@ -184,15 +186,15 @@ def entropy_loss(
 
 
 def sign_bits(latents: jax.Array) -> jax.Array:
-  """+1 where a latent is positive, else -1 (zero gives -1), float32."""
+  """float32 signs: +1 where a latent is positive, else -1 (also at zero)."""
   return jnp.where(latents > 0, 1.0, -1.0)
 
 
 def bits_to_tokens(bits: jax.Array, num_groups: int = 1) -> jax.Array:
-  """Codes named by the signs of the channels.
+  """Codes from the signs of the channels.
 
   Args:
-    bits: [..., num_groups * e], only their signs matter.
+    bits: [..., num_groups * e]; only the signs matter.
     num_groups: G.
 
   Returns:
@@ -204,7 +206,7 @@ def bits_to_tokens(bits: jax.Array, num_groups: int = 1) -> jax.Array:
 
 
 def codes_to_bits(num_codes: int, num_bits: int) -> jax.Array:
-  """float32 [num_codes, num_bits] of -1 and +1: row t spells t, low first."""
+  """float32 [num_codes, num_bits] of -1 and +1: row t is t, low bit first."""
   codes = jnp.arange(num_codes, dtype=jnp.int32)
   digits = codes[:, None] >> jnp.arange(num_bits, dtype=jnp.int32) & 1
   return 2.0 * digits - 1.0
@@ -213,8 +215,8 @@ def codes_to_bits(num_codes: int, num_bits: int) -> jax.Array:
 def lookup_free_table(num_bits: int, num_groups: int = 1) -> jax.Array:
   """Embedding table of the grouped codes: float32 [G, 2^e, num_bits].
 
-  Rows of group g hold the group's +-1 in its own e channels and zeros in the
-  others, so the sum over groups is the full code of a position.
+  Rows of group g hold +-1 in the group's e channels and zeros elsewhere, so
+  the sum over groups is the full code of a position.
 
   Raises:
     ValueError: if the bits do not divide evenly over the groups.
@@ -228,7 +230,7 @@ def lookup_free_table(num_bits: int, num_groups: int = 1) -> jax.Array:
 def split_tokens(
   tokens: jax.Array, *, num_bits: int, num_groups: int
 ) -> jax.Array:
-  """Whole codes int [...] in [0, 2^num_bits) -> int32 [..., G], low first.
+  """Full codes int [...] in [0, 2^num_bits) -> int32 [..., G], low bits first.
 
   Raises:
     ValueError: if the bits do not divide evenly over the groups.

@@ -1,4 +1,4 @@
-"""Losses that teach a reward: captions of images, and preferences."""
+"""Losses that train reward models: captions of images, and preferences."""
 
 import chex
 import jax
@@ -12,19 +12,19 @@ def contrastive_loss(
   scale: jax.Array,
   same: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """InfoNCE of CLIP with one hard negative caption an image.
+  """CLIP's InfoNCE loss with one hard negative caption per image.
 
   Args:
     image: unit vectors float [B, E].
     text: unit vectors float [B, E] of the images' own captions.
-    wrong_text: unit vectors float [B, E]; each is a negative of every image.
-    scale: float [], of the cosines.
-    same: bool [B, B], true where two captions are equal: such pairs are no
-      negatives of each other. The diagonal does not matter.
+    wrong_text: unit vectors float [B, E]; each is a negative for every image.
+    scale: float [], factor on the cosines.
+    same: bool [B, B], true where two captions are equal, so the pair is not
+      used as a negative. The diagonal is ignored.
 
   Returns:
-    (loss, share of images that are nearer to their own than to their wrong
-    caption).
+    (loss, share of images that are closer to their own caption than to their
+    wrong one).
   """
   chex.assert_equal_shape([image, text, wrong_text])
   own = jnp.arange(len(image))
@@ -41,6 +41,14 @@ def contrastive_loss(
 def bradley_terry_loss(
   winner: jax.Array, loser: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """-log P(winner beats loser) of scores [B]: (loss, share of right pairs)."""
+  """Mean of -log P(winner beats loser).
+
+  Args:
+    winner: scores [B] of the preferred images.
+    loser: scores [B] of the others.
+
+  Returns:
+    (loss, share of pairs ranked correctly).
+  """
   chex.assert_equal_shape([winner, loser])
   return jax.nn.softplus(loser - winner).mean(), (winner > loser).mean()

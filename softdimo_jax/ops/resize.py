@@ -1,11 +1,11 @@
-"""Resampling of images, differentiable, as the codes of the field do it.
+"""Differentiable image resizing in the conventions of the field's libraries.
 
-Two conventions disagree in the third digit: antialiasing codes (torchvision
-since 0.17, Pillow) widen a cubic with a = -0.5 when they shrink an image, those
-that do not (torch's own interpolation) use a = -0.75. Either is a linear map
-along each axis, so that it is a product with a constant matrix, on any device
-and in either direction of differentiation. TensorFlow 1's bilinear resize, on
-which the FID network was trained, is none of them.
+Two bicubic conventions differ in the third digit: antialiasing libraries
+(torchvision since 0.17, Pillow) widen a cubic with a = -0.5 when shrinking;
+those without (torch's own interpolation) use a = -0.75. Both are linear along
+each axis, so they are products with constant matrices, on any device and in
+either mode of differentiation. TensorFlow 1's bilinear resize, which the FID
+network was trained with, is a third convention.
 """
 
 import functools
@@ -16,7 +16,7 @@ import numpy as np
 
 from softdimo_jax.ops.precision import at_least_float32
 
-# The cubic's free parameter (Keys, 1981), with and without antialiasing.
+# Free parameter of the cubic (Keys, 1981), with and without antialiasing.
 _CUBIC, _TORCH_CUBIC = -0.5, -0.75
 
 
@@ -27,13 +27,13 @@ def resize_bicubic(
 
   Args:
     images: float or uint8 [..., H, W, C].
-    height: of the result.
-    width: of the result.
-    antialias: as torchvision >= 0.17 and Pillow; else as torch's interpolation
-      and torchvision's of tensors before 0.17.
+    height: new height.
+    width: new width.
+    antialias: True as in torchvision >= 0.17 and Pillow; False as in torch's
+      interpolation and torchvision < 0.17 on tensors.
 
   Returns:
-    float32 [..., height, width, C]: in bfloat16 it would err by 0.01.
+    float32 [..., height, width, C]; bfloat16 would be off by 0.01.
   """
   weights = _wide_weights if antialias else _cubic_weights
   return _resize(images, height, width, weights)
@@ -42,32 +42,18 @@ def resize_bicubic(
 def resize_bilinear(images: jax.Array, height: int, width: int) -> jax.Array:
   """Bilinear resize with half-pixel centres, without antialiasing.
 
-  torch's interpolation with `align_corners=False`, as in pytorch-fid.
-
-  Args:
-    images: float or uint8 [..., H, W, C].
-    height: of the result.
-    width: of the result.
-
-  Returns:
-    float32 [..., height, width, C].
+  Equals torch's interpolation with `align_corners=False`, as in pytorch-fid;
+  arguments and result as in `resize_bicubic`.
   """
   return _resize(images, height, width, _linear_weights)
 
 
 def resize_tf1(images: jax.Array, height: int, width: int) -> jax.Array:
-  """TensorFlow 1's bilinear resize, before the Inception network of FID.
+  """TensorFlow 1's bilinear resize, which precedes FID's Inception network.
 
-  Corners instead of centres are aligned, at the upper left only, and nothing
-  is antialiased. Interpolates along the width first, in float32, as there.
-
-  Args:
-    images: float or uint8 [..., H, W, C].
-    height: of the result.
-    width: of the result.
-
-  Returns:
-    float32 [..., height, width, C].
+  Aligns the upper left corners instead of the pixel centres, without
+  antialiasing. Like TensorFlow, interpolates along the width first, in float32;
+  arguments and result as in `resize_bicubic`.
   """
   images = jnp.asarray(images, jnp.float32)
   return _lerp(_lerp(images, width, axis=-2), height, axis=-3)
@@ -85,7 +71,7 @@ def _lerp(images: jax.Array, new_size: int, axis: int) -> jax.Array:
 
 
 def _resize(images, height, width, weights) -> jax.Array:
-  """Products with `weights(old size, new size)` along height and width."""
+  """Multiplies height and width by `weights(old size, new size)`."""
   images = at_least_float32(images)
   multiply = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
   if images.shape[-2] != width:
@@ -98,12 +84,12 @@ def _resize(images, height, width, weights) -> jax.Array:
 
 
 def _centres(size: int, new_size: int) -> np.ndarray:
-  """Where new pixels lie among the old ones, float64 [new_size]."""
+  """Centres of the new pixels in old coordinates: float64 [new_size]."""
   return (np.arange(new_size) + 0.5) * (size / new_size) - 0.5
 
 
 def _wide_weights(size: int, new_size: int) -> np.ndarray:
-  """Matrix [new_size, size] of the cubic, as wide as a new pixel."""
+  """Matrix [new_size, size] of the cubic, stretched to the new pixel size."""
   stretch = max(size / new_size, 1.0)
   centres = _centres(size, new_size)[:, None]
   weights = _cubic((np.arange(size) - centres) / stretch, _CUBIC)
@@ -111,19 +97,19 @@ def _wide_weights(size: int, new_size: int) -> np.ndarray:
 
 
 def _cubic_weights(size: int, new_size: int) -> np.ndarray:
-  """Matrix [new_size, size] of the cubic over four old pixels."""
+  """Matrix [new_size, size] of the cubic over four old pixels each."""
   kernel = functools.partial(_cubic, a=_TORCH_CUBIC)
   return _narrow_weights(size, new_size, kernel, taps=(-1, 0, 1, 2))
 
 
 def _linear_weights(size: int, new_size: int) -> np.ndarray:
-  """Matrix [new_size, size] between two old pixels."""
+  """Matrix [new_size, size] of linear weights on two old pixels each."""
   kernel = lambda x: 1 - np.abs(x)
   return _narrow_weights(size, new_size, kernel, taps=(0, 1))
 
 
 def _narrow_weights(size, new_size, kernel, taps) -> np.ndarray:
-  """Weights of old pixels near a new one; those outside repeat the edge."""
+  """Weights of the old pixels near each new one; the edge is repeated."""
   centres = _centres(size, new_size)
   weights = np.zeros((new_size, size))
   for tap in taps:
@@ -134,7 +120,7 @@ def _narrow_weights(size, new_size, kernel, taps) -> np.ndarray:
 
 
 def _cubic(x: np.ndarray, a: float) -> np.ndarray:
-  """Cubic convolution kernel (Keys, 1981), zero from two pixels on."""
+  """Cubic convolution kernel (Keys, 1981), zero beyond two pixels."""
   x = np.abs(x)
   near = ((a + 2) * x - (a + 3)) * x**2 + 1
   far = a * (((x - 5) * x + 8) * x - 4)

@@ -1,6 +1,6 @@
-"""Rewards: what one is, and the released ones.
+"""Differentiable rewards: their interface and the released ones.
 
-`build` makes a weighted sum of released rewards, a `Rewards`.
+`build` returns a weighted sum of released rewards, a `Rewards`.
 """
 
 from softdimo_jax.rewards.released import Rewards, build

@@ -1,11 +1,11 @@
-"""The released rewards from their weights, and their weighted sum.
+"""Released rewards, built from their weights, and their weighted sum.
 
-With the weights of ReNO (HPSv2.1 5, ImageReward 1, CLIP .01, PickScore .05) the
-sum is ReNO's up to a constant.
+With ReNO's weights (HPSv2.1 5, ImageReward 1, CLIP 0.01, PickScore 0.05) the
+sum equals ReNO's up to a constant.
 
   combined = rewards.build(config)
   params = combined.load_params()
-  captions = combined.captions(['a red cube'])
+  prompt_ids = combined.captions(['a red cube'])
   combined.score(params, images, prompt_ids)
 """
 
@@ -45,20 +45,20 @@ from softdimo_jax.types import Params
 DTYPES = ('float32', 'bfloat16', 'float16')
 REMATS = tuple(layers.REMAT_POLICIES)
 
-# Prompts -> token ids, as one of the networks reads them.
+# Prompts -> token ids int32 [B, T] for one of the networks.
 Tokenizer = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rewards:
-  """Released rewards and their weighted sum; holds no parameters.
+  """Released rewards and their weighted sum, without parameters.
 
   Attributes:
-    rewards: by name.
-    terms: weights of the sum, by the reward's name.
-    tokenizers: by name.
-    sources: where the parameters of each are from.
-    loaders: read the parameters of each.
+    rewards: the rewards, by name.
+    terms: weights of the sum, by reward.
+    tokenizers: tokenizers of the prompts, by reward.
+    sources: origin of the parameters, by reward.
+    loaders: functions that read the parameters, by reward.
   """
 
   rewards: Mapping[str, Reward]
@@ -68,11 +68,11 @@ class Rewards:
   loaders: Mapping[str, Callable[[], Params]]
 
   def load_params(self) -> dict[str, Params]:
-    """Parameters of all rewards, by name, read anew at every call."""
+    """Reads the parameters of all rewards, by name; not cached."""
     return {name: load() for name, load in self.loaders.items()}
 
   def captions(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Token ids int32 [B, T] of prompts for every reward, by name."""
+    """Token ids int32 [B, T] of prompts, by reward."""
     return {
       name: tokenizer(prompts) for name, tokenizer in self.tokenizers.items()
     }
@@ -83,23 +83,22 @@ class Rewards:
     images: jax.Array,
     prompt_ids: Mapping[str, jax.Array],
   ) -> jax.Array:
-    """Weighted sum float32 [B]; arguments as of `scores`."""
+    """Weighted sum float32 [B]; arguments as in `scores`."""
     return total(scores(self.rewards, params, images, prompt_ids), self.terms)
 
 
 def build(config: ml_collections.ConfigDict | Mapping[str, Any]) -> Rewards:
-  """The weighted sum of the released rewards that a configuration names.
+  """Builds the weighted sum of the released rewards in a configuration.
 
   Args:
-    config: `terms`, from names in `RELEASED` to weights, and whatever else is
-      not as in `defaults.rewards`: `weights`, from names to converted folders,
-      official files, Hub ids or 'rule'; `antialias` of the resize, which
-      changes every score: say it with an HPS; `dtype` of the matrix products;
-      `remat` of the blocks; `clip_vocabulary`, `bert_vocabulary`.
+    config: `terms` maps names in `RELEASED` to weights of the sum; all else
+      defaults to `defaults.rewards`: `weights` maps names to converted folders,
+      official files, Hub ids or 'rule'; `antialias` of the resize changes every
+      score, so state it with an HPS; `dtype` of the matrix products; `remat` of
+      the blocks; `clip_vocabulary`; `bert_vocabulary`.
 
   Raises:
-    UserError: naming what is unknown, or the weights or the vocabulary that
-      are not there.
+    UserError: naming an unknown option, or missing weights or vocabularies.
   """
   options = _options(config)
   parts = {name: RELEASED[name](options) for name in options.terms}
@@ -123,11 +122,11 @@ class _Part:
 
 
 def _options(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
-  """The configuration over the defaults; terms are its own."""
+  """The configuration on top of the defaults, without default terms."""
   options = defaults.rewards()
   given = ml_collections.ConfigDict(config)
   if not given.get('terms'):
-    raise UserError('rewards.terms is empty: name the rewards and weights')
+    raise UserError('rewards.terms is empty: give rewards and their weights')
   _check_names('', given, tuple(options))
   _check_names('terms.', given.terms, tuple(RELEASED))
   _check_names('weights.', given.get('weights', {}), tuple(options.weights))
@@ -161,7 +160,7 @@ def _find(
   where = options.weights[name]
   if not where:
     raise UserError(
-      f'rewards.weights.{name} names no weights; give a converted folder, an '
+      f'rewards.weights.{name} is empty; set it to a converted folder, an '
       'official file or a Hub id'
     )
   try:
@@ -173,7 +172,7 @@ def _find(
 def _tokenizer(
   options: ml_collections.ConfigDict, field: str, kind: type, **kwargs: Any
 ) -> Any:
-  """Tokenizer of a kind, with the vocabulary that a field names."""
+  """Tokenizer of class `kind` with the vocabulary of an option."""
   try:
     return kind.load(options[field], **kwargs)
   except UserError as error:
@@ -190,7 +189,7 @@ def _clip_tokenizer(
   if largest >= vocab_size:
     raise UserError(
       f'rewards.clip_vocabulary={options.clip_vocabulary} has ids up to '
-      f'{largest}, the network reads {vocab_size}'
+      f'{largest}, but the network has {vocab_size} tokens'
     )
   return lambda prompts: tokenizer(prompts).ids
 
@@ -207,7 +206,7 @@ def _tower(module: nn.Module, options: ml_collections.ConfigDict) -> nn.Module:
 
 
 def _towers(module: nn.Module, options: ml_collections.ConfigDict) -> nn.Module:
-  """A model of two towers, computed as the options say."""
+  """A two-tower model with the dtype and rematerialisation of the options."""
   return module.clone(
     image=_tower(module.image, options), text=_tower(module.text, options)
   )
@@ -237,8 +236,8 @@ def _imagereward(options: ml_collections.ConfigDict) -> _Part:
   if len(tokenizer.vocabulary) > module.text.vocab_size:
     raise UserError(
       f'rewards.bert_vocabulary={options.bert_vocabulary} has '
-      f'{len(tokenizer.vocabulary)} pieces, the network reads '
-      f'{module.text.vocab_size}'
+      f'{len(tokenizer.vocabulary)} pieces, but the network has '
+      f'{module.text.vocab_size} tokens'
     )
   return _Part(
     reward=ImageReward(
@@ -274,8 +273,8 @@ def _aesthetic(options: ml_collections.ConfigDict) -> _Part:
   )
 
 
-# Names of `terms` -> what builds the reward: the weights decide between HPSv2
-# and PickScore, which are CLIP's ViT-H/14, and the scale of their cosines.
+# Names in `terms` -> builders. HPSv2 and PickScore share CLIP's ViT-H/14 and
+# differ in their weights and in the scale of the cosines.
 RELEASED: Mapping[str, Callable[[ml_collections.ConfigDict], _Part]] = {
   'clip': functools.partial(_clip, 'clip', True),
   'hpsv2': functools.partial(_clip, 'hpsv2', False),

@@ -1,7 +1,7 @@
-"""What a reward is: a differentiable score of images, higher is better.
+"""Rewards: differentiable scores of images, higher is better.
 
-Every reward keeps its native scale and gives one score an image; how they are
-weighted is another matter. The released ones are built in `rewards.py`.
+Every reward keeps its native scale and returns one score per image. The
+released ones are built, and weighted, in `released.py`.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from softdimo_jax.types import Params
 
 
 class Reward(Protocol):
-  """What training, test-time optimisation and evaluation ask of a reward."""
+  """Interface of rewards for training, test-time optimisation, evaluation."""
 
   def score(
     self, params: Params, images: jax.Array, prompt_ids: jax.Array
@@ -29,9 +29,9 @@ class Reward(Protocol):
     """Scores of images for their prompts.
 
     Args:
-      params: of the reward's network, frozen.
-      images: float [B, H, W, 3] in [0, 1]; the gradient reaches them.
-      prompt_ids: int [B, T], token ids of the prompts as the reward reads them.
+      params: frozen parameters of the reward's network.
+      images: float [B, H, W, 3] in [0, 1], differentiable.
+      prompt_ids: int [B, T], from the reward's tokenizer.
 
     Returns:
       float32 [B], higher is better.
@@ -40,13 +40,13 @@ class Reward(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIPReward:
-  """Similarity of image and prompt in a CLIP model: CLIP score, HPS, PickScore.
+  """Cosine of image and prompt in a CLIP model: CLIP score, HPS, PickScore.
 
   Attributes:
     module: the model.
-    transform: from images to what its image tower sees.
-    scaled: whether the cosine is multiplied by the model's exp(logit_scale),
-      as CLIP score and PickScore are and HPS is not.
+    transform: preprocessing for its image tower.
+    scaled: whether the cosine is multiplied by the model's exp(logit_scale), as
+      in CLIP score and PickScore but not in HPS.
   """
 
   module: CLIP
@@ -56,7 +56,7 @@ class CLIPReward:
   def score(
     self, params: Params, images: jax.Array, prompt_ids: jax.Array
   ) -> jax.Array:
-    """See `Reward`; of each pair, never the mean of the batch's matrix."""
+    """See `Reward`."""
     output = self.module.apply(
       {'params': params}, self.transform(images), prompt_ids
     )
@@ -66,14 +66,14 @@ class CLIPReward:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageReward:
-  """What people prefer for a prompt (Xu et al. 2023), standardised.
+  """Standardised human preference for a prompt (Xu et al. 2023).
 
-  Prompt ids are BERT's word pieces, [CLS] first: `WordPieceTokenizer`.
+  Prompt ids are BERT's word pieces, [CLS] first; see `WordPieceTokenizer`.
 
   Attributes:
     module: the network.
-    transform: from images to what its image tower sees.
-    pad_id: id that pads prompts, which nothing attends to.
+    transform: preprocessing for its image tower.
+    pad_id: padding id of prompts, masked in attention.
   """
 
   module: BLIPScorer
@@ -94,15 +94,15 @@ class ImageReward:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AestheticReward:
-  """How people rate an image, about 1 to 10, whatever its prompt says.
+  """Human rating of an image, about 1 to 10, independent of its prompt.
 
-  Parameters are {'image': of the tower, 'head': of the head}, as they come from
-  two checkpoints: OpenAI's CLIP ViT-L/14 and the predictor's.
+  Parameters are {'image': ..., 'head': ...} because they come from two
+  checkpoints, OpenAI's CLIP ViT-L/14 and the predictor's.
 
   Attributes:
-    image: the tower.
-    head: reads its features as unit vectors.
-    transform: from images to what the tower sees.
+    image: the image tower.
+    head: maps its normalised features to the rating.
+    transform: preprocessing for the tower.
   """
 
   image: CLIPImageTower
@@ -112,7 +112,7 @@ class AestheticReward:
   def score(
     self, params: Params, images: jax.Array, prompt_ids: jax.Array
   ) -> jax.Array:
-    """See `Reward`; the prompts are not read."""
+    """See `Reward`; the prompts are ignored."""
     del prompt_ids
     output = self.image.apply(
       {'params': params['image']}, self.transform(images)
@@ -127,13 +127,13 @@ def scores(
   images: jax.Array,
   prompt_ids: jax.Array | Mapping[str, jax.Array],
 ) -> dict[str, jax.Array]:
-  """Scores [B] of every reward, by its name.
+  """Scores [B] of all rewards, by name.
 
   Args:
-    rewards: by name.
-    params: of each, by name.
+    rewards: rewards, by name.
+    params: their parameters, by name.
     images: float [B, H, W, 3] in [0, 1].
-    prompt_ids: int [B, T]; where not all rewards read the same ids, by name.
+    prompt_ids: int [B, T]; by name if the rewards differ in tokenizer.
   """
   chex.assert_rank(images, 4)
   by_name = isinstance(prompt_ids, Mapping)
@@ -148,13 +148,13 @@ def scores(
 def total(
   scores: Mapping[str, jax.Array], weights: Mapping[str, float]
 ) -> jax.Array:
-  """Weighted sum [B] of the scores that `weights` names."""
+  """Weighted sum [B] of the scores named in `weights`."""
   return sum(weight * scores[name] for name, weight in weights.items())
 
 
 def straight_through_clip(images: jax.Array) -> jax.Array:
-  """Images clipped to [0, 1] whose gradient is that of the unclipped ones.
+  """Clips images to [0, 1] with a straight-through gradient.
 
-  A hard clip would leave saturated pixels without a gradient.
+  A hard clip would give saturated pixels no gradient.
   """
   return images + jax.lax.stop_gradient(jnp.clip(images, 0, 1) - images)

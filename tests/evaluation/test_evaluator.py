@@ -250,7 +250,7 @@ def test_a_saved_reference_is_as_good_as_its_images(
   for name in ('fid', 'sfid'):
     np.testing.assert_allclose(found[name], evaluated[name], rtol=1e-9)
   assert found['protocol']['reference']['num_images_of_moments'] == THEIRS
-  with pytest.raises(UserError, match='of which pr cannot be taken; give a'):
+  with pytest.raises(UserError, match='do not suffice for pr; give a'):
     run(['pr'])
   with pytest.raises(UserError, match=r'made with resize=tensorflow, .* clean'):
     run(['fid'], resize='clean')
@@ -274,10 +274,10 @@ def test_references_of_other_kinds_are_refused(place, request_of, tmp_path):
     request_of(['fid'], reference=str(path)), PreemptionNotice()
   ).evaluate(images)
   np.savez(tmp_path / 'narrow.npz', mu=np.zeros(3), sigma=np.eye(3))
-  with pytest.raises(UserError, match='3 dimensions, where ours are 128'):
+  with pytest.raises(UserError, match='3 dimensions, ours have 128'):
     run(tmp_path / 'narrow.npz')
   np.savez(tmp_path / 'large.npz', np.zeros((5, 12, 12, 3), np.uint8))
-  with pytest.raises(UserError, match='12x12 pixels, ours have 9x9'):
+  with pytest.raises(UserError, match='12x12 pixels, but ours have 9x9'):
     run(tmp_path / 'large.npz')
   with pytest.raises(UserError, match='nowhere'):
     run(tmp_path / 'nowhere.npz')
@@ -289,7 +289,7 @@ def test_crops_bring_any_size_together(place, request_of, tmp_path):
     PIL.Image.fromarray(wide[:, index:]).save(tmp_path / f'{index}.png')
     PIL.Image.fromarray(wide[index:]).save(tmp_path / f'tall{index}.png')
   images = FolderImages(tmp_path)
-  with pytest.raises(UserError, match=r'one size, but 0\.png is 9x14'):
+  with pytest.raises(UserError, match=r'same size, but 0\.png is 9x14'):
     Evaluator(request_of(['is']), PreemptionNotice()).evaluate(images)
   request = request_of(['fid'], resize='crop', reference=str(tmp_path))
   found = Evaluator(request, PreemptionNotice()).evaluate(images)

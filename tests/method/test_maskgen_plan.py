@@ -107,14 +107,14 @@ def test_the_plan_has_a_name():
     'maskgen', 4, 64, guidance_scale=9.0, guidance_schedule='linear'
   )
   assert plan.raw_confidence and plan.guidance_scale[-1] == 9
-  with pytest.raises(ValueError, match='anneals its own'):
+  with pytest.raises(ValueError, match='maskgen sets its own'):
     sampling.make_plan('maskgen', 4, 64, temperature=0.5)
   with pytest.raises(ValueError, match='guidance_weight'):
     sampling.make_plan('maskgen', 4, 64, guidance_weight=1.0)
 
 
 def test_halton_orders_squares_only():
-  with pytest.raises(ValueError, match='not 128 positions'):
+  with pytest.raises(ValueError, match='square grid, got 128 positions'):
     sampling.multi_step_sample(
       None, None, shape=(1, 128, 1), num_codes=8, mask_id=8, steps=2,
       plan='halton',

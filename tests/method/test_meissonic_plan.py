@@ -87,5 +87,5 @@ def test_it_is_found_by_its_name():
 def test_impossible_plans_are_refused():
   with pytest.raises(ValueError, match="'warm' is unknown"):
     sampling.meissonic_plan(4, 9, schedule='warm')
-  with pytest.raises(ValueError, match='0 sampling steps'):
+  with pytest.raises(ValueError, match='at least 1 step, got 0'):
     sampling.meissonic_plan(0, 9)

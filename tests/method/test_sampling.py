@@ -80,7 +80,7 @@ def test_unmask_counts_are_positive_and_complete(schedule):
 def test_impossible_schedules_are_refused():
   with pytest.raises(ValueError, match='10 sampling steps for 9 entries'):
     sampling.unmask_counts('arccos', 10, 9)
-  with pytest.raises(ValueError, match='0 sampling steps'):
+  with pytest.raises(ValueError, match='0 sampling steps for 9 entries'):
     sampling.unmask_counts('arccos', 0, 9)
   with pytest.raises(ValueError, match=r"'log' is unknown.*arccos"):
     sampling.unmask_counts('log', 3, 9)

@@ -80,7 +80,7 @@ def test_half_margins_round_to_even(width, left):
 
 
 def test_bad_sizes():
-  with pytest.raises(ValueError, match='5x9 pixels hold no 6x6'):
+  with pytest.raises(ValueError, match='cannot crop 6x6 pixels from 5x9'):
     center_crop(jnp.zeros((5, 9, 3)), 6)
   with pytest.raises(ValueError, match='3 channels, but 1 means'):
     normalize(jnp.zeros((5, 9, 3)), (0.5,), (0.5,))

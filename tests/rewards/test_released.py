@@ -121,7 +121,7 @@ def test_weights_by_rule_need_no_file(config):
     ({'remat': 'some'}, "remat.*'some'"),
     ({'dtype': 'float33'}, "dtype.*'float33'"),
     ({'weights': {'clip': 'none.pt'}}, 'weights.clip: none.pt is no file'),
-    ({'weights': {'clip': ''}}, 'weights.clip names no weights'),
+    ({'weights': {'clip': ''}}, 'weights.clip is empty'),
     ({'weights': {'clop': 'x'}}, 'rewards.weights.clop is unknown'),
     ({'weights': {'clip': 'imagereward'}}, 'a image_reward where a clip'),
     ({'clip_vocabulary': '/nowhere'}, 'clip_vocabulary: /nowhere'),

@@ -1,1 +1,1 @@
-"""Tokens and text features on disk."""
+"""On-disk caches of tokens and text features."""

@@ -1,8 +1,8 @@
-"""Features of prompts on disk: no text tower runs while training.
+"""Prompt features on disk, so that no text tower runs during training.
 
-A shard of the cache (data/cache/records.py) covers a range of the prompts. A
-record is the prompt's token ids (int32), every feature, and its text as UTF-8
-to the record's end, from which rewards make token ids of their own. The first
+Each shard of the cache (data/cache/records.py) covers a range of prompts. A
+record holds the prompt's token ids (int32), all features and, up to the end of
+the record, its text as UTF-8, which rewards tokenize on their own. The first
 record is the prompt of the unconditional branch.
 """
 
@@ -29,8 +29,8 @@ class EncodedPrompts:
   """A batch of prompts.
 
   Attributes:
-    texts: B prompts.
-    ids: int32 [B, T], as the text tower read them.
+    texts: the prompts [B].
+    ids: int32 [B, T], token ids for the text tower.
     features: float [B, ...] by name.
   """
 
@@ -41,18 +41,18 @@ class EncodedPrompts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptCacheSpec:
-  """What a prompt cache is of; two caches with equal specs are the same.
+  """Contents of a prompt cache; caches with equal specs are equal.
 
   Attributes:
-    length: T, token ids of a prompt.
-    features: shape of each, by name.
-    dtype: of the features, one of DTYPES.
+    length: T, token ids per prompt.
+    features: shapes of the features, by name.
+    dtype: type of the features, one of DTYPES.
     null: the prompt of the unconditional branch.
-    num_prompts: besides that one.
-    prompts_per_shard: of all shards but the last.
-    tower: JSON values that tell the text tower from another.
-    tokens: JSON values that tell how prompts become ids.
-    prompts: JSON values that tell the prompts from others.
+    num_prompts: number of prompts without the unconditional one.
+    prompts_per_shard: records per shard; the last shard may have fewer.
+    tower: JSON values that identify the text tower.
+    tokens: JSON values that identify the tokenizer.
+    prompts: JSON values that identify the prompts.
   """
 
   kind: ClassVar[CacheKind] = CacheKind(
@@ -75,12 +75,12 @@ class PromptCacheSpec:
 
   @property
   def num_shards(self) -> int:
-    """Enough for all records."""
+    """Number of shards for all records."""
     return -(-(1 + self.num_prompts) // self.prompts_per_shard)
 
   @property
   def record(self) -> np.dtype:
-    """Layout of a record up to its text."""
+    """Layout of a record, without its text."""
     features = [
       (name, np.dtype(self.dtype).newbyteorder('<'), tuple(shape))
       for name, shape in self.features.items()
@@ -88,7 +88,7 @@ class PromptCacheSpec:
     return np.dtype([('ids', '<i4', (self.length,)), *features])
 
   def records(self, shard: int) -> range:
-    """Indices of the records of a shard."""
+    """Indices of the records in a shard."""
     start = shard * self.prompts_per_shard
     stop = start + self.prompts_per_shard
     return range(start, min(stop, 1 + self.num_prompts))
@@ -98,20 +98,20 @@ class PromptCacheWriter(RecordCacheWriter):
   """Writes the shards that a folder lacks."""
 
   def __init__(self, folder: pathlib.Path, spec: PromptCacheSpec):
-    """As `RecordCacheWriter`."""
+    """See `RecordCacheWriter`."""
     super().__init__(folder, spec)
     self._record = spec.record
 
   def write(self, shard: int, prompts: EncodedPrompts, num_cut: int) -> None:
-    """Writes a shard; it exists under its name only once it is whole.
+    """Writes a shard atomically.
 
     Args:
-      shard: its number.
-      prompts: of the shard.
-      num_cut: how many of them were longer than T ids.
+      shard: number of the shard.
+      prompts: the prompts of the shard.
+      num_cut: number of prompts that were cut to T ids.
 
     Raises:
-      UserError: if a feature is not finite, or does not fit the cache's type.
+      UserError: if a feature is not finite or overflows the cache's dtype.
     """
     records = np.empty(len(prompts.texts), self._record)
     records['ids'] = prompts.ids
@@ -136,10 +136,10 @@ class PromptCacheWriter(RecordCacheWriter):
 
 
 class PromptCache(RecordCache[PromptCacheSpec]):
-  """A complete prompt cache; `len` leaves out the unconditional prompt."""
+  """A complete prompt cache; `len` excludes the unconditional prompt."""
 
   def __init__(self, folder: str | os.PathLike[str]):
-    """As `RecordCache`."""
+    """See `RecordCache`."""
     super().__init__(folder, PromptCacheSpec)
 
   def __len__(self) -> int:
@@ -147,34 +147,34 @@ class PromptCache(RecordCache[PromptCacheSpec]):
 
   @property
   def num_cut(self) -> int:
-    """Prompts that were too long for the tower."""
+    """Number of prompts that were too long for the tower."""
     return sum(notes['num_cut'] for notes in self.notes)
 
-  def check(self, wanted: Mapping[str, Any]) -> None:
-    """Compares the cache with what somebody is about to read it as.
+  def check(self, expected: Mapping[str, Any]) -> None:
+    """Checks that the cache was written with these settings.
 
     Args:
-      wanted: fields of the spec by name.
+      expected: fields of the spec by name.
 
     Raises:
-      UserError: naming what differs.
+      UserError: naming the first difference.
     """
-    for name, value in wanted.items():
+    for name, value in expected.items():
       found = getattr(self.spec, name)
       if found != value:
         raise UserError(
           f'prompt cache {self.folder} was made {_DIFFERENCES[name]}: '
-          f'{_difference(found, value)}; write one with this configuration '
-          'into another folder'
+          f'{_difference(found, value)}; write a new one with this '
+          'configuration to another folder'
         )
 
   @property
   def null(self) -> EncodedPrompts:
-    """The unconditional prompt, a batch of 1."""
+    """The unconditional prompt, as a batch of 1."""
     return self._read(np.zeros(1, int))
 
   def gather(self, indices: np.ndarray) -> EncodedPrompts:
-    """Prompts of int indices [B]; their features are float32."""
+    """Prompts at int indices [B]; the features are float32."""
     return self._read(np.asarray(indices) + 1)
 
   def _read(self, indices: np.ndarray) -> EncodedPrompts:
@@ -200,14 +200,14 @@ _DIFFERENCES = {
 }
 
 
-def _difference(found: Any, wanted: Any) -> str:
-  """What differs, briefly."""
-  if isinstance(found, dict) and isinstance(wanted, dict):
+def _difference(found: Any, expected: Any) -> str:
+  """Short description of the first difference."""
+  if isinstance(found, dict) and isinstance(expected, dict):
     names = [
       name
-      for name in sorted(found.keys() | wanted.keys())
-      if found.get(name) != wanted.get(name)
+      for name in sorted(found.keys() | expected.keys())
+      if found.get(name) != expected.get(name)
     ]
-    found, wanted = found.get(names[0]), wanted.get(names[0])
-    return f'{names[0]} is {found!r:.80}, not {wanted!r:.80}'
-  return f'{found!r:.80}, not {wanted!r:.80}'
+    found, expected = found.get(names[0]), expected.get(names[0])
+    return f'{names[0]} is {found!r:.80}, not {expected!r:.80}'
+  return f'{found!r:.80}, not {expected!r:.80}'

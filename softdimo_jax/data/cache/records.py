@@ -1,8 +1,8 @@
-"""Records computed once and read by every training: shards on disk.
+"""Shards of records that are computed once and read by every training run.
 
-A folder holds array_record shards and `manifest.json`. A shard covers a fixed
-range of what the records are made from and is written whole or not at all, so
-writing can stop anywhere and goes on at the first missing shard.
+A folder contains array_record shards and `manifest.json`. Each shard covers a
+fixed range of the source and is written atomically, so an interrupted run
+resumes at the first missing shard.
 """
 
 import concurrent.futures
@@ -26,22 +26,22 @@ from softdimo_jax.runtime.files import write_atomically
 
 MANIFEST = 'manifest.json'
 _VERSION = 1
-# Grain reads single records at random; compression would only slow it down.
+# Grain reads single records in random order; compression would slow it down.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CacheKind:
-  """Which records, as files and sentences name them.
+  """Names of a kind of cache, for its files and messages.
 
   Attributes:
     name: e.g. 'token cache'.
-    stem: of the shards' files.
-    command: module that writes them.
-    verb: what it does, e.g. 'tokenize'.
-    checksums: whether readers compare them; where the files are too large for
-      that they compare sizes, and array_record finds damage when a record is
-      read. Writers always do.
+    stem: stem of the shards' file names.
+    command: module that writes the cache.
+    verb: action of the command, e.g. 'tokenize'.
+    checksums: whether readers verify checksums, as writers always do. If the
+      files are too large for that, readers compare sizes, and array_record
+      detects damage when it reads a record.
   """
 
   name: str
@@ -52,21 +52,21 @@ class CacheKind:
 
   @property
   def again(self) -> str:
-    """What to do about a cache that is not whole."""
+    """Advice for an incomplete cache."""
     return f'run python -m softdimo_jax.{self.command} with this --out again'
 
 
 class CacheSpec(Protocol):
-  """What a cache is of: a dataclass of JSON values.
+  """Contents of a cache, a dataclass of JSON values.
 
-  Two caches with equal specs are the same.
+  Caches with equal specs are equal.
   """
 
   kind: ClassVar[CacheKind]
 
   @property
   def num_shards(self) -> int:
-    """Of the whole cache."""
+    """Number of shards in the complete cache."""
 
 
 Spec = TypeVar('Spec', bound=CacheSpec)
@@ -77,10 +77,10 @@ class Shard:
   """A finished shard.
 
   Attributes:
-    records: in it.
-    size: of its file, in bytes.
-    sha256: of its file.
-    notes: JSON values, what else is to be known of it.
+    records: number of records.
+    size: bytes of its file.
+    sha256: digest of its file.
+    notes: further JSON values about the shard.
   """
 
   records: int
@@ -90,16 +90,16 @@ class Shard:
 
 
 def shard_file(spec: CacheSpec, shard: int) -> str:
-  """Name of a shard's file."""
+  """File name of a shard."""
   return f'{spec.kind.stem}-{shard:05d}-of-{spec.num_shards:05d}.array_record'
 
 
 def module_facts(module: nn.Module, params: Any) -> dict[str, str]:
-  """JSON values that tell a module with its parameters from another.
+  """JSON values that identify a module with its parameters.
 
   Args:
     module: Linen module.
-    params: its parameters; names, shapes, types and values count.
+    params: its parameters; the digest covers names, shapes, types and values.
   """
   digest = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -114,15 +114,15 @@ class RecordCacheWriter:
   """Writes the shards that a folder lacks."""
 
   def __init__(self, folder: pathlib.Path, spec: CacheSpec):
-    """Starts a cache or goes on with one; corrupt shards count as missing.
+    """Starts or resumes a cache; corrupt shards count as missing.
 
     Args:
-      folder: made where needed.
-      spec: of the whole cache.
+      folder: folder of the cache; created if missing.
+      spec: spec of the complete cache.
 
     Raises:
-      UserError: if the folder holds a cache of something else, or cannot be
-        written to.
+      UserError: if the folder holds a cache with another spec or is not
+        writable.
     """
     self._folder, self._spec = folder, spec
     self._shards: dict[int, Shard] = {}
@@ -131,7 +131,7 @@ class RecordCacheWriter:
       _check_same(folder, found, spec)
       broken = _broken_shards(folder, spec, shards, checksums=True)
       self._shards = {k: v for k, v in shards.items() if k not in broken}
-      for partial in folder.glob('.*.partial'):  # of a killed process
+      for partial in folder.glob('.*.partial'):  # left by a killed process
         partial.unlink()
     try:
       self._save()
@@ -142,15 +142,15 @@ class RecordCacheWriter:
       ) from error
 
   def missing(self) -> list[int]:
-    """Shards still to be written, in order."""
+    """Numbers of the shards that are not written yet, in order."""
     return [k for k in range(self._spec.num_shards) if k not in self._shards]
 
   def write(self, shard: int, records: Iterable[bytes], **notes: Any) -> None:
-    """Writes a shard; it exists under its name only once it is whole.
+    """Writes a shard atomically.
 
     Args:
-      shard: its number.
-      records: in order.
+      shard: number of the shard.
+      records: encoded records, in order.
       **notes: JSON values, see `Shard`.
     """
     path = self._folder / shard_file(self._spec, shard)
@@ -186,25 +186,25 @@ class RecordCacheWriter:
 
 
 class RecordCache(Generic[Spec]):
-  """A complete cache, checked when it is opened.
+  """A complete cache, verified when it is opened.
 
   Attributes:
-    folder: of the cache.
-    spec: what it holds.
-    notes: of the shards, in order.
-    num_records: in all shards.
+    folder: folder of the cache.
+    spec: its contents.
+    notes: notes of the shards, in order.
+    num_records: number of records in all shards.
   """
 
   def __init__(self, folder: str | os.PathLike[str], spec_type: type[Spec]):
-    """Opens a folder and looks whether every shard is what was written.
+    """Opens a cache and verifies its shards.
 
     Args:
-      folder: with `manifest.json`.
-      spec_type: of the caches that will do.
+      folder: folder with `manifest.json`.
+      spec_type: type of the spec.
 
     Raises:
-      UserError: if it is no such cache, not finished, or a shard is missing or
-        differs from what was written.
+      UserError: if the folder is not such a cache, or the cache is incomplete,
+        or a shard is missing or damaged.
     """
     self.folder = folder = pathlib.Path(folder)
     self.spec, shards = _read_manifest(folder, spec_type)
@@ -225,10 +225,10 @@ class RecordCache(Generic[Spec]):
       self._source = grain.sources.ArrayRecordDataSource(files)
 
   def read(self, index: int) -> bytes:
-    """One record, from any thread.
+    """Reads one record; thread-safe.
 
     Raises:
-      UserError: if it is damaged.
+      UserError: if the record is damaged.
     """
     with self._damage_reported():
       return self._source[int(index)]
@@ -237,7 +237,7 @@ class RecordCache(Generic[Spec]):
   def _damage_reported(self) -> Iterator[None]:
     try:
       yield
-    except RuntimeError as error:  # array_record's, of any damage
+    except RuntimeError as error:  # array_record raises it for any damage
       kind = self.spec.kind
       raise UserError(
         f'{kind.name} {self.folder} is damaged ({error!s:.160}); {kind.again}'
@@ -250,8 +250,8 @@ def _read_manifest(
   kind, path = spec_type.kind, folder / MANIFEST
   if not path.exists():
     raise UserError(
-      f'{folder} is no {kind.name} (no {MANIFEST}); write one by python -m '
-      f'softdimo_jax.{kind.command}'
+      f'{folder} is not a {kind.name} (no {MANIFEST}); write one with python '
+      f'-m softdimo_jax.{kind.command}'
     )
   try:
     manifest = json.loads(path.read_text('utf-8'))
@@ -269,19 +269,19 @@ def _read_manifest(
     return spec_type(**manifest['spec']), shards
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(
-      f'{path} cannot be read as that of a {kind.name} ({error}); delete '
+      f'{path} is not a valid {kind.name} manifest ({error}); delete '
       f'{folder} and {kind.verb} again'
     ) from error
 
 
 def _check_same(
-  folder: pathlib.Path, found: CacheSpec, wanted: CacheSpec
+  folder: pathlib.Path, found: CacheSpec, spec: CacheSpec
 ) -> None:
-  before, now = dataclasses.asdict(found), dataclasses.asdict(wanted)
+  before, now = dataclasses.asdict(found), dataclasses.asdict(spec)
   for name, value in now.items():
     if value != before[name]:
       raise UserError(
-        f'{wanted.kind.name} {folder} was begun with {name} '
+        f'{spec.kind.name} {folder} was started with {name} '
         f'{before[name]!r}, not {value!r}; choose another folder or delete '
         'this one'
       )
@@ -294,7 +294,7 @@ def _broken_shards(
   *,
   checksums: bool,
 ) -> dict[int, str]:
-  """Shards of the manifest that are 'missing' or 'corrupt', in order."""
+  """Shards in the manifest that are 'missing' or 'corrupt', in order."""
 
   def reason(shard: int) -> str | None:
     path, known = folder / shard_file(spec, shard), shards[shard]

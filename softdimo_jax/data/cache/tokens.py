@@ -1,7 +1,7 @@
-"""Tokens of a whole data set on disk: no image is decoded while training.
+"""Tokens of a data set on disk, so that training decodes no images.
 
-A shard of the cache (data/cache/records.py) covers a range of the source's
-images. A record is the label (int32), whether the image was mirrored (one
+Each shard of the cache (data/cache/records.py) covers a range of the source's
+images. A record holds the label (int32), whether the image was mirrored (one
 byte), and the tokens.
 """
 
@@ -27,18 +27,18 @@ from softdimo_jax.types import Batch
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenCacheSpec:
-  """What a token cache is of; two caches with equal specs are the same.
+  """Contents of a token cache; caches with equal specs are equal.
 
   Attributes:
-    length: L, positions of an image.
-    groups: G, tokens of a position.
-    vocab_size: V, codes of a group.
-    size: H = W of the images that were tokenized.
-    flip: whether every image is there a second time, mirrored.
-    num_images: in the source, unreadable ones included.
-    images_per_shard: of all shards but the last.
-    tokenizer: JSON values that tell the tokenizer from another.
-    source: JSON values that tell the images from others.
+    length: L, positions per image.
+    groups: G, tokens per position.
+    vocab_size: V, codes per group.
+    size: H = W of the tokenized images.
+    flip: whether each image is stored a second time, mirrored.
+    num_images: images in the source, including unreadable ones.
+    images_per_shard: source images per shard; the last shard may have fewer.
+    tokenizer: JSON values that identify the tokenizer.
+    source: JSON values that identify the images.
   """
 
   kind: ClassVar[CacheKind] = CacheKind(
@@ -60,7 +60,7 @@ class TokenCacheSpec:
 
   @property
   def num_shards(self) -> int:
-    """Enough for all images."""
+    """Number of shards for all images."""
     return -(-self.num_images // self.images_per_shard)
 
   @property
@@ -76,7 +76,7 @@ class TokenCacheSpec:
     )
 
   def images(self, shard: int) -> range:
-    """Indices of the images of a shard."""
+    """Indices of a shard's source images."""
     start = shard * self.images_per_shard
     return range(start, min(start + self.images_per_shard, self.num_images))
 
@@ -85,7 +85,7 @@ class TokenCacheWriter(RecordCacheWriter):
   """Writes the shards that a folder lacks."""
 
   def __init__(self, folder: pathlib.Path, spec: TokenCacheSpec):
-    """As `RecordCacheWriter`."""
+    """See `RecordCacheWriter`."""
     super().__init__(folder, spec)
     self._record = spec.record
 
@@ -97,14 +97,14 @@ class TokenCacheWriter(RecordCacheWriter):
     flipped: np.ndarray,
     skipped: tuple[str, ...] = (),
   ) -> None:
-    """Writes a shard; it exists under its name only once it is whole.
+    """Writes a shard atomically.
 
     Args:
-      shard: its number.
+      shard: number of the shard.
       tokens: int [N, L, G].
       labels: int [N].
-      flipped: bool [N].
-      skipped: names of the images left out.
+      flipped: bool [N], whether each image was mirrored.
+      skipped: names of unreadable images that were omitted.
     """
     records = np.empty(len(labels), self._record)
     records['tokens'], records['label'] = tokens, labels
@@ -119,11 +119,11 @@ class TokenCache(RecordCache[TokenCacheSpec]):
   `cache[i]` is {'tokens': int32 [L, G], 'label': int32 [], 'flipped': bool}.
 
   Attributes:
-    skipped: names of the images that are not in it.
+    skipped: names of unreadable images that were omitted.
   """
 
   def __init__(self, folder: str | os.PathLike[str]):
-    """As `RecordCache`."""
+    """See `RecordCache`."""
     super().__init__(folder, TokenCacheSpec)
     self.skipped = tuple(
       name for notes in self.notes for name in notes['skipped']
@@ -143,15 +143,15 @@ class TokenCache(RecordCache[TokenCacheSpec]):
     }
 
   def check_tokenizer(self, tokenizer: nn.Module, params: Any) -> None:
-    """Raises UserError unless the tokens are this tokenizer's."""
+    """Raises UserError if another tokenizer made the tokens."""
     if self.spec.tokenizer != module_facts(tokenizer, params):
       raise UserError(
-        f'token cache {self.folder} was made by another tokenizer; write one '
-        'with this tokenizer into another folder'
+        f'token cache {self.folder} was made by another tokenizer; write a new '
+        'one with this tokenizer to another folder'
       )
 
   def gather(self, indices: np.ndarray) -> Batch:
-    """Indices int [B] -> {'tokens' int32 [B, L, G], 'label' int32 [B]}."""
+    """Indices int [B] -> {'tokens': int32 [B, L, G], 'label': int32 [B]}."""
     data = b''.join(self.read(index) for index in indices)
     records = np.frombuffer(data, self.spec.record)
     return {

@@ -1,1 +1,1 @@
-"""Images of files and data sets."""
+"""Labelled images from files and data sets."""

@@ -1,4 +1,4 @@
-"""Images that lie in one folder a class."""
+"""Images in one folder per class."""
 
 import hashlib
 import os
@@ -12,36 +12,36 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
 
 
 class ImageFolder(ImageSource):
-  """Images in `root/CLASS/*`, classes and files in the order of their names."""
+  """Images in `root/CLASS/*`; classes and files are sorted by name."""
 
   def __init__(self, root: str | os.PathLike[str], channels: int = 3):
     """Lists the files.
 
     Args:
-      root: folder with one folder a class. Hidden files and other suffixes
-        than `SUFFIXES` are ignored.
+      root: folder with one subfolder per class. Hidden files and suffixes
+        outside `SUFFIXES` are ignored.
       channels: C, 1 or 3.
 
     Raises:
-      UserError: if there is no such folder, or a class without images.
+      UserError: if the folder does not exist, or a class has no images.
     """
     super().__init__(channels)
     self._root = pathlib.Path(root)
     if not self._root.is_dir():
-      raise UserError(f'there is no image folder {self._root}')
+      raise UserError(f'image folder {self._root} does not exist')
     self._files: list[tuple[str, int]] = []
     for label, folder in enumerate(_visible(self._root, is_class=True)):
       files = _visible(self._root / folder, is_class=False)
       if not files:
         raise UserError(
-          f'image folder {self._root / folder} holds no image '
+          f'image folder {self._root / folder} contains no images '
           f'({", ".join(SUFFIXES)}); every folder in {self._root} is a class'
         )
       self._files += [(f'{folder}/{file}', label) for file in files]
     if not self._files:
       raise UserError(
-        f'image folder {self._root} holds no images; they must lie in '
-        f'{self._root / "CLASS"}, one folder a class'
+        f'image folder {self._root} contains no images; they must be in '
+        f'{self._root / "CLASS"}, one folder per class'
       )
 
   def __len__(self) -> int:
@@ -65,7 +65,7 @@ class ImageFolder(ImageSource):
 
 
 def _visible(folder: pathlib.Path, *, is_class: bool) -> tuple[str, ...]:
-  """Names of the folders that are classes, or of the images, sorted."""
+  """Sorted names of the class folders, or of the images."""
   with os.scandir(folder) as entries:
     return tuple(
       sorted(

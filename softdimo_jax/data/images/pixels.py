@@ -1,8 +1,8 @@
-"""Image files to pixels of one size, as the official training code does it.
+"""Image files to pixels of one size, as in the official training code.
 
-Pillow decodes and resizes (its bicubic filter antialiases when it shrinks), so
-every rounding is that of torchvision's transforms on PIL images. EXIF
-orientation is ignored, as it is there.
+Pillow decodes and resizes (its bicubic filter antialiases when shrinking), so
+rounding matches torchvision's transforms on PIL images. Like torchvision, it
+ignores the EXIF orientation.
 """
 
 import io
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import PIL.Image
 
-# What Pillow may try on the bytes; some of its other readers start programs.
+# Formats Pillow may try; some of its other readers start external programs.
 _FORMATS = ('JPEG', 'PNG', 'WEBP')
 _MODES = {1: 'L', 3: 'RGB'}
 _MASKBIT_SCALE = (0.8, 1.0)
@@ -21,24 +21,24 @@ Augmentation = Callable[[np.random.Generator, np.ndarray, int], np.ndarray]
 
 
 class CorruptImage(Exception):
-  """The bytes are no whole image; says why."""
+  """The bytes are not a complete image; the message says why."""
 
 
 def decode(data: bytes, channels: int = 3) -> np.ndarray:
   """Pixels of a JPEG, PNG or WebP file.
 
-  Grey, palette and CMYK images are converted; 16-bit ones are scaled to 8;
-  transparent ones are laid on white.
+  Grey, palette and CMYK images are converted, 16-bit images are scaled to 8
+  bits, and transparent images are composited on white.
 
   Args:
-    data: the file.
+    data: contents of the file.
     channels: C, 1 for grey or 3 for RGB.
 
   Returns:
     uint8 [H, W, C].
 
   Raises:
-    CorruptImage: whenever the bytes cannot be decoded to the end.
+    CorruptImage: if the bytes cannot be decoded completely.
     ValueError: for another number of channels.
   """
   if channels not in _MODES:
@@ -48,17 +48,17 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
       image.load()
       pixels = np.asarray(_convert(image, _MODES[channels]))
   except PIL.UnidentifiedImageError as error:
-    raise CorruptImage(f'no {" or ".join(_FORMATS)} file') from error
-  except MemoryError:  # says nothing about the file
+    raise CorruptImage(f'not a {" or ".join(_FORMATS)} file') from error
+  except MemoryError:  # not the file's fault
     raise
-  except Exception as error:  # parsers fail in whatever way they happen to
+  except Exception as error:  # parsers may raise anything
     raise CorruptImage(f'{type(error).__name__}: {error}') from error
   return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def _convert(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
   if image.mode.startswith('I'):
-    # 16 bits a pixel; Pillow's own conversion would clip them to 255.
+    # 16 bits per pixel; Pillow's own conversion would clip at 255.
     levels = np.clip(np.asarray(image, np.int64), 0, 65535)
     image = PIL.Image.fromarray(((levels + 128) // 257).astype(np.uint8))
   elif image.has_transparency_data:
@@ -69,7 +69,7 @@ def _convert(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
 
 
 def to_float(pixels: np.ndarray) -> np.ndarray:
-  """uint8 [...] -> float32 [...] in [0, 1], the networks' range."""
+  """uint8 [...] -> float32 [...] in [0, 1], the range of the networks."""
   return pixels.astype(np.float32) / np.float32(255)
 
 
@@ -79,12 +79,12 @@ def resize(
   width: int,
   resample: PIL.Image.Resampling = PIL.Image.Resampling.BICUBIC,
 ) -> np.ndarray:
-  """Pillow's antialiased resize, rounded to whole levels after each axis.
+  """Pillow's antialiased resize, which rounds to integers after each axis.
 
   Args:
     pixels: uint8 [H, W, C], C of 1 or 3.
-    height: of the result.
-    width: of the result.
+    height: new height.
+    width: new width.
     resample: filter.
 
   Returns:
@@ -104,10 +104,10 @@ def resize_short_side(pixels: np.ndarray, size: int) -> np.ndarray:
 
   Args:
     pixels: uint8 [H, W, C].
-    size: of the shorter side.
+    size: new length of the short side.
 
   Returns:
-    uint8 [h, w, C], min(h, w) = size.
+    uint8 [h, w, C] with min(h, w) = size.
   """
   height, width = pixels.shape[:2]
   short = min(height, width)
@@ -115,9 +115,9 @@ def resize_short_side(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def center_crop(pixels: np.ndarray, size: int) -> np.ndarray:
-  """Middle size x size pixels of uint8 [H, W, C], H and W at least `size`.
+  """Central size x size pixels of uint8 [H, W, C], H and W at least `size`.
 
-  Where the margin is odd, its half rounds to even, as in torchvision.
+  Half of an odd margin is rounded to even, as in torchvision.
   """
   height, width = pixels.shape[:2]
   return _crop(
@@ -128,7 +128,7 @@ def center_crop(pixels: np.ndarray, size: int) -> np.ndarray:
 def random_crop(
   rng: np.random.Generator, pixels: np.ndarray, size: int
 ) -> np.ndarray:
-  """size x size pixels of uint8 [H, W, C] from anywhere in it."""
+  """size x size pixels of uint8 [H, W, C] at a uniformly random position."""
   height, width = pixels.shape[:2]
   top = rng.integers(height - size + 1)
   return _crop(pixels, top, rng.integers(width - size + 1), size)
@@ -140,16 +140,16 @@ def random_resized_crop(
   size: int,
   scale: tuple[float, float] = _MASKBIT_SCALE,
 ) -> np.ndarray:
-  """Square of a random share of the area, from anywhere, resized.
+  """Crops a square with a random share of the area and resizes it.
 
   torchvision's RandomResizedCrop with ratio 1 (MaskBit's training): after ten
-  squares that do not fit, which an elongated image makes likely, it takes the
-  largest one in the middle.
+  squares that do not fit, which is likely for elongated images, it takes the
+  largest central one.
 
   Args:
     rng: generator.
     pixels: uint8 [H, W, C].
-    size: of the result.
+    size: side of the result.
     scale: bounds of the share of the area.
 
   Returns:
@@ -166,12 +166,12 @@ def random_resized_crop(
 
 
 def random_flip(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-  """Mirrors left and right in half of the cases."""
+  """Mirrors left and right with probability 1/2."""
   return pixels[:, ::-1] if rng.random() < 0.5 else pixels
 
 
 def square(pixels: np.ndarray, size: int) -> np.ndarray:
-  """The preprocessing without randomness: short side to `size`, centre crop."""
+  """Deterministic preprocessing: short side to `size`, then a centre crop."""
   return center_crop(resize_short_side(pixels, size), size)
 
 

@@ -1,4 +1,4 @@
-"""What every set of labelled images offers, so that nobody else knows which."""
+"""Common interface of all sets of labelled images."""
 
 import abc
 from typing import Any, SupportsIndex
@@ -13,14 +13,14 @@ Example = dict[str, np.ndarray]
 
 
 class ImageSource(abc.ABC):
-  """Random access to labelled images, decoded at every access.
+  """Random access to labelled images, decoded at each access.
 
   `source[i]` is {'image': uint8 [H, W, C], 'label': int32 []}; H and W vary.
-  It is None where the file cannot be decoded, which depends on its bytes only:
-  the same images are left out in every epoch and after every restart.
+  It is None if the file cannot be decoded, which depends on its bytes only: the
+  same images are skipped in every epoch and after every restart.
 
   Attributes:
-    channels: C, 1 or 3; other images are converted.
+    channels: C, 1 or 3; images are converted to it.
   """
 
   def __init__(self, channels: int = 3):
@@ -29,7 +29,7 @@ class ImageSource(abc.ABC):
 
   @abc.abstractmethod
   def __len__(self) -> int:
-    """Number of images, unreadable ones included."""
+    """Number of images, including unreadable ones."""
 
   @abc.abstractmethod
   def read(self, index: int) -> tuple[bytes, int]:
@@ -37,16 +37,16 @@ class ImageSource(abc.ABC):
 
   @abc.abstractmethod
   def name(self, index: int) -> str:
-    """What a person would look for to find the image."""
+    """Name by which a user can find the image."""
 
   @property
   @abc.abstractmethod
   def facts(self) -> dict[str, Any]:
-    """JSON values that tell this source from another, wherever it lies."""
+    """JSON values that identify this source, regardless of its location."""
 
   @property
   def skipped(self) -> dict[int, str]:
-    """Index and name of the images that were found to be unreadable so far."""
+    """Index and name of each image found to be unreadable so far."""
     return dict(sorted(self._skipped.copy().items()))
 
   def __getitem__(self, index: SupportsIndex) -> Example | None:
@@ -65,13 +65,13 @@ class ImageSource(abc.ABC):
     if index not in self._skipped:
       self._skipped[index] = self.name(index)
       logging.warning(
-        'unreadable image %s is skipped (%s); %d so far',
+        'skipping unreadable image %s (%s); %d so far',
         self.name(index),
         error,
         len(self._skipped),
       )
     if len(self._skipped) == len(self):
       raise UserError(
-        f'none of the {len(self)} images can be decoded; the first is '
+        f'none of the {len(self)} images can be decoded, starting with '
         f'{self.name(0)}'
       ) from error

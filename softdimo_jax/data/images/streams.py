@@ -1,4 +1,4 @@
-"""Labelled images by name or folder, and endless batches of them."""
+"""Opens labelled images by name or folder, and batches them."""
 
 import os
 import pathlib
@@ -20,17 +20,17 @@ def open_source(
   data_dir: str | os.PathLike[str] | None = None,
   channels: int = 3,
 ) -> ImageSource:
-  """An existing folder, or else the TFDS data set of that name.
+  """Opens an image folder or a TFDS data set.
 
   Args:
-    data: folder or name.
-    split: of TFDS, 'train' by default; a folder is one split.
-    data_dir: of TFDS.
+    data: an existing folder, or else the name of a TFDS data set.
+    split: TFDS split, 'train' by default; a folder is a single split.
+    data_dir: TFDS data folder.
     channels: C, 1 or 3.
 
   Raises:
-    UserError: as `ImageFolder` and `TfdsImages` do, or if a folder is given
-      with options of TFDS.
+    UserError: as `ImageFolder` and `TfdsImages`, or if TFDS options are given
+      with a folder.
   """
   looks_like_path = data.startswith(('/', '.', '~'))
   if looks_like_path or pathlib.Path(data).is_dir():
@@ -54,23 +54,23 @@ def image_batches(
 ) -> grain.DatasetIterator:
   """Endless shuffled batches; every epoch is a new permutation.
 
-  Crops and flips are drawn from the seed and the position in the stream, so
-  the saved state is that position. Unreadable images are left out.
+  Crops and flips depend only on the seed and the position in the stream, so the
+  saved state is that position. Unreadable images are skipped.
 
   Args:
     source: images of any size.
     batch_size: B.
-    seed: of permutations and augmentations.
+    seed: seed of permutations and augmentations.
     size: H = W.
     augment: a name in `pixels.AUGMENTATIONS`.
-    rows: int [N], those of every batch that this process keeps, of several
-      that draw the same batches. All are read: which images are in a batch
-      depends on which can be.
-    num_threads: that read and decode.
+    rows: int [N], rows of each batch that this process keeps when several
+      processes draw the same batches. It still reads all rows, because
+      skipping unreadable images shifts later ones.
+    num_threads: number of threads that read and decode.
 
   Returns:
     An iterator of {'image': float32 [B, H, W, C] in [0, 1], 'label':
-    int32 [B]} whose state Orbax saves and restores.
+    int32 [B]} whose state Orbax can save and restore.
 
   Raises:
     ValueError: for an unknown augmentation.
@@ -105,15 +105,15 @@ def ordered_batches(
   *,
   num_threads: int = 16,
 ) -> grain.DatasetIterator:
-  """Every image once, in order, without augmentation.
+  """Batches of each image once, in order, without augmentation.
 
   Args:
     source: images of any size.
     batch_size: B; the last batch may be smaller.
     size: H = W.
-    indices: of the images, with step 1; all by default. Unreadable ones are
-      left out.
-    num_threads: that read and decode.
+    indices: range of images with step 1; all by default. Unreadable images are
+      skipped.
+    num_threads: number of threads that read and decode.
 
   Returns:
     An iterator of {'image': float32 [B, H, W, C] in [0, 1], 'label':
@@ -141,7 +141,7 @@ def _to_float(batch: Example) -> Example:
 
 
 def _read_options(num_threads: int, batch_size: int) -> grain.ReadOptions:
-  """Reads up to two batches of single images ahead."""
+  """Options that prefetch up to two batches of single images."""
   return grain.ReadOptions(
     num_threads=num_threads,
     prefetch_buffer_size=max(num_threads, 2 * batch_size),

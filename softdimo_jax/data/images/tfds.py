@@ -1,6 +1,6 @@
-"""Images of TFDS without TensorFlow.
+"""TFDS images, read without TensorFlow.
 
-TFDS hands out the encoded files of its array_record shards; they are decoded
+TFDS returns the encoded files from its array_record shards; they are decoded
 like those of a folder.
 """
 
@@ -26,12 +26,12 @@ class TfdsImages(ImageSource):
     Args:
       name: e.g. 'imagenet2012' or 'cifar10'.
       split: e.g. 'train' or 'train[:10%]'.
-      data_dir: where it was prepared; by default TFDS's own place.
+      data_dir: folder it was prepared in; TFDS's default if None.
       channels: C, 1 or 3.
 
     Raises:
-      UserError: if TFDS is not installed, or does not have the data set, its
-        split, or labelled images in it.
+      UserError: if TFDS is not installed, or the data set or split does not
+        exist, or has no labelled images.
     """
     super().__init__(channels)
     data = TfdsData.open(name, data_dir, 'an image folder')

@@ -1,1 +1,1 @@
-"""Prompts, and the token ids of texts."""
+"""Prompts and their token ids."""

@@ -1,6 +1,6 @@
-"""Files of prompts: one a line, lists, tables, or GenEval's records.
+"""Prompt files: one prompt per line, lists, tables, or GenEval records.
 
-A record of the latter is {tag, include: [{class, count, color?, position?}],
+A GenEval record is {tag, include: [{class, count, color?, position?}],
 exclude?: [{class, count}], prompt}; `position` is [relation, index], relative
 to an earlier entry of `include`.
 """
@@ -16,20 +16,21 @@ from softdimo_jax.errors import UserError
 
 Record = Mapping[str, Any]
 
-# Columns of a .csv of captions.
+# Columns of a .csv file of captions.
 _CAPTION, _IMAGE_ID = 'text', 'image_id'
 
 
 def read_prompts(path: str | os.PathLike[str]) -> list[str]:
-  """Prompts of a text file, one a line; empty lines are skipped.
+  """Reads prompts in the format that the file's suffix names.
 
-  Of a file whose name ends in .jsonl, the field `prompt` of every line; in
-  .json, a list of strings, as HPSv2's; in .csv, the column `text`, as COCO's
-  captions of text2image-benchmark.
+  Args:
+    path: .jsonl, the field `prompt` of each line; .json, a list of strings, as
+      in HPSv2; .csv, the column `text`, as in text2image-benchmark's COCO
+      captions; otherwise text with one prompt per line, empty lines skipped.
 
   Raises:
-    UserError: if the file is missing, empty, not UTF-8, or has no prompts of
-      this form.
+    UserError: if the file is missing, empty, not UTF-8, or has no prompts in
+      this format.
   """
   suffix = pathlib.Path(path).suffix
   if suffix == '.jsonl':
@@ -42,17 +43,17 @@ def read_prompts(path: str | os.PathLike[str]) -> list[str]:
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
-  """Lines of a text file without the space around them; errors as above."""
+  """Stripped lines of a text file; errors as `read_prompts`."""
   return [line for _, line in _lines(path, empty=True)]
 
 
 def read_field(
   path: str | os.PathLike[str], fields: Sequence[str]
 ) -> list[Any]:
-  """Of every object of a file of JSON lines the first of these fields.
+  """Reads a JSON-lines file: the first of the fields that each object has.
 
   Raises:
-    UserError: if the file cannot be read, or an object has none of them.
+    UserError: if the file cannot be read, or an object has none of the fields.
   """
   return [
     record[next(field for field in fields if field in record)]
@@ -61,9 +62,10 @@ def read_field(
 
 
 def captions_of(path: str | os.PathLike[str]) -> dict[str, str] | None:
-  """Captions of a .csv by its column `image_id`, without leading zeros.
+  """Captions in a .csv file by its column `image_id`, without leading zeros.
 
-  None where the file has no such column. Raises as `read_prompts`.
+  Returns None for other files or without this column; errors as
+  `read_prompts`.
   """
   if pathlib.Path(path).suffix != '.csv':
     return None
@@ -76,11 +78,11 @@ def captions_of(path: str | os.PathLike[str]) -> dict[str, str] | None:
 
 
 def read_records(path: str | os.PathLike[str]) -> list[Record]:
-  """Records in GenEval's format.
+  """Reads records in GenEval's format.
 
   Raises:
-    UserError: if the file cannot be read, or a record does not say what the
-      picture must show; names the line.
+    UserError: if the file cannot be read or a record is invalid, naming the
+      record.
   """
   records = _read_json_lines(path)
   for number, record in enumerate(records, start=1):
@@ -91,20 +93,20 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
 
 
 def problem_of(record: Record) -> str | None:
-  """What is wrong with a record in GenEval's format; None if nothing is."""
+  """Why a record is not in GenEval's format; None if it is."""
   for field in ('tag', 'prompt'):
     if not isinstance(record.get(field), str):
-      return f'lacks the text {field!r}'
+      return f'has no text {field!r}'
   include, exclude = record.get('include', []), record.get('exclude', [])
   if not isinstance(include, list) or not isinstance(exclude, list):
-    return "must have lists as 'include' and 'exclude'"
+    return "must have lists under 'include' and 'exclude'"
   for entry in include + exclude:
     if not _is_entry(entry):
       return f'must name a class and a count of 1 or more, got {entry}'
   for index, entry in enumerate(include):
     position = entry.get('position')
     if position is not None and not _is_position(position, index):
-      return f'has a position that refers to no earlier entry: {position}'
+      return f'has a position that refers to no earlier entry, got {position}'
   return None
 
 
@@ -133,7 +135,7 @@ def _read_json_lines(
   *,
   text: bool = True,
 ) -> list[Record]:
-  """Objects that have one of the fields, with a text in it if that is asked."""
+  """Objects with one of the fields, which must hold text if `text` is set."""
   records = []
   for number, line in _lines(path):
     try:
@@ -161,7 +163,7 @@ def _read_json_list(path: str | os.PathLike[str]) -> list[str]:
     or not prompts
     or not all(isinstance(prompt, str) for prompt in prompts)
   ):
-    raise UserError(f'{path} must be a JSON list of texts')
+    raise UserError(f'{path} must be a JSON list of strings')
   return prompts
 
 
@@ -169,7 +171,7 @@ def _read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
   rows = list(csv.DictReader(line for _, line in _lines(path)))
   if not rows or any(not row.get(_CAPTION) for row in rows):
     raise UserError(
-      f'{path} must have a header with the column {_CAPTION!r}, and a caption '
+      f'{path} must have a header with the column {_CAPTION!r} and a caption '
       'in every row'
     )
   return rows
@@ -178,9 +180,13 @@ def _read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
 def _lines(
   path: str | os.PathLike[str], *, empty: bool = False
 ) -> list[tuple[int, str]]:
-  """(number, text) of the lines; of empty ones if there is any other."""
+  """(number, stripped text) of each line; empty ones if `empty` is set.
+
+  Raises:
+    UserError: if the file cannot be read or has empty lines only.
+  """
   try:
-    # A file may begin with a mark of its encoding.
+    # The file may begin with a byte order mark.
     text = pathlib.Path(path).read_text('utf-8-sig')
   except UnicodeDecodeError as error:
     raise UserError(
@@ -190,9 +196,9 @@ def _lines(
     raise UserError(
       f'prompt file {path} cannot be read: {error.strerror}'
     ) from error
-  # Not `splitlines`: captions hold what that takes for the end of a line.
+  # Not `splitlines`, which also splits at characters that captions contain.
   numbered = enumerate(text.removesuffix('\n').split('\n'), start=1)
   lines = [(number, line.strip()) for number, line in numbered]
   if not any(line for _, line in lines):
-    raise UserError(f'{path} holds no prompt')
+    raise UserError(f'{path} contains no prompts')
   return [(number, line) for number, line in lines if line or empty]

@@ -1,4 +1,4 @@
-"""Prompts of any origin: text, JSON lines, parquet files, captions of TFDS."""
+"""Prompts from text, JSON, CSV and parquet files or from TFDS captions."""
 
 import dataclasses
 import hashlib
@@ -10,24 +10,22 @@ from softdimo_jax.data.prompts import files as prompts
 from softdimo_jax.data.tfds_data import PathLike, TfdsData
 from softdimo_jax.errors import UserError
 
-# Where prompts are looked for if nobody says, in this order.
+# Default fields of prompts, in order of preference.
 _FIELDS = ('prompt', 'caption', 'text', 'captions')
-
-
-# Forms that `prompts.read_prompts` knows, without a choice of fields.
+# Formats that `prompts.read_prompts` reads, without a choice of fields.
 _LISTS = ('.json', '.csv')
-# Tables and archives whose lines are no prompts.
+# Tables and archives whose lines are not prompts.
 _UNREAD = ('.tsv', '.gz', '.zip')
 
 
 @dataclasses.dataclass(frozen=True)
 class PromptList:
-  """Prompts in their order, repetitions included.
+  """Prompts in their original order, including repetitions.
 
   Attributes:
-    texts: none of them empty.
-    num_empty: how many were, and are left out.
-    facts: JSON values that tell these prompts from others.
+    texts: the prompts that are not empty.
+    num_empty: number of empty prompts, which are omitted.
+    facts: JSON values that identify these prompts.
   """
 
   texts: tuple[str, ...]
@@ -45,20 +43,20 @@ def read(
   split: str | None = None,
   data_dir: PathLike | None = None,
 ) -> PromptList:
-  """Prompts of a file, a folder of parquet files, or a TFDS data set.
+  """Reads prompts from a file, a folder of parquet files, or a TFDS data set.
 
   Args:
-    where: a text file with one prompt a line; a .jsonl file of objects; a
-      .json file with a list; a .csv file with a column `text`; a .parquet file,
-      or a folder of them; else the name of a TFDS data set.
-    field: of the objects, the column, or the TFDS feature ('captions/text');
-      by default the first of `prompt`, `caption`, `text`, `captions`. A field
-      may hold several prompts.
-    split: of TFDS, 'train' by default.
-    data_dir: of TFDS.
+    where: a text file with one prompt per line; a .jsonl file of objects; a
+      .json file with a list; a .csv file with a column `text`; a .parquet file
+      or a folder of them; or the name of a TFDS data set.
+    field: field of the objects, parquet column, or TFDS feature
+      ('captions/text'); by default the first of `prompt`, `caption`, `text`,
+      `captions`. A field may hold several prompts.
+    split: TFDS split, 'train' by default.
+    data_dir: TFDS data folder.
 
   Raises:
-    UserError: if there are no prompts, or they cannot be read; names the file
+    UserError: if there are no prompts or they cannot be read, naming the file
       and the line, record or column.
   """
   path = pathlib.Path(where).expanduser()
@@ -86,8 +84,8 @@ def _of_file(path: pathlib.Path, field: str | None) -> Iterable[Any]:
     return _of_parquet([path], field)
   if path.suffix in _UNREAD:
     raise UserError(
-      f'{path} is no list of prompts; give text with one a line, .jsonl or '
-      '.parquet'
+      f'{path} is not a list of prompts; pass text with one per line, .jsonl '
+      'or .parquet'
     )
   if path.suffix == '.jsonl':
     return prompts.read_field(path, _FIELDS if field is None else (field,))
@@ -104,7 +102,7 @@ def _of_parquet(files: list[pathlib.Path], field: str | None) -> Iterator[Any]:
     import pyarrow.parquet
   except ImportError as error:
     raise UserError(
-      f'{files[0]} needs pyarrow: pip install pyarrow, or give the prompts as '
+      f'{files[0]} needs pyarrow: pip install pyarrow, or pass the prompts as '
       'text or .jsonl'
     ) from error
   for file in files:
@@ -141,7 +139,7 @@ def _of_tfds(
 
 
 def _text_features(tfds: Any, feature: Any, path: str = '') -> Iterator[str]:
-  """Paths of what holds text, inside dictionaries and sequences."""
+  """Paths of the text features, including those in dictionaries and lists."""
   if isinstance(feature, tfds.features.Text):
     yield path
   elif isinstance(feature, tfds.features.Sequence):
@@ -152,11 +150,11 @@ def _text_features(tfds: Any, feature: Any, path: str = '') -> Iterator[str]:
 
 
 def _chosen(field: str | None, names: list[str], what: str) -> str:
-  """The field asked for, or the first of the usual ones."""
+  """The given field, or the first default field among `names`."""
   if field is not None:
     if field not in names:
       raise UserError(
-        f'{field!r} is no {what}; there are {", ".join(names) or "none"}'
+        f'{field!r} is not a {what}; there are {", ".join(names) or "none"}'
       )
     return field
   for name in _FIELDS:
@@ -169,7 +167,7 @@ def _chosen(field: str | None, names: list[str], what: str) -> str:
 
 
 def _listed(where: str, values: Iterable[Any]) -> PromptList:
-  """Prompts of values, each a text, several texts, or nothing."""
+  """Prompts from values that are each a text, several texts, or None."""
   texts, num_empty, digest = [], 0, hashlib.sha256()
   for number, value in enumerate(values, start=1):
     found = list(_texts(value, f'record {number} of {where}'))
@@ -181,7 +179,7 @@ def _listed(where: str, values: Iterable[Any]) -> PromptList:
       digest.update(_bytes(text, f'record {number} of {where}') + b'\0')
       texts.append(text)
   if not texts:
-    raise UserError(f'{where} holds no prompt')
+    raise UserError(f'{where} contains no prompts')
   facts = {
     'name': pathlib.Path(where).name,
     'num_prompts': len(texts),
@@ -204,7 +202,7 @@ def _texts(value: Any, what: str) -> Iterator[str]:
     for inner in value:
       yield from _texts(inner, what)
   else:
-    raise UserError(f'{what} is no text but {value!r:.40}')
+    raise UserError(f'{what} is not text but {value!r:.40}')
 
 
 def _bytes(text: str, what: str) -> bytes:
@@ -212,6 +210,6 @@ def _bytes(text: str, what: str) -> bytes:
     return text.encode('utf-8')
   except UnicodeEncodeError as error:
     raise UserError(
-      f'{what} is no valid Unicode text (character {error.start} is half of a '
-      'pair); mend or remove it'
+      f'{what} is not valid Unicode text (character {error.start} is an '
+      'unpaired surrogate); repair or remove it'
     ) from error

@@ -1,7 +1,7 @@
-"""Prompts to the token ids that CLIP's towers and ImageReward read.
+"""Token ids of prompts for CLIP's text towers and ImageReward.
 
-Vocabularies are files of the released models: a local folder or a repository
-of the Hugging Face Hub holds them.
+Vocabularies are files of the released models, in a local folder or a
+repository on the Hugging Face Hub.
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ from softdimo_jax.convert.rule_weights import RULE
 from softdimo_jax.data.prompts import vocabularies
 from softdimo_jax.errors import UserError
 
-# Text that Di[M]O's CLIP score puts before every prompt, with clean='openai'.
+# Prefix of every prompt in Di[M]O's CLIP score, with clean='openai'.
 DIMO_PREFIX = 'A photo depicts '
 
 # Contractions, words, single digits, and runs of anything else.
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 _OPENAI_ENDS = ('<|startoftext|>', '<|endoftext|>')
 _WORD_PIECES = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
-# What BLIP adds to BERT's vocabulary; the score reads neither.
+# Tokens that BLIP adds to BERT's vocabulary; the score uses neither.
 _BLIP_PIECES = ('[DEC]', '[ENC]')
 
 
@@ -40,7 +40,7 @@ class TextTokens:
   Attributes:
     ids: int32 [B, T].
     mask: bool [B, T], False at padding.
-    cut: bool [B], whether a prompt was too long for its row.
+    cut: bool [B], whether each prompt was truncated.
   """
 
   ids: np.ndarray
@@ -53,8 +53,8 @@ class BytePairs:
   """CLIP's vocabulary.
 
   Attributes:
-    ids: of the tokens.
-    merges: pairs of tokens, those that are joined first come first.
+    ids: id of each token.
+    merges: pairs of tokens to join, by priority.
   """
 
   ids: Mapping[str, int]
@@ -63,13 +63,13 @@ class BytePairs:
 
 @dataclasses.dataclass(frozen=True)
 class _Cleaning:
-  """How one of CLIP's official tokenizers prepares text.
+  """Text preparation of one of CLIP's official tokenizers.
 
   Attributes:
-    clean: of the whole text.
-    normalizer: of what lies between special tokens, or None.
-    ends: names of the special tokens, which text may contain literally.
-    ends_fill: whether the end token pads, else 0.
+    clean: applied to the whole text.
+    normalizer: applied to the text between special tokens, or None.
+    ends: names of the start and end tokens, which text may contain literally.
+    ends_fill: whether the end token is the padding; otherwise it is id 0.
   """
 
   clean: Callable[[str], str]
@@ -78,10 +78,10 @@ class _Cleaning:
   ends_fill: bool
 
 
-def _mended(text: str) -> str:
-  """Mojibake, curly quotes, ligatures and HTML entities resolved; lower case.
+def _fixed(text: str) -> str:
+  """Resolves mojibake, curly quotes, ligatures, HTML entities; lower case.
 
-  Entities are resolved twice, for the captions that were escaped twice.
+  Entities are resolved twice, because some captions were escaped twice.
   """
   text = html.unescape(html.unescape(ftfy.fix_text(text)))
   return ' '.join(text.split()).lower()
@@ -89,9 +89,9 @@ def _mended(text: str) -> str:
 
 _CLEANINGS = {
   'open_clip': _Cleaning(
-    _mended, None, ('<start_of_text>', '<end_of_text>'), False
+    _fixed, None, ('<start_of_text>', '<end_of_text>'), False
   ),
-  'openai': _Cleaning(_mended, None, _OPENAI_ENDS, False),
+  'openai': _Cleaning(_fixed, None, _OPENAI_ENDS, False),
   'hf': _Cleaning(
     str,
     normalizers.Sequence(
@@ -112,21 +112,21 @@ CLEANINGS = tuple(_CLEANINGS)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIPTokenizer:
-  """Byte pairs as CLIP, HPSv2 and PickScore read prompts.
+  """Byte-pair tokenizer of CLIP, HPSv2 and PickScore.
 
-  One thing differs from the official codes: a special token that a prompt
-  contains literally is found right behind punctuation, too.
+  One difference from the official code: a literal special token in a prompt is
+  also recognised right after punctuation.
 
   Attributes:
-    vocabulary: of OpenAI, which all of them have.
-    clean: 'open_clip'; 'openai', which differs in the names of its special
-      tokens alone; or 'hf' (transformers), which mends no text and pads with
-      the end token.
-    pad_id: id that pads instead, as some towers were trained: Meissonic's
-      files say "!", 0. It has no effect on CLIP's pooled features, but on the
-      states that Meissonic and MaskGen read.
+    vocabulary: OpenAI's vocabulary, which all of these models share.
+    clean: 'open_clip'; 'openai', which differs only in the names of its special
+      tokens; or 'hf' (transformers), which does not fix text and pads with the
+      end token.
+    pad_id: overrides the padding id, because some towers were trained with
+      another one: "!", id 0, according to Meissonic's files. It changes the
+      states that Meissonic and MaskGen read, not CLIP's pooled features.
     prefix: text before every prompt, e.g. `DIMO_PREFIX`.
-    length: T, of the rows.
+    length: T, tokens per prompt.
 
   Raises:
     ValueError: for an unknown `clean`.
@@ -144,15 +144,15 @@ class CLIPTokenizer:
       raise ValueError(
         f'clean {self.clean!r} is unknown; choose one of {CLEANINGS}'
       )
-    _ = self._encoder  # Finds what is wrong with the vocabulary.
+    _ = self._encoder  # raises if the vocabulary is inconsistent
 
   @classmethod
   def load(cls, where: str, **options: str | int) -> 'CLIPTokenizer':
-    """With the vocabulary of a folder or the Hub, see `load_byte_pairs`."""
+    """Loads the vocabulary from a folder or the Hub; see `load_byte_pairs`."""
     return cls(vocabulary=load_byte_pairs(where), **options)
 
   def __call__(self, texts: Sequence[str]) -> TextTokens:
-    """Tokens of prompts; what is too long is cut before the end token."""
+    """Tokens of prompts; long ones are cut before the end token."""
     start, end = (self._encoder.token_to_id(name) for name in self._how.ends)
     pad = end if self._how.ends_fill else 0
     return _rows(
@@ -175,7 +175,7 @@ class CLIPTokenizer:
     ids, ends = dict(self.vocabulary.ids), self._how.ends
     for name, official in zip(ends, _OPENAI_ENDS, strict=True):
       if official not in self.vocabulary.ids:
-        raise UserError(f'the vocabulary of byte pairs lacks {official}')
+        raise UserError(f'the byte-pair vocabulary lacks {official}')
       ids[name] = ids.pop(official)
     model = _model(
       models.BPE,
@@ -196,11 +196,11 @@ class CLIPTokenizer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WordPieceTokenizer:
-  """BERT's word pieces as ImageReward reads prompts: without case and accents.
+  """BERT's word pieces for ImageReward, which ignores case and accents.
 
   Attributes:
-    vocabulary: ids of the pieces; [DEC] and [ENC] are added to them.
-    length: T, of the rows.
+    vocabulary: id of each piece; [DEC] and [ENC] are added.
+    length: T, tokens per prompt.
 
   Raises:
     UserError: if the vocabulary lacks a special token.
@@ -212,15 +212,15 @@ class WordPieceTokenizer:
   def __post_init__(self) -> None:
     lacking = [name for name in _WORD_PIECES if name not in self.vocabulary]
     if lacking:
-      raise UserError(f'the vocabulary of word pieces lacks {lacking[0]}')
+      raise UserError(f'the word-piece vocabulary lacks {lacking[0]}')
 
   @classmethod
   def load(cls, where: str, **options: int) -> 'WordPieceTokenizer':
-    """With the vocabulary of a folder or the Hub, see `load_word_pieces`."""
+    """Loads the vocabulary from a folder or the Hub; see `load_word_pieces`."""
     return cls(vocabulary=load_word_pieces(where), **options)
 
   def __call__(self, texts: Sequence[str]) -> TextTokens:
-    """Tokens of prompts; what is too long is cut before [SEP]."""
+    """Tokens of prompts; long ones are cut before [SEP]."""
     return _rows(
       _encode(self._encoder, texts),
       (self.vocabulary['[CLS]'],),
@@ -240,15 +240,15 @@ class WordPieceTokenizer:
 
 
 def load_byte_pairs(where: str) -> BytePairs:
-  """CLIP's vocabulary from vocab.json and merges.txt.
+  """Loads CLIP's vocabulary from vocab.json and merges.txt.
 
   Args:
-    where: a folder that holds both, or a Hub id: org/name, or org/name/folder.
-      'openai' is the vocabulary of all released CLIPs, which is included.
-      'rule' is one of single bytes, for models that are too small for it.
+    where: a folder with both files, or a Hub id: org/name or org/name/folder.
+      'openai' is the bundled vocabulary of all released CLIPs; 'rule' has
+      single bytes only, for models too small for the former.
 
   Raises:
-    UserError: if a file is not to be had, or is broken.
+    UserError: if a file is unavailable or invalid.
   """
   if where == RULE:
     return BytePairs(*vocabularies.single_bytes(_OPENAI_ENDS))
@@ -258,7 +258,7 @@ def load_byte_pairs(where: str) -> BytePairs:
   try:
     ids = {token: int(i) for token, i in json.loads(_read(path)).items()}
   except (AttributeError, TypeError, ValueError) as error:
-    raise UserError(f'{path} is no table of tokens and their ids') from error
+    raise UserError(f'{path} is not a table of tokens and ids') from error
   path = _locate(where, 'merges.txt')
   merges = [
     tuple(line.split())
@@ -266,35 +266,35 @@ def load_byte_pairs(where: str) -> BytePairs:
     if line and not line.startswith('#version')
   ]
   if any(len(pair) != 2 for pair in merges):
-    raise UserError(f'{path} is no list of pairs of tokens')
+    raise UserError(f'{path} is not a list of token pairs')
   return BytePairs(ids, merges)
 
 
 def load_word_pieces(where: str) -> dict[str, int]:
-  """BERT's vocabulary from vocab.txt, one piece a line.
+  """Loads BERT's vocabulary from vocab.txt, one piece per line.
 
   Args:
-    where: a folder that holds the file, or a Hub id; ImageReward's is that of
-      google-bert/bert-base-uncased. 'rule' is a vocabulary of letters.
+    where: a folder with the file, or a Hub id; ImageReward uses the vocabulary
+      of google-bert/bert-base-uncased. 'rule' has single letters only.
 
   Raises:
-    UserError: if the file is not to be had, or is no such vocabulary.
+    UserError: if the file is unavailable or not UTF-8.
   """
   if where == RULE:
     return vocabularies.single_letters(_WORD_PIECES)
-  # Not `splitlines`: a piece may be what that takes for the end of a line.
+  # Not `splitlines`, which also splits at characters that are pieces.
   pieces = _read(_locate(where, 'vocab.txt')).removesuffix('\n').split('\n')
   return {piece: index for index, piece in enumerate(pieces)}
 
 
 def _locate(where: str, name: str) -> pathlib.Path:
-  """The local file of a vocabulary; downloads it where it has to."""
+  """Local file of a vocabulary, downloaded if necessary."""
   folder = pathlib.Path(where).expanduser()
   if not folder.is_dir():
     return sources.locate(f'{where}/{name}')
   if not (folder / name).is_file():
     raise UserError(
-      f'{where} holds no {name}; copy it there from the released model'
+      f'{where} has no {name}; copy it there from the released model'
     )
   return folder / name
 
@@ -311,14 +311,14 @@ def _model(
 ) -> models.Model:
   try:
     return kind(*args, **options)
-  except Exception as error:  # The library has one class for all.
+  except Exception as error:  # the library raises nothing more specific
     raise UserError(f'the vocabulary is inconsistent ({error})') from error
 
 
 def _encode(
   encoder: tokenizers.Tokenizer, texts: Sequence[str]
 ) -> list[list[int]]:
-  """Ids of texts, without what a row begins and ends with."""
+  """Ids of texts, without start and end tokens."""
   found = encoder.encode_batch(list(texts), add_special_tokens=False)
   return [text.ids for text in found]
 
@@ -331,7 +331,7 @@ def _rows(
   *,
   pad: int,
 ) -> TextTokens:
-  """Texts between their first and last tokens, in rows of equal length."""
+  """Rows of equal length: start tokens, text, end token, padding."""
   ids = np.full((len(texts), length), pad, np.int32)
   mask, cut = np.zeros(ids.shape, bool), np.zeros(len(texts), bool)
   for row, text in enumerate(texts):

@@ -1,4 +1,4 @@
-"""Rendered scenes with captions: text-to-image data without a download.
+"""Rendered scenes with captions: text-to-image data that needs no download.
 
     world = World()                              # 4 x 4 cells of 8 pixels
     source = ShapesSource(world=world, seed=0)   # source[i]: image, caption
@@ -7,8 +7,8 @@
     images = render(world, [scene, wrong])       # [2, 32, 32, 3]
 
 A scene shows one object, two in a row or column, or two to four equal ones in
-a row, and carries a true statement of itself. Captions leave colours open with
-a probability of 1 - `World.mention_color`.
+a row, and has a true statement about it. Captions omit each colour with
+probability 1 - `World.mention_color`.
 """
 
 from softdimo_jax.data.shapes.evaluation import (

@@ -1,4 +1,4 @@
-"""Prompts of GenEval's six categories about this world, in its format."""
+"""Prompts about this world in GenEval's six categories and format."""
 
 import itertools
 from collections.abc import Callable
@@ -15,16 +15,15 @@ _SEED = 7
 def evaluation_prompts(
   per_category: int = 96, seed: int = _SEED
 ) -> list[Record]:
-  """Fixed prompts, the same number of each category.
+  """Fixed prompts, the same number per category.
 
-  A category's prompts are shuffled and then taken in turn, so that no prompt
-  comes twice before every other one of its category came once. The world has
-  4 single objects, 12 pairs, 12 counts, 24 colours, 48 positions and 360
-  attributions.
+  A category's prompts are shuffled and then taken in turn, so no prompt repeats
+  before all others of its category have occurred. The world has 4 single
+  objects, 12 pairs, 12 counts, 24 colours, 48 positions and 360 attributions.
 
   Args:
     per_category: at least 1.
-    seed: of the order.
+    seed: seed of the order.
 
   Returns:
     6 * per_category records, category by category.
@@ -40,11 +39,11 @@ def evaluation_prompts(
 
 
 def record_of(statement: Statement) -> Record:
-  """What a picture must show for a statement, by GenEval's rules.
+  """GenEval's record of a statement: what a picture must show.
 
   Returns:
-    A record with `tag`, `include`, `exclude` (counting only) and `prompt`.
-    Of a relation the second object comes first: it is the target.
+    A record with `tag`, `include`, `exclude` (counting only) and `prompt`. For
+    a relation the second object, its target, comes first.
   """
   entries = [_entry(phrase) for phrase in statement.phrases]
   if statement.relation:
@@ -63,7 +62,7 @@ def _entry(phrase: Phrase) -> dict:
 
 
 def _tag(statement: Statement) -> str:
-  """The category that tests the most of what is stated."""
+  """The category that tests most of the statement."""
   phrases = statement.phrases
   if statement.relation:
     return 'position'

@@ -1,4 +1,4 @@
-"""What a caption states, and the words it is written in."""
+"""Statements that captions make, and their words."""
 
 import dataclasses
 import re
@@ -11,7 +11,7 @@ RELATIONS = ('left of', 'right of', 'above', 'below')
 
 
 def plural(shape: str) -> str:
-  """Name of several shapes, by GenEval's rule."""
+  """Plural of a shape's name, by GenEval's rule."""
   return f'{shape}es' if shape.endswith('s') else f'{shape}s'
 
 
@@ -21,7 +21,7 @@ class Phrase:
 
   Attributes:
     shape: one of `SHAPES`.
-    color: one of `COLORS`, or None where it is not stated.
+    color: one of `COLORS`, or None if not stated.
     count: 1 to `MAX_COUNT`.
   """
 
@@ -31,7 +31,7 @@ class Phrase:
 
   @property
   def text(self) -> str:
-    """In words."""
+    """The phrase in words."""
     shape = self.shape if self.count == 1 else plural(self.shape)
     words = (NUMBERS[self.count - 1], self.color, shape)
     return ' '.join(word for word in words if word)
@@ -39,11 +39,12 @@ class Phrase:
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-  """What a caption says of a scene.
+  """Statement of a caption about a scene.
 
   Attributes:
-    phrases: one, or two of different shapes.
-    relation: of the first to the second, one of `RELATIONS`, or None.
+    phrases: one, or two with different shapes.
+    relation: position of the first relative to the second, one of
+      `RELATIONS`, or None.
   """
 
   phrases: tuple[Phrase, ...]
@@ -56,7 +57,7 @@ class Statement:
     return joint.join(phrase.text for phrase in self.phrases)
 
 
-# In the order of their ids.
+# In order of their ids.
 WORDS = (
   *NUMBERS,
   *COLORS,
@@ -73,18 +74,18 @@ _STATEMENT = re.compile(
 
 
 def split(text: str) -> list[str]:
-  """Words of a prompt: lower case, punctuation dropped."""
+  """Words of a prompt, in lower case and without punctuation."""
   return re.sub(r'[.,;:!?"]', ' ', text.lower()).split()
 
 
 def parse(text: str) -> Statement:
-  """What a caption states; the inverse of `Statement.text`.
+  """Statement of a caption; the inverse of `Statement.text`.
 
   Args:
     text: e.g. "a red circle left of a blue square".
 
   Raises:
-    UserError: if no caption reads so.
+    UserError: if the text is not a caption.
   """
   match = _STATEMENT.fullmatch(' '.join(split(text)))
   if match is None:
@@ -107,7 +108,7 @@ def _phrase(text: str, number: str, color: str | None, shape: str) -> Phrase:
 
 def _not_understood(text: str) -> UserError:
   return UserError(
-    f'{text[:80]!r} is not a caption; they read like "a circle", "two red '
-    f'squares" (to {NUMBERS[MAX_COUNT - 1]}), or "a red circle left of a blue '
-    f'square" ({", ".join(RELATIONS)}, and), the two shapes being different'
+    f'{text[:80]!r} is not a caption; write e.g. "a circle", "two red squares" '
+    f'(up to {NUMBERS[MAX_COUNT - 1]}) or "a red circle left of a blue square" '
+    f'({", ".join(RELATIONS)}, and) with two different shapes'
   )

@@ -1,4 +1,4 @@
-"""Scenes: drawn at random, changed in one stated thing, rendered."""
+"""Scenes: random, with one stated thing changed, and rendered."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ class Item:
   Attributes:
     shape: one of `SHAPES`.
     color: one of `COLORS`.
-    row: of its cell, from the top.
-    column: of its cell, from the left.
-    offset: which of the world's offsets.
+    row: row of its cell, from the top.
+    column: column of its cell, from the left.
+    offset: index into the world's offsets.
   """
 
   shape: str
@@ -32,11 +32,11 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """Objects, and a true statement of them.
+  """Objects and a true statement about them.
 
   Attributes:
-    statement: what the caption says. Colours that it leaves open are random.
-    items: in the order of the statement's phrases; nothing else is there.
+    statement: statement of the caption; colours it does not state are random.
+    items: all objects, in the order of the statement's phrases.
   """
 
   statement: Statement
@@ -46,12 +46,15 @@ class Scene:
 def draw(
   world: World, rng: np.random.Generator, kind: str | None = None
 ) -> Scene:
-  """A random scene.
+  """Draws a random scene.
 
   Args:
     world: sizes.
-    rng: what is drawn is a function of its state.
-    kind: one of `KINDS`; drawn uniformly where it is None.
+    rng: generator; the scene is a function of its state.
+    kind: one of `KINDS`; uniformly random if None.
+
+  Raises:
+    ValueError: for an unknown kind.
   """
   kind = _choose(rng, KINDS) if kind is None else kind
   shapes = _shuffled(rng, SHAPES)
@@ -70,16 +73,16 @@ def draw(
 def realise(
   world: World, rng: np.random.Generator, statement: Statement
 ) -> Scene:
-  """A random scene of which a statement is true.
+  """Draws a random scene that makes a statement true.
 
-  Two objects lie in one row or column even where no relation is stated, and
-  counted ones in one row.
+  Two objects share a row or column even if no relation is stated, and counted
+  ones share a row.
 
   Args:
     world: sizes.
-    rng: draws what the statement leaves open.
-    statement: at most `MAX_COUNT` objects of one phrase, or one of each of
-      two.
+    rng: draws everything that the statement does not fix.
+    statement: one phrase with at most `MAX_COUNT` objects, or two with one
+      object each.
   """
   cells = _cells(world, rng, statement)
   items = []
@@ -99,19 +102,19 @@ def perturb(
 ) -> tuple[Scene, str]:
   """Changes exactly one thing that the caption states.
 
-  Objects that the change does not concern stay as they are, where they are.
+  Objects not affected by the change keep their look and place.
 
   Args:
     world: sizes.
-    scene: whose statement is not true of the result.
-    rng: draws the change and what it leads to.
-    change: one of `changes(scene)`; drawn uniformly where it is None.
+    scene: the original, whose statement is false for the result.
+    rng: draws the change and its outcome.
+    change: one of `changes(scene)`; uniformly random if None.
 
   Returns:
-    (scene with its own, true statement; what was changed).
+    (scene with its own true statement, the change).
 
   Raises:
-    ValueError: if the scene does not state what shall be changed.
+    ValueError: if `change` is not in `changes(scene)`.
   """
   possible = changes(scene)
   change = _choose(rng, possible) if change is None else change
@@ -121,10 +124,10 @@ def perturb(
 
 
 def changes(scene: Scene) -> tuple[str, ...]:
-  """What of a scene `perturb` can change, at least its shape.
+  """Changes that `perturb` can make to a scene, at least 'shape'.
 
-  A number is stated by counting captions only: where "a circle" is asked,
-  two are no contradiction in GenEval's rules.
+  Only counting captions state a number: by GenEval's rules two circles do not
+  contradict "a circle".
   """
   phrases = scene.statement.phrases
   colors = [phrase.color for phrase in phrases]
@@ -139,7 +142,7 @@ def changes(scene: Scene) -> tuple[str, ...]:
 
 
 def patch_ids(world: World, scenes: Sequence[Scene]) -> np.ndarray:
-  """Rows of `world.patches()`: int32 [N, grid, grid], 0 where it is empty."""
+  """Indices into `world.patches()`: int32 [N, grid, grid], 0 if empty."""
   ids = np.zeros((len(scenes), world.grid, world.grid), np.int32)
   for index, scene in enumerate(scenes):
     for item in scene.items:
@@ -191,14 +194,14 @@ def _cells(
   if relation is None and len(statement.phrases) == 2:
     relation = _choose(rng, RELATIONS)
   line = int(rng.integers(world.grid))
-  places = [int(place) for place in rng.permutation(world.grid)[:count]]
+  positions = [int(index) for index in rng.permutation(world.grid)[:count]]
   if relation in ('left of', 'above'):
-    places.sort()
+    positions.sort()
   elif relation in ('right of', 'below'):
-    places.sort(reverse=True)
+    positions.sort(reverse=True)
   if relation in ('above', 'below'):
-    return [(place, line) for place in places]
-  return [(line, place) for place in places]
+    return [(position, line) for position in positions]
+  return [(line, position) for position in positions]
 
 
 def _change_shape(
@@ -206,7 +209,7 @@ def _change_shape(
 ) -> Scene:
   phrases = scene.statement.phrases
   index = int(rng.integers(len(phrases)))
-  # Of another shape than the second object, too: pairs stay pairs.
+  # Differs from the other object's shape too, so pairs stay pairs.
   shape = _other(rng, SHAPES, [phrase.shape for phrase in phrases])
   return _repainted(scene, index, shape=shape)
 
@@ -227,7 +230,7 @@ def _swap_colors(world: World, scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def _repainted(scene: Scene, index: int, **attribute: str) -> Scene:
-  """The scene with one phrase, and the objects it speaks of, changed."""
+  """The scene with an attribute of one phrase and its objects replaced."""
   phrases, relation = scene.statement.phrases, scene.statement.relation
   changed = tuple(
     dataclasses.replace(phrase, **attribute) if i == index else phrase

@@ -1,4 +1,4 @@
-"""Random access to scenes without end: what index i holds never changes."""
+"""Random access to scenes that are functions of seed and index."""
 
 import dataclasses
 from typing import SupportsIndex
@@ -10,24 +10,24 @@ from softdimo_jax.data.shapes.scene import Scene, draw, perturb, render
 from softdimo_jax.data.shapes.world import World
 from softdimo_jax.types import Batch
 
-# Streams of random numbers of one example.
+# Random streams of an example.
 _SCENE, _PERTURBATION = 0, 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShapesSource:
-  """Scenes as a data source: `len`, `source[i]`, whole batches at once.
+  """Scenes as a data source: `len`, `source[i]` and `source.gather(indices)`.
 
   An example is {'image': float32 [H, W, 3] in [0, 1], 'prompt_ids': int32 [T]}.
-  It depends on the seed and its index only, so nothing is stored, and any
-  process may make any example. `data.batches.gathered_batches(len(source),
-  source.gather, ...)` iterates over it with a position that can be saved.
+  It depends only on the seed and its index, so nothing is stored and any
+  process can make any example. `data.batches.gathered_batches(len(source),
+  source.gather, ...)` iterates over the source with a saved position.
 
   Attributes:
     world: sizes.
-    seed: sources of different seeds share no stream of random numbers.
+    seed: sources with different seeds share no random stream.
     num_examples: N.
-    length: T, of the captions.
+    length: T, tokens per caption.
   """
 
   world: World = dataclasses.field(default_factory=World)
@@ -51,14 +51,14 @@ class ShapesSource:
     return draw(self.world, self._rng(index, _SCENE))
 
   def gather(self, indices: np.ndarray) -> Batch:
-    """Examples [B]: image float32 [B, H, W, 3], caption int32 [B, T]."""
+    """Examples int [B]: `image` [B, H, W, 3] and `prompt_ids` [B, T]."""
     return self._examples([self.scene(int(index)) for index in indices])
 
   def gather_pairs(self, indices: np.ndarray) -> Batch:
-    """As `gather`, and with `wrong_image` and `wrong_prompt_ids`.
+    """Like `gather`, with `wrong_image` and `wrong_prompt_ids`.
 
-    They are those of the perturbed scenes: the wrong caption is false of the
-    image, and the caption of the wrong image.
+    Both come from the perturbed scene: the wrong caption is false for `image`
+    and true for `wrong_image`.
     """
     scenes = [self.scene(int(index)) for index in indices]
     wrong = self._examples(

@@ -1,4 +1,4 @@
-"""Captions as tokens: one word, one id."""
+"""Captions as tokens, one id per word."""
 
 import difflib
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from softdimo_jax.data.shapes.language import WORDS, split
 from softdimo_jax.errors import UserError
 
 PAD = 0
-# As in CLIP the end has the largest id: its text tower pools there.
+# As in CLIP, END has the largest id: the text tower pools there.
 START = len(WORDS) + 1
 END = len(WORDS) + 2
 SIZE = len(WORDS) + 3
-# "a red circle left of a blue square" and its two ends.
+# "a red circle left of a blue square" with START and END.
 MAX_LENGTH = 10
 
 _SHOWN = 3
@@ -25,9 +25,9 @@ def tokenize(text: str, length: int = MAX_LENGTH) -> np.ndarray:
   """Ids of a prompt's words.
 
   Args:
-    text: words of the vocabulary in any order; case and punctuation do not
-      matter.
-    length: T, of the result.
+    text: words of the vocabulary in any order; case and punctuation are
+      ignored.
+    length: T, tokens in the result.
 
   Returns:
     int32 [T]: START, words, END, PAD.
@@ -37,7 +37,7 @@ def tokenize(text: str, length: int = MAX_LENGTH) -> np.ndarray:
   """
   words = split(text)
   if not words:
-    raise UserError('the prompt is empty; say e.g. "a red circle"')
+    raise UserError('the prompt is empty; write e.g. "a red circle"')
   if len(words) > length - 2:
     raise UserError(
       f'the prompt has {len(words)} words, more than the {length - 2} that '
@@ -56,12 +56,12 @@ def tokenize_all(texts: Sequence[str], length: int = MAX_LENGTH) -> np.ndarray:
 
 
 def null_tokens(length: int = MAX_LENGTH) -> np.ndarray:
-  """Tokens of no caption, for guidance: int32 [T]."""
+  """Tokens of the empty caption, for guidance: int32 [T]."""
   return _framed([], length)
 
 
 def untokenize(tokens: np.ndarray) -> str:
-  """Words of token ids [T]; what is no word is left out.
+  """Words of token ids [T]; special tokens are omitted.
 
   Raises:
     ValueError: for ids outside the vocabulary.
@@ -79,7 +79,7 @@ def _framed(ids: list[int], length: int) -> np.ndarray:
 
 
 def _unknown_words(words: list[str]) -> str:
-  """One sentence that names the words and what was perhaps meant."""
+  """Message with the unknown words and the nearest known ones."""
   shown = ', '.join(_with_nearest(word) for word in words[:_SHOWN])
   more = len(words) - _SHOWN
   rest = f' and {more} more' if more > 0 else ''

@@ -1,4 +1,4 @@
-"""What there is to see: colours, shapes, cells, and how one cell looks."""
+"""The world of the scenes: colours, shapes and rendered cells."""
 
 import dataclasses
 import functools
@@ -20,12 +20,12 @@ SHAPES = ('circle', 'square', 'triangle', 'cross')
 BACKGROUND = 0.965
 MAX_COUNT = 4
 
-# Shares of a cell's side. The largest shape, moved by the default offset,
-# ends inside its cell, so that a patch depends on one object only.
+# Shares of a cell's side. The largest shape, moved by the default offset, stays
+# inside its cell, so each patch depends on one object only.
 _RADIUS = 0.3875
 _OFFSET = 1 / 16
 _SUPERSAMPLING = 8
-# Of the radius; they give the four shapes similar areas.
+# In units of the radius, chosen so that the four shapes have similar areas.
 _CIRCLE_SQUARED = 1.06
 _SQUARE_HALF_SIDE = 0.9
 _CROSS_ARM, _CROSS_LENGTH = 0.34, 1.05
@@ -33,14 +33,14 @@ _CROSS_ARM, _CROSS_LENGTH = 0.34, 1.05
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class World:
-  """Sizes of the scenes; small ones are learnt on a CPU.
+  """Sizes of the scenes; small ones can be learned on a CPU.
 
   Attributes:
-    grid: cells in a row and in a column, at least `MAX_COUNT`.
-    cell: side of a cell in pixels, even and at least 8.
-    offsets: where an object may lie, (down, right) from the centre of its
-      cell, in sides of a cell. Every offset makes another 24 patches.
-    mention_color: probability that a caption names the colour of an object.
+    grid: cells per row and column, at least `MAX_COUNT`.
+    cell: pixels per side of a cell, even and at least 8.
+    offsets: possible offsets (down, right) of an object from the centre of its
+      cell, as shares of the cell's side. Each offset adds 24 patches.
+    mention_color: probability that a caption states the colour of an object.
   """
 
   grid: int = 4
@@ -54,17 +54,17 @@ class World:
   def __post_init__(self):
     if self.grid < MAX_COUNT:
       raise UserError(
-        f'a scene needs {MAX_COUNT} cells in a row for counting, got '
+        f'counting needs at least {MAX_COUNT} cells per row, got '
         f'grid={self.grid}'
       )
     if self.cell < 8 or self.cell % 2:
       raise UserError(
-        f'shapes need cells of 8 pixels or more, an even number, got '
+        'shapes need cells of an even number of pixels, at least 8, got '
         f'cell={self.cell}'
       )
     if not self.offsets or np.abs(self.offsets).max() > _OFFSET:
       raise UserError(
-        f'objects leave their cells beyond offsets of {_OFFSET}, got '
+        f'offsets must be within {_OFFSET} to keep objects in their cells, got '
         f'offsets={self.offsets}'
       )
     if not 0 <= self.mention_color <= 1:
@@ -76,7 +76,7 @@ class World:
     return self.grid * self.cell
 
   def patch_id(self, color: str, shape: str, offset: int) -> int:
-    """Row of an object in `patches`; 0 is the empty cell."""
+    """Index of an object in `patches`; 0 is the empty cell."""
     kind = list(COLORS).index(color) * len(SHAPES) + SHAPES.index(shape)
     return 1 + kind * len(self.offsets) + offset
 
@@ -96,11 +96,11 @@ def coverage(
 
   Args:
     shape: one of `SHAPES`.
-    cell: side of the cell in pixels.
-    offset: (down, right) from the centre, in sides of a cell.
+    cell: pixels per side of the cell.
+    offset: (down, right) from the centre, as shares of the cell's side.
 
   Returns:
-    float64 [cell, cell] in [0, 1], 8 x 8 samples a pixel.
+    float64 [cell, cell] in [0, 1], from 8 x 8 samples per pixel.
   """
   fine = cell * _SUPERSAMPLING
   axis = (np.arange(fine) + 0.5) / fine - 0.5
@@ -112,10 +112,10 @@ def coverage(
 
 
 def paint(covered: np.ndarray, color: str) -> np.ndarray:
-  """A colour over the background.
+  """Paints a colour over the background.
 
   Args:
-    covered: [..., H, W] in [0, 1].
+    covered: coverage [..., H, W] in [0, 1].
     color: one of `COLORS`.
 
   Returns:
@@ -127,17 +127,17 @@ def paint(covered: np.ndarray, color: str) -> np.ndarray:
 
 
 def _inside(shape: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-  """Whether points, in radii from the centre, belong to a shape."""
+  """Whether points are inside a shape; coordinates in radii."""
   if shape == 'circle':
     return x**2 + y**2 < _CIRCLE_SQUARED
   if shape == 'square':
     return np.maximum(abs(x), abs(y)) < _SQUARE_HALF_SIDE
-  if shape == 'triangle':  # Its tip is up.
+  if shape == 'triangle':  # pointing up
     return (abs(y) < 1) & (abs(x) < (y + 1) / 2)
   if shape == 'cross':
     near, far = np.minimum(abs(x), abs(y)), np.maximum(abs(x), abs(y))
     return (near < _CROSS_ARM) & (far < _CROSS_LENGTH)
-  raise ValueError(f'there is no shape {shape!r}')
+  raise ValueError(f'shape {shape!r} is unknown; choose one of {SHAPES}')
 
 
 @functools.lru_cache

@@ -1,1 +1,1 @@
-"""Rules of published benchmarks and of the own judges."""
+"""Published benchmarks, and judges of this package's data sets."""

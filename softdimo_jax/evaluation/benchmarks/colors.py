@@ -1,4 +1,4 @@
-"""Names the colours of objects by CLIP, as GenEval does."""
+"""Classifies the colours of objects with CLIP, as GenEval does."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ COLORS = (
   *('red', 'orange', 'yellow', 'green', 'blue'),
   *('purple', 'pink', 'brown', 'black', 'white'),
 )
-# What a class of objects is called in each colour.
+# Prompts for a class of objects in a colour.
 _TEMPLATES = (
   'a photo of a {color} {name}',
   'a photo of a {color}-colored {name}',
@@ -25,10 +25,10 @@ _TEMPLATES = (
 
 @dataclasses.dataclass(frozen=True)
 class ColorClassifier:
-  """Zero-shot classification; a colour is the mean of its templates.
+  """Zero-shot classifier; the mean over its templates represents a colour.
 
   Attributes:
-    embedder: of crops; the published one is OpenAI's ViT-L/14.
+    embedder: embeds the crops; GenEval uses OpenAI's ViT-L/14.
     tokenize: prompts -> int [N, T].
   """
 
@@ -39,15 +39,20 @@ class ColorClassifier:
     object.__setattr__(self, '_text', functools.cache(self._text_features))
 
   def __call__(self, name: str, crops: Sequence[np.ndarray]) -> list[str]:
-    """Colours of crops uint8 [h, w, 3] that show a class of objects.
+    """Names the colours of objects.
 
-    A crop without pixels has the colour ''.
+    Args:
+      name: class of the objects.
+      crops: uint8 [h, w, 3] each; an empty crop has the colour ''.
+
+    Returns:
+      One of `COLORS`, or '', per crop.
     """
-    seen = [crop for crop in crops if crop.size]
-    if not seen:
+    visible = [crop for crop in crops if crop.size]
+    if not visible:
       return [''] * len(crops)
     side = self.embedder.module.image.resolution
-    squares = np.stack([pixels.square(crop, side) for crop in seen])
+    squares = np.stack([pixels.square(crop, side) for crop in visible])
     images = _unit(self._image_features(squares))
     best = iter((images @ self._text(name).T).argmax(1))
     return [COLORS[next(best)] if crop.size else '' for crop in crops]
@@ -56,7 +61,7 @@ class ColorClassifier:
     return np.concatenate([x for (x,) in self.embedder.outputs(images)])
 
   def _text_features(self, name: str) -> np.ndarray:
-    """Unit vectors [colours, E] of a class."""
+    """Unit vectors [colours, E] for a class."""
     texts = [
       template.format(color=color, name=name)
       for color in COLORS

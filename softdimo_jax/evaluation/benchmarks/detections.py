@@ -1,15 +1,15 @@
-"""What a detector found in pictures, as JSON: GenEval's rules read it.
+"""Object detections in JSON files, the input of GenEval's rules.
 
-A file of JSON lines, one a picture:
+The file has JSON lines, one per picture:
 
   {"filename": "00000/samples/00000.png",
    "detections": {"bench": [[x0, y0, x1, y1, score], ...]},
    "masks": {"bench": [{"size": [H, W], "counts": ...}, ...]},
    "colors": {"bench": ["red", ...]}}
 
-or one JSON list of them. `masks` are COCO's run lengths, a list or its string;
-`colors` names the colour of every detection. Both are optional: colours that
-are not given are classified, where a prompt asks for them.
+or is one JSON list of these records. `masks` are COCO's run lengths, as a list
+or encoded string; `colors` names the colour of each detection. Both are
+optional: missing colours are classified if a prompt requires them.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ import numpy as np
 
 from softdimo_jax.errors import UserError
 
-# Bits of a character of COCO's run lengths, and where its characters begin.
+# COCO's run lengths: bits per character, and code of the first character.
 _BITS, _FIRST = 5, 48
 
 
@@ -33,8 +33,8 @@ class Picture:
 
   Attributes:
     boxes: class -> float32 [N, 5].
-    masks: class -> a bool [H, W] or None for each of the N.
-    colors: class -> a name for each of the N; classes may lack.
+    masks: class -> N masks, each bool [H, W] or None.
+    colors: class -> N colour names; classes may be missing.
   """
 
   boxes: Mapping[str, np.ndarray]
@@ -43,11 +43,10 @@ class Picture:
 
 
 def read_detections(path: str | os.PathLike[str]) -> dict[str, Picture]:
-  """Pictures by file name.
+  """Reads the detections of all pictures, by file name.
 
   Raises:
-    UserError: if the file cannot be read, or a record is of another form;
-      says which and what is wrong.
+    UserError: if the file cannot be read, naming the first invalid record.
   """
   pictures = {}
   for number, record in enumerate(_records(path), start=1):
@@ -57,10 +56,10 @@ def read_detections(path: str | os.PathLike[str]) -> dict[str, Picture]:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
       reason = f'lacks {e}' if isinstance(e, KeyError) else str(e)
       raise UserError(
-        f'record {number} of {path} is no picture with detections: {reason}'
+        f'record {number} of {path} is not a picture with detections: {reason}'
       ) from e
     if name in pictures:
-      raise UserError(f'{path} has two records of {name}')
+      raise UserError(f'{path} has two records for {name}')
     pictures[name] = picture
   return pictures
 
@@ -76,7 +75,7 @@ def _records(path: str | os.PathLike[str]) -> list[Any]:
     return [json.loads(line) for line in text.splitlines() if line.strip()]
   except json.JSONDecodeError as error:
     raise UserError(
-      f'{path} is not JSON, a list or one record a line: {error}'
+      f'{path} is neither a JSON list nor JSON lines: {error}'
     ) from error
 
 
@@ -109,7 +108,7 @@ def _boxes(name: str, rows: Any) -> np.ndarray:
 
 
 def _mask(value: Mapping[str, Any] | None) -> np.ndarray | None:
-  """bool [H, W] of run lengths along columns, zeros first."""
+  """bool [H, W] from column-major run lengths, zeros first."""
   if value is None:
     return None
   height, width = value['size']
@@ -122,7 +121,7 @@ def _mask(value: Mapping[str, Any] | None) -> np.ndarray | None:
 
 
 def _run_lengths(text: str) -> list[int]:
-  """COCO's compressed run lengths: differences to the last but one."""
+  """Decodes COCO's string: counts minus the count two places before."""
   counts: list[int] = []
   value = shift = 0
   for character in text:

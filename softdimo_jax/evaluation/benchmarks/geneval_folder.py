@@ -1,4 +1,4 @@
-"""GenEval's folder of pictures: written, and judged by detections.
+"""Writes GenEval's folder of pictures, and judges it from detections.
 
 ROOT/00000/metadata.jsonl     record of prompt 0
 ROOT/00000/samples/00000.png  its pictures
@@ -23,12 +23,12 @@ from softdimo_jax.runtime.files import write_atomically
 
 _METADATA, _SAMPLES = 'metadata.jsonl', 'samples'
 
-# (class, crops of its objects) -> the colour of each.
+# (class, crops of its objects) -> colour of each crop.
 Classify = Callable[[str, Sequence[np.ndarray]], Sequence[str]]
 
 
 class GenEvalExport(PngExport):
-  """Pictures in GenEval's folders, `per_prompt` of each prompt in a row."""
+  """Pictures in GenEval's folders, `per_prompt` consecutive ones per prompt."""
 
   def __init__(
     self,
@@ -39,7 +39,7 @@ class GenEvalExport(PngExport):
     made_by: dict[str, Any],
     images_per_range: int = 500,
   ):
-    """Starts an export or goes on with one; errors as `ImageExport`."""
+    """Starts or resumes an export; errors as `ImageExport`."""
     self._per_prompt = per_prompt
     super().__init__(
       path,
@@ -61,9 +61,9 @@ class Sample:
   """One picture of a folder.
 
   Attributes:
-    name: of the file, relative to the root, as detections call it.
-    prompt: name of its prompt's folder.
-    record: what it must show.
+    name: file name relative to the root, as in the detections.
+    prompt: name of the prompt's folder.
+    record: the prompt's record.
   """
 
   name: str
@@ -72,15 +72,15 @@ class Sample:
 
 
 def read_samples(root: str | os.PathLike[str]) -> list[Sample]:
-  """All pictures of a folder in GenEval's format.
+  """Lists the pictures of a folder in GenEval's format.
 
   Raises:
-    UserError: if it is none, a prompt has no pictures, or a record does not
-      say what they must show.
+    UserError: if the folder is not in this format, a prompt has no pictures, or
+      a record is invalid.
   """
   root = pathlib.Path(root)
   if not root.is_dir():
-    raise UserError(f'{root} is no folder of pictures')
+    raise UserError(f'{root} is not a folder of pictures')
   folders = sorted(x for x in root.iterdir() if x.is_dir() and x.name.isdigit())
   if not folders:
     raise UserError(
@@ -93,7 +93,7 @@ def read_samples(root: str | os.PathLike[str]) -> list[Sample]:
     found = (folder / _SAMPLES).glob('*.png')
     files = sorted(x.name for x in found if x.stem.isdigit())
     if not files:
-      raise UserError(f'{folder / _SAMPLES} holds no picture (00000.png)')
+      raise UserError(f'{folder / _SAMPLES} contains no pictures (00000.png)')
     samples += [
       Sample(f'{folder.name}/{_SAMPLES}/{file}', folder.name, record)
       for file in files
@@ -106,7 +106,9 @@ def _read_record(path: pathlib.Path) -> Record:
     record = json.loads(path.read_text('utf-8'))
   except (OSError, ValueError) as error:
     raise UserError(f'{path} cannot be read as JSON ({error})') from error
-  problem = problem_of(record) if isinstance(record, dict) else 'is no record'
+  problem = (
+    problem_of(record) if isinstance(record, dict) else 'is not an object'
+  )
   if problem:
     raise UserError(f'the record {path} {problem}')
   return record
@@ -119,18 +121,18 @@ def judge(
   classify: Classify | None,
   rules: geneval_rules.Rules = geneval_rules.OFFICIAL,
 ) -> list[geneval_rules.Verdict]:
-  """GenEval's verdict of every picture.
+  """GenEval's verdict on each picture.
 
   Args:
-    root: of the folder.
+    root: root of the folder.
     samples: its pictures.
-    pictures: detections by name.
-    classify: names colours that the detections do not.
+    pictures: detections, by name of the picture.
+    classify: classifies colours that the detections do not name; None refuses.
     rules: thresholds.
 
   Raises:
-    UserError: if a picture has no detections, or detections no picture, and if
-      a colour is asked for that nobody names.
+    UserError: if pictures and detections do not match, or a prompt requires a
+      colour that is neither named nor classified.
   """
   _check_same({sample.name for sample in samples}, set(pictures))
   verdicts = []
@@ -147,8 +149,8 @@ def judge(
         return [picture.colors[name][index] for index in indices]
       if classify is None:
         raise UserError(
-          f'the colour of {name} in {path} is asked for, which the detections '
-          'do not name; give --clip to classify it'
+          f'the detections do not name the colour of {name} in {path}; give '
+          '--clip to classify it'
         )
       return classify(name, _crops(path, picture, name, indices))
 
@@ -162,23 +164,23 @@ def _check_same(samples: set[str], detected: set[str]) -> None:
   if samples - detected:
     name = min(samples - detected)
     raise UserError(
-      f'the detections have no record of {name}; a picture in which nothing '
-      'was found needs one with empty "detections"'
+      f'the detections have no record for {name}; a picture without detected '
+      'objects needs one with empty "detections"'
     )
   if detected - samples:
     raise UserError(
-      f'the detections have a record of {min(detected - samples)}, which is '
-      'no picture of the folder'
+      f'the detections have a record for {min(detected - samples)}, which is '
+      'not a picture in the folder'
     )
 
 
 def _crops(
   path: pathlib.Path, picture: Picture, name: str, indices: np.ndarray
 ) -> list[np.ndarray]:
-  """What is seen of the objects, their background grey where there are masks.
+  """Crops of objects, with a grey background if they have masks.
 
   Raises:
-    UserError: for a picture that cannot be read or a mask of another size.
+    UserError: if the picture cannot be read or a mask differs in size.
   """
   try:
     image = pixels.decode(path.read_bytes())
@@ -189,8 +191,8 @@ def _crops(
     mask = masks[index]
     if mask is not None and mask.shape != image.shape[:2]:
       raise UserError(
-        f'a mask of {name} in {path} is {mask.shape[0]}x{mask.shape[1]}, the '
-        f'picture {image.shape[0]}x{image.shape[1]}'
+        f'a mask of {name} in {path} is {mask.shape[0]}x{mask.shape[1]}, but '
+        f'the picture is {image.shape[0]}x{image.shape[1]}'
       )
   return [
     geneval_rules.crop(image, picture.boxes[name][index], masks[index])
@@ -201,13 +203,13 @@ def _crops(
 def oracle(
   samples: Sequence[Sample], verdicts: Sequence[geneval_rules.Verdict]
 ) -> tuple[list[str], list[bool], int]:
-  """Best of N by the judge itself: whether any picture of a prompt is right.
+  """Best of N by the judge itself: whether any picture of a prompt is correct.
 
-  No method of choosing pictures reaches it; never report it as one.
+  An upper bound for any method of choosing pictures; never report it as one.
 
   Returns:
-    (tag of every prompt, whether one of its pictures is right, N: most
-    pictures of a prompt).
+    (tag of each prompt, whether any of its pictures is correct, largest number
+    of pictures per prompt).
   """
   groups: dict[str, list[int]] = {}
   for index, sample in enumerate(samples):

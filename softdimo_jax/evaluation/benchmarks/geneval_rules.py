@@ -1,8 +1,8 @@
-"""GenEval's rules: does a picture show what a prompt asks, given detections?
+"""GenEval's rules: whether detections in a picture satisfy its prompt.
 
-Follows Ghosh et al., "GenEval" (arXiv 2310.11513) and its evaluation code.
-Finding objects and naming their colours is left to the caller: a detector and
-CLIP at full size, `shapes_judge` for rendered scenes. Boxes are float32
+Follows Ghosh et al., "GenEval" (arXiv 2310.11513) and its evaluation code. The
+caller detects objects and names their colours: with a detector and CLIP at full
+size, with `scenes_judge` for rendered scenes. Boxes are float32
 [x0, y0, x1, y1, score], y pointing down.
 """
 
@@ -24,13 +24,13 @@ TAGS = (
 )
 RELATIONS = ('left of', 'right of', 'above', 'below')
 
-# Offsets, in pixels, below which two objects lie in the same place.
+# Offsets in pixels below which two objects have the same position.
 _SAME_PLACE = 1e-3
-# Share of the centres' distance that an axis must have to name a relation.
+# Share of the centres' distance along an axis above which a relation holds.
 _AXIS_SHARE = 0.5
 
 Detections = Mapping[str, np.ndarray]
-# (class, indices of detections of the class) -> the colour of each.
+# (class, indices of detections of the class) -> colour of each detection.
 ColorsOf = Callable[[str, np.ndarray], Sequence[str]]
 
 
@@ -39,13 +39,13 @@ class Rules:
   """Thresholds; the defaults are the published ones.
 
   Attributes:
-    threshold: detections count above this score.
-    counting_threshold: the same where the tag is "counting".
-    max_objects: most detections of a class that count, best first.
-    max_overlap: intersection over union from which the weaker of two
-      detections is dropped; 1 drops none.
-    position_margin: overlap that a relation tolerates, as a share of the sum
-      of both objects' extents.
+    threshold: score above which detections count.
+    counting_threshold: the same for the tag "counting".
+    max_objects: largest number of detections that count per class, best first.
+    max_overlap: intersection over union at which the weaker of two detections
+      is dropped; 1 drops none.
+    position_margin: overlap that a relation tolerates, as a share of the sum of
+      both objects' extents.
   """
 
   threshold: float = 0.3
@@ -60,13 +60,13 @@ OFFICIAL = Rules()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
-  """Whether a picture shows what its prompt asks.
+  """Whether a picture satisfies its prompt.
 
   Attributes:
-    correct: every rule holds.
-    reasons: one sentence for each rule that does not.
+    correct: whether every rule holds.
+    reasons: one sentence for each violated rule.
     kept: class -> indices of the detections that count, best first; classes
-      without any are left out.
+      without any are omitted.
   """
 
   correct: bool
@@ -82,15 +82,15 @@ def judge(
 ) -> Verdict:
   """Applies the rules to one picture.
 
-  All that `include` lists must be there, and nothing that `exclude` lists in
-  its number or more. Of each listed class the `count` best detections are
-  looked at: all of them need the colour, and all of them the position
-  relative to all of the target's. Other objects do not matter.
+  Each entry of `include` must be present, and for each entry of `exclude` fewer
+  objects than its count. The `count` best detections of each included class
+  must all have the colour, and the position relative to all of the target's.
+  Other objects are ignored.
 
   Args:
-    record: of the prompt, in GenEval's format.
+    record: the prompt's record in GenEval's format.
     detections: class -> [N, 5].
-    colors_of: is asked for the detections of coloured classes only.
+    colors_of: called only for the detections of classes with a colour.
     rules: thresholds.
   """
   counting = record['tag'] == 'counting'
@@ -121,7 +121,7 @@ def _match(
   colors_of: ColorsOf,
   rules: Rules,
 ) -> tuple[np.ndarray | None, str]:
-  """(boxes of the objects that match an entry, why there are none)."""
+  """(boxes of the objects that match an entry or None, reason for None)."""
   name, count = entry['class'], entry['count']
   chosen = kept.get(name, np.zeros(0, int))[:count]
   if len(chosen) < count:
@@ -134,11 +134,11 @@ def _match(
   if entry.get('position'):
     relation, target = entry['position']
     if groups[target] is None:
-      return None, f'{name}: nothing there to be {relation}'
+      return None, f'{name}: no object to be {relation}'
     for other in groups[target]:
       for box in boxes:
         if relation not in relations(box, other, rules.position_margin):
-          return None, f'{name}: not {relation} the other'
+          return None, f'{name}: not {relation} the other object'
   return boxes, ''
 
 
@@ -149,11 +149,11 @@ def keep(
 
   Args:
     boxes: [N, 5].
-    threshold: of the score, exclusive.
-    rules: how many, and how much overlap.
+    threshold: exclusive lower bound of the score.
+    rules: limits on number and overlap.
 
   Returns:
-    int [K], by falling score; of equal scores the later detection is first.
+    int [K], by decreasing score; of equal scores the later detection is first.
   """
   boxes = _as_boxes(boxes)
   order = np.argsort(boxes[:, 4], kind='stable')[::-1]
@@ -171,8 +171,8 @@ def keep(
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
   """Intersection over union of two boxes [4+], counted in whole pixels.
 
-  A box includes the pixels of both its borders: its sides are one longer than
-  the difference of its coordinates.
+  A box includes its border pixels on both sides, so a side is one longer than
+  the difference of the coordinates.
   """
   corner = np.maximum(a[:2], b[:2]), np.minimum(a[2:4], b[2:4])
   common = _area(*corner)
@@ -183,19 +183,19 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 def relations(
   a: np.ndarray, b: np.ndarray, margin: float = OFFICIAL.position_margin
 ) -> frozenset[str]:
-  """Where object a lies relative to object b.
+  """Position of object a relative to object b.
 
-  The offset of the centres is shortened by `margin` of both extents on each
-  axis; an axis names a relation if what remains is over half the distance of
-  the centres.
+  The offset of the centres is shortened by `margin` times both extents on each
+  axis; a relation holds if the remainder along its axis exceeds half the
+  distance of the centres.
 
   Args:
     a: box [4+].
     b: box [4+].
-    margin: overlap that is tolerated.
+    margin: tolerated overlap.
 
   Returns:
-    None, one or two of `RELATIONS`.
+    Zero, one or two of `RELATIONS`.
   """
   a, b = _as_boxes(a)[:4], _as_boxes(b)[:4]
   offset = (a[:2] + a[2:]) / 2 - (b[:2] + b[2:]) / 2
@@ -204,7 +204,7 @@ def relations(
   if (abs(apart) < _SAME_PLACE).all():
     return frozenset()
   x, y = apart / np.linalg.norm(offset)
-  holds = (-x, x, -y, y)  # In the order of RELATIONS.
+  holds = (-x, x, -y, y)  # in the order of RELATIONS
   return frozenset(
     relation
     for relation, share in zip(RELATIONS, holds, strict=True)
@@ -218,14 +218,14 @@ def crop(
   mask: np.ndarray | None = None,
   background: int = 0x99,
 ) -> np.ndarray:
-  """What the colour classifier sees of an object.
+  """Crop of an object for the colour classifier.
 
   Args:
     image: uint8 [H, W, 3].
     box: [4+]; borders are rounded to whole pixels, halves to even.
-    mask: bool [H, W], of the object; elsewhere is background. None shows
-      everything.
-    background: grey value.
+    mask: bool [H, W], mask of the object; the background is replaced outside
+      of it. None keeps the background.
+    background: grey value of a replaced background.
 
   Returns:
     uint8 [h, w, 3], black outside the image; h or w may be 0.
@@ -236,24 +236,23 @@ def crop(
   height, width = image.shape[:2]
   result = np.zeros((max(y1 - y0, 0), max(x1 - x0, 0), 3), np.uint8)
   top, left = max(y0, 0), max(x0, 0)
-  seen = image[top : max(min(y1, height), 0), left : max(min(x1, width), 0)]
-  if seen.size:
-    rows = slice(top - y0, top - y0 + seen.shape[0])
-    columns = slice(left - x0, left - x0 + seen.shape[1])
-    result[rows, columns] = seen
+  visible = image[top : max(min(y1, height), 0), left : max(min(x1, width), 0)]
+  if visible.size:
+    rows = slice(top - y0, top - y0 + visible.shape[0])
+    columns = slice(left - x0, left - x0 + visible.shape[1])
+    result[rows, columns] = visible
   return result
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scores:
-  """Accuracy of many pictures.
+  """Accuracy over many pictures.
 
   Attributes:
-    categories: tag -> share of its pictures that are right, tags in their
-      usual order.
-    overall: mean of the categories' means, however many pictures each has.
-    standard_error: of `overall`, pictures being independent.
-    num_images: of all categories.
+    categories: tag -> share of correct pictures, with tags in GenEval's order.
+    overall: unweighted mean over categories.
+    standard_error: standard error of `overall` for independent pictures.
+    num_images: pictures in all categories.
   """
 
   categories: Mapping[str, float]
@@ -263,19 +262,19 @@ class Scores:
 
 
 def summarise(tags: Sequence[str], correct: Iterable[bool]) -> Scores:
-  """Means of each category, and their mean.
+  """Accuracy per category and their mean.
 
   Args:
     tags: category of each picture [N].
-    correct: whether it is right [N].
+    correct: whether each picture is correct [N].
 
   Raises:
-    ValueError: if there is no picture, or the lengths differ.
+    ValueError: if there are no pictures or the lengths differ.
   """
   correct = np.asarray(list(correct), np.float64)
   if not len(tags) or len(tags) != len(correct):
     raise ValueError(f'{len(tags)} tags for {len(correct)} pictures')
-  order = {tag: place for place, tag in enumerate(TAGS)}
+  order = {tag: index for index, tag in enumerate(TAGS)}
   names = sorted(set(tags), key=lambda tag: (order.get(tag, len(TAGS)), tag))
   groups = [correct[np.array(tags) == name] for name in names]
   means = [float(group.mean()) for group in groups]
@@ -296,5 +295,5 @@ def _area(low: np.ndarray, high: np.ndarray) -> float:
 
 
 def _as_boxes(boxes: np.ndarray) -> np.ndarray:
-  """As float32, the detector's precision: thresholds are exclusive."""
+  """float32 boxes: exclusive thresholds need the detector's precision."""
   return np.asarray(boxes, np.float32)

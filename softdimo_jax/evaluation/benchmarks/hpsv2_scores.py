@@ -1,7 +1,7 @@
-"""The HPSv2 benchmark (Wu et al. 2023): four styles, 800 prompts of each.
+"""The HPSv2 benchmark (Wu et al. 2023): four styles with 800 prompts each.
 
-PROMPTS/anime.json, ...          lists of texts
-IMAGES/anime/00000.jpg, ...      an image of each
+PROMPTS/anime.json, ...          lists of prompts
+IMAGES/anime/00000.jpg, ...      one image per prompt
 """
 
 import pathlib
@@ -18,18 +18,18 @@ from softdimo_jax.rewards.scoring import CLIPReward
 from softdimo_jax.types import Params
 
 STYLES = ('anime', 'concept-art', 'paintings', 'photo')
-# The spread of a style is that of the means of so many images in a row.
+# The deviation of a style is taken over means of this many consecutive images.
 _GROUP = 80
-# Scores are cosines in per cent.
+# Scores are cosines times 100.
 _SCALE = 100
 
 
 def score_embedder(
   reward: CLIPReward, params: Params, batch_size: int = 64
 ) -> ImageNetwork:
-  """The reward's image tower over images of any one size.
+  """The image tower of a reward, for images of equal size.
 
-  It returns features float32 [B, E], which are not unit vectors.
+  It returns features float32 [B, E], which are not normalised.
   """
 
   def forward(params: Params, pixels: jax.Array) -> tuple[jax.Array, ...]:
@@ -46,22 +46,22 @@ def score_embedder(
 def style_prompts(
   folder: str, styles: Sequence[str], limit: int | None = None
 ) -> dict[str, list[str]]:
-  """Prompts of every style.
+  """Reads the prompts of each style.
 
   Args:
-    folder: with STYLE.json of each.
-    styles: names; the benchmark's are `STYLES`.
-    limit: at most so many of each, the first ones.
+    folder: folder with one STYLE.json per style.
+    styles: names of styles; the benchmark's are `STYLES`.
+    limit: number of leading prompts to take per style; None takes all.
 
   Raises:
-    UserError: if a file is missing or of another form.
+    UserError: if a file is missing or not a list of prompts.
   """
   found = {}
   for style in styles:
     path = pathlib.Path(folder) / f'{style}.json'
     if not path.is_file():
       raise UserError(
-        f'{path} is missing; the benchmark has STYLE.json of '
+        f'{path} is missing; the benchmark has one STYLE.json for each of '
         f'{", ".join(STYLES)}'
       )
     found[style] = read_prompts(path)[:limit]
@@ -69,26 +69,26 @@ def style_prompts(
 
 
 def numbered(images: FolderImages) -> list[int]:
-  """Numbers of the prompts that the files of a style are of.
+  """Prompt number of each image of a style, from its file name.
 
   Raises:
-    UserError: for a file whose name is no number.
+    UserError: if a file name is not a number.
   """
   stems = [pathlib.Path(name).stem for name in images.names]
   wrong = [stem for stem in stems if not stem.isdigit()]
   if wrong:
-    raise UserError(f'{wrong[0]} is not named by the number of a prompt')
+    raise UserError(f'{wrong[0]} is not named after the number of a prompt')
   return [int(stem) for stem in stems]
 
 
 def cosines(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
-  """Scores [N] of embeddings [N, E]: cosines in per cent."""
+  """Scores [N] of embeddings [N, E]: cosines times 100."""
   lengths = np.linalg.norm(images, axis=1) * np.linalg.norm(texts, axis=1)
   return _SCALE * (images * texts).sum(1) / lengths
 
 
 def summarise(scores: np.ndarray) -> tuple[float, float]:
-  """(mean, standard deviation) of the means of groups, as the benchmark."""
+  """(mean, standard deviation) over group means, as in the benchmark."""
   groups = [
     scores[start : start + _GROUP].mean()
     for start in range(0, len(scores), _GROUP)

@@ -1,8 +1,8 @@
-"""Scores images of a labelled set in a fixed feature space.
+"""Scores generated images of labelled data sets in a fixed feature space.
 
-Frechet distance and k-NN metrics are taken in the penultimate layer of one
-classifier, label accuracy from another one of a different seed, so that the
-space and the judge are independent.
+Frechet distance and k-NN metrics use the penultimate layer of one classifier,
+label accuracy uses a second classifier trained with another seed, so the
+feature space and the label judge are independent.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ from softdimo_jax.types import Params
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judge:
-  """Reference images and the networks that compare with them.
+  """Reference images and the networks that compare images with them.
 
   Attributes:
-    classifier: Linen module returning `features` and `logits`.
+    classifier: Linen module that returns `features` and `logits`.
     feature_params: parameters of the feature space.
     label_params: parameters of the label judge.
     images: reference images, float32 [N, H, W, C] in [0, 1].
-    tokens: their tokens [N, L, G], for the share of exact copies.
-    batch_size: of the networks' passes.
+    tokens: their tokens [N, L, G], for the rate of exact copies.
+    batch_size: images per forward pass.
   """
 
   classifier: nn.Module
@@ -44,17 +44,17 @@ class Judge:
 
     Args:
       images: float32 [N, H, W, C] in [0, 1].
-      labels: int [N], what they should show.
-      tokens: int [N, L, G] they were decoded from.
+      labels: int [N], the requested labels.
+      tokens: int [N, L, G], the tokens of the images.
 
     Returns:
       num_images, fid, precision, recall, density, coverage, accuracy,
-      copy_rate, unique_rate. `fid` is the Frechet distance times 100 in this
-      judge's space; precision and its kin use as many generated images as
-      there are reference ones.
+      copy_rate, unique_rate. `fid` is 100 times the Frechet distance in this
+      judge's feature space; precision, recall, density and coverage use at most
+      as many generated images as there are reference images.
 
     Raises:
-      ValueError: for features that are not finite or too few images.
+      ValueError: for non-finite features or too few images.
     """
     features = self._features(images)
     reference = self._reference
@@ -71,14 +71,14 @@ class Judge:
     }
 
   def accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
-    """Share of images in which the label judge sees their label."""
+    """Share of images that the label judge assigns their label."""
     logits = self._apply(self.label_params, images).logits
     return float((logits.argmax(-1) == labels).mean())
 
   def floor(self, seed: int, count: int) -> float:
-    """Distance of `count` reference images drawn with replacement.
+    """Distance of `count` reference images, drawn with replacement.
 
-    What a perfect generator would score with that many images.
+    It estimates the score of a perfect generator with this many images.
     """
     rng = np.random.default_rng(seed)
     choice = rng.integers(0, len(self._reference), count)

@@ -1,9 +1,9 @@
 """Judges pictures of the shapes world: finds the objects, applies the rules.
 
-Nothing is learnt: every cell is compared with clean templates of all objects,
-and GenEval's own rules decide. They tolerate objects that nobody asked for,
-and in a world this small clutter earns points: `exact` does not tolerate them
-and is the number to rank by.
+Nothing is learned: every cell is compared with clean templates of all objects,
+then GenEval's rules apply. They tolerate additional objects, and in a world
+this small clutter raises the score; `exact` does not tolerate them and is the
+metric to rank by.
 """
 
 import dataclasses
@@ -25,25 +25,25 @@ from softdimo_jax.data.shapes.world import (
 )
 from softdimo_jax.evaluation.benchmarks import geneval_rules
 
-# Templates are moved by whole steps of this share of a cell, up to three.
+# Templates are shifted by up to three steps of this share of a cell.
 _STEP, _STEPS = 1 / 32, 3
-# Blurs of the templates, standard deviations in sides of a cell: a blurred
-# circle must not be nearer to a sharp square.
+# Blurs of the templates, as standard deviations in sides of a cell. Without
+# them a blurred circle could be closer to a sharp square.
 _BLURS = (0, 0.1)
-# Score of an object that is just good enough: GenEval's strictest threshold,
-# so that an accepted object counts in every category.
+# Lowest score of an accepted object: GenEval's strictest threshold, so that the
+# object counts in every category.
 _LOWEST_SCORE = geneval_rules.OFFICIAL.counting_threshold
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Found:
-  """What the judge sees in one picture.
+  """Objects found in one picture.
 
   Attributes:
-    boxes: float32 [N, 5], as GenEval's, in pixels; scores in (.9, 1].
-    shapes: of each object [N].
-    colors: of each object [N].
-    unrecognised: cells that are neither empty nor a known object.
+    boxes: float32 [N, 5] in GenEval's format, in pixels; scores in (0.9, 1].
+    shapes: shape of each object [N].
+    colors: colour of each object [N].
+    unrecognised: number of cells that are neither empty nor a known object.
   """
 
   boxes: np.ndarray
@@ -53,19 +53,19 @@ class Found:
 
   @property
   def occupied(self) -> int:
-    """Cells that are not empty."""
+    """Number of cells that are not empty."""
     return len(self.shapes) + self.unrecognised
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShapesVerdicts:
-  """Verdicts of N pictures.
+  """Verdicts on N pictures.
 
   Attributes:
     correct: bool [N], by GenEval's rules.
-    exact: bool [N], correct and nothing else in the picture.
+    exact: bool [N], correct and without additional objects.
     occupied: int [N], cells that are not empty.
-    unrecognised: int [N], those of them that hold no known object.
+    unrecognised: int [N], occupied cells without a known object.
   """
 
   correct: np.ndarray
@@ -78,18 +78,18 @@ class ShapesVerdicts:
 class ShapesJudge:
   """Finds objects cell by cell.
 
-  A cell is empty if little of it differs from the background, once averaged
-  over 2 x 2 pixels (which noise does not survive and blots do). Otherwise it
-  holds the object of the nearest template, or, if that one explains too
-  little, something unrecognised.
+  A cell is empty if it hardly differs from the background after averaging over
+  2 x 2 pixels (which removes noise but not blots). Otherwise it contains the
+  object of the nearest template or, if that template fits poorly, an
+  unrecognised one.
 
   Attributes:
     world: sizes of the pictures.
-    empty_energy: squared difference from the background, summed over the
-      pixels and channels of an 8 x 8 cell, up to which a cell is empty.
-      A faint object (yellow) has about 20.
-    residual: squared difference from the nearest template, as a share of the
-      template's own energy, up to which it is an object.
+    empty_energy: largest squared difference from the background, summed over
+      the pixels and channels of an 8 x 8 cell, of an empty cell. A faint
+      object (yellow) has about 20.
+    residual: largest squared difference from the nearest template of a
+      recognised object, as a share of the template's energy.
   """
 
   world: World = dataclasses.field(default_factory=World)
@@ -97,13 +97,13 @@ class ShapesJudge:
   residual: float = 0.3
 
   def find(self, images: np.ndarray) -> list[Found]:
-    """Objects of pictures.
+    """Finds the objects of each picture.
 
     Args:
       images: float [N, H, W, 3] in [0, 1].
 
     Raises:
-      ValueError: if they have another size or are not finite.
+      ValueError: if the images have a wrong size or are not finite.
     """
     patches = self._patches(images)  # [N, cells, P, P, 3]
     empty = self._is_empty(patches)
@@ -122,14 +122,14 @@ class ShapesJudge:
   def judge(
     self, images: np.ndarray, records: Sequence[Record]
   ) -> ShapesVerdicts:
-    """Verdict of each picture.
+    """Judges each picture.
 
     Args:
       images: float [N, H, W, 3] in [0, 1].
-      records: what each must show [N], in GenEval's format.
+      records: record of each picture [N], in GenEval's format.
 
     Raises:
-      ValueError: as `find`, or if there are not as many records.
+      ValueError: as `find`, or if the number of records differs.
     """
     found = self.find(images)
     verdicts = [
@@ -146,16 +146,16 @@ class ShapesJudge:
   def score(
     self, images: np.ndarray, records: Sequence[Record]
   ) -> dict[str, float]:
-    """Means over pictures.
+    """Mean scores over pictures.
 
     Args:
       images: float [N, H, W, 3] in [0, 1], N >= 1.
-      records: what each must show [N].
+      records: record of each picture [N].
 
     Returns:
-      The categories' accuracies by their tags, `overall` (the mean of these),
-      `exact` (likewise), `overall_error` and `exact_error` (standard errors),
-      `occupied` and `unrecognised` (cells a picture), `num_images`.
+      Accuracy per category, by tag; `overall`, their mean, and `exact`,
+      likewise; `overall_error` and `exact_error`, their standard errors;
+      `occupied` and `unrecognised`, cells per picture; `num_images`.
     """
     verdicts = self.judge(images, records)
     tags = [record['tag'] for record in records]
@@ -184,23 +184,23 @@ class ShapesJudge:
         f'pictures must be [N, {size}, {size}, 3], got {images.shape}'
       )
     if not np.isfinite(images).all():
-      raise ValueError('pictures hold NaN or infinity')
+      raise ValueError('pictures contain NaN or infinity')
     cells = images.reshape(-1, grid, cell, grid, cell, 3)
     return cells.swapaxes(2, 3).reshape(-1, grid**2, cell, cell, 3)
 
   def _is_empty(self, patches: np.ndarray) -> np.ndarray:
-    """Bool [N, cells]."""
+    """Whether each cell is empty: bool [N, cells]."""
     half = self.world.cell // 2
     blocks = patches.reshape(*patches.shape[:2], half, 2, half, 2, 3)
     difference = blocks.mean((3, 5)) - BACKGROUND
-    # A mean stands for four pixels; the threshold is of 64.
+    # Each mean represents four pixels; the threshold refers to 64 pixels.
     energy = 4 * np.square(difference).sum((2, 3, 4))
     return energy * 64 / self.world.cell**2 < self.empty_energy
 
   def _found(
     self, empty: np.ndarray, kinds: np.ndarray, shares: np.ndarray
   ) -> Found:
-    """Of one picture: [cells] each."""
+    """Objects of one picture; all arguments are [cells]."""
     (cells,) = np.nonzero(~empty & (shares < self.residual))
     chosen = kinds[cells]
     corners = np.stack([cells % self.world.grid, cells // self.world.grid], 1)
@@ -219,13 +219,13 @@ class ShapesJudge:
 
 @dataclasses.dataclass(frozen=True)
 class _Templates:
-  """All objects at all places within a cell, sharp and blurred.
+  """All objects at all shifts within a cell, sharp and blurred.
 
   Attributes:
     pixels: float32 [M, P * P * 3].
     energy: float32 [M], squared difference from the background.
-    boxes: float32 [M, 4], in the cell.
-    names: (shape, colour) of each.
+    boxes: float32 [M, 4], in pixels of the cell.
+    names: (shape, colour) of each template [M].
   """
 
   pixels: np.ndarray
@@ -251,7 +251,7 @@ def _templates(cell: int) -> _Templates:
 
 
 def _box(covered: np.ndarray) -> list[float]:
-  """[x0, y0, x1, y1] around the pixels that are half covered or more."""
+  """[x0, y0, x1, y1] around all pixels that are at least half covered."""
   rows, columns = np.nonzero(covered >= 0.5)
   return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
@@ -259,7 +259,7 @@ def _box(covered: np.ndarray) -> list[float]:
 def _nearest(
   pixels: np.ndarray, templates: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """(index of the nearest template, squared distance to it), [K] each."""
+  """(index of the nearest template, squared distance to it), both [K]."""
   norms = np.square(templates).sum(1)
   nearest = (norms - 2 * pixels @ templates.T).argmin(1)
   return nearest, np.square(pixels - templates[nearest]).sum(1)

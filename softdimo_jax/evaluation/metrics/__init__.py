@@ -1,10 +1,10 @@
-"""Distances between sets of images, on features; float64 numpy throughout.
+"""Distances between image sets from their features, in float64 numpy.
 
-Nothing here knows which network made the features: Inception or CLIP for
-published numbers, a stored classifier at laptop scale. Every value is biased
-by the number of samples, so rows are comparable at equal counts only, and
-beside a real-against-real row, which shows the floor. Memory is that of the
-features: distances and kernels are computed in blocks, moments and class
+The metrics do not depend on the network behind the features: Inception or CLIP
+for published numbers, a stored classifier at laptop scale. All values are
+biased by the number of samples, so compare rows at equal counts only, and next
+to a real-against-real row, which shows the floor. Memory is dominated by the
+features: distances and kernels are computed in blocks, and moments and class
 probabilities can be streamed.
 """
 

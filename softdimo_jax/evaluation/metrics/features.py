@@ -1,26 +1,26 @@
-"""Checked features, and their products and distances block by block."""
+"""Validated features, and their products and distances in blocks."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-# Entries of one block of an [N, M] matrix: 32 MB of float64.
+# Entries per block of an [N, M] matrix: 32 MB of float64.
 _BLOCK_ENTRIES = 2**22
-# |x|^2 - 2xy + |y|^2 is exact to a few ulps of |x|^2 + |y|^2 only. Anything
-# below this share of it is rounding: duplicates are at distance zero.
+# |x|^2 - 2xy + |y|^2 is exact only to a few ulps of |x|^2 + |y|^2. Distances
+# below this share of that sum are rounding errors of duplicates, hence zero.
 _ZERO_DISTANCE = 1e-13
 
-# (rows of x, their [block, M] part of a matrix between x and y).
+# (rows of x, [block, M] part of the matrix between these rows and y).
 Blocks = Iterator[tuple[slice, np.ndarray]]
 
 
 def as_features(features: np.ndarray, name: str, *, minimum: int) -> np.ndarray:
-  """Checked float64 features.
+  """Converts features to float64 and checks them.
 
   Args:
     features: [N, D] of any real type.
-    name: what the error messages call them.
-    minimum: smallest N that will do.
+    name: name in error messages.
+    minimum: smallest N allowed.
 
   Returns:
     float64 [N, D].
@@ -47,7 +47,7 @@ def check_same_width(a: np.ndarray, b: np.ndarray) -> None:
 
 
 def product_blocks(x: np.ndarray, y: np.ndarray) -> Blocks:
-  """Yields the inner products of x [N, D] with y [M, D], block by block."""
+  """Yields inner products of x [N, D] and y [M, D] in blocks."""
   block = max(_BLOCK_ENTRIES // len(y), 1)
   for start in range(0, len(x), block):
     rows = slice(start, start + block)
@@ -55,7 +55,7 @@ def product_blocks(x: np.ndarray, y: np.ndarray) -> Blocks:
 
 
 def squared_distance_blocks(x: np.ndarray, y: np.ndarray) -> Blocks:
-  """Yields squared distances of x [N, D] to y [M, D], block by block."""
+  """Yields squared distances between x [N, D] and y [M, D] in blocks."""
   x_norms = np.square(x).sum(1)  # [N]
   y_norms = np.square(y).sum(1)  # [M]
   for rows, products in product_blocks(x, y):

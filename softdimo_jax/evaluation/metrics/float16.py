@@ -1,10 +1,9 @@
 """Squared distances with the rounding of ADM's evaluator.
 
-guided-diffusion's evaluations/evaluator.py computes them in float16, a choice
-that its published precision and recall contain. Here every operation is done
-in float32 and rounded to float16, which gives what float16 arithmetic gives;
-the order of summation is TensorFlow's on CPU. Its GPU kernels may round
-otherwise.
+guided-diffusion's evaluations/evaluator.py computes them in float16, which
+affects its published precision and recall. Here every operation runs in float32
+and is rounded to float16, which equals float16 arithmetic; the order of
+summation is that of TensorFlow on CPU. Its GPU kernels may round differently.
 """
 
 import math
@@ -17,16 +16,16 @@ from softdimo_jax.evaluation.metrics.features import (
   squared_distance_blocks,
 )
 
-# How TensorFlow sums a row of float16 on CPU: registers of eight lanes, four
-# at a time in long rows, and halves of rows beyond 200 registers.
+# TensorFlow's float16 row sums on CPU: registers of eight lanes, four at a
+# time in long rows, and rows of more than 200 registers in halves.
 _LANES, _UNROLLED, _LEAF = 8, 4, 200
 
 
 def float16_distance_blocks(x: np.ndarray, y: np.ndarray) -> Blocks:
-  """Yields float32 squared distances of x [N, D] to y [M, D] as ADM has them.
+  """Yields ADM's float16 squared distances between x [N, D] and y [M, D].
 
-  Like there, distances that do not fit into float16 are computed in full
-  precision, here all of them, there those of the same 10,000 x 10,000.
+  Blocks are float32. As in ADM, distances that overflow float16 fall back to
+  full precision: here all of them, there those of that 10,000 x 10,000 block.
   """
   if _fits(x, y):
     yield from _rounded_blocks(x, y)
@@ -37,7 +36,7 @@ def float16_distance_blocks(x: np.ndarray, y: np.ndarray) -> Blocks:
 def _fits(x: np.ndarray, y: np.ndarray) -> bool:
   """Whether every distance is finite in float16."""
   longest = sum(np.sqrt(np.square(z).sum(1).max()) for z in (x, y))
-  if longest**2 < 0.9 * np.finfo(np.float16).max:  # no partial sum exceeds it
+  if longest**2 < 0.9 * np.finfo(np.float16).max:  # bounds all partial sums
     return True
   return all(np.isfinite(block).all() for _, block in _rounded_blocks(x, y))
 
@@ -54,17 +53,17 @@ def _rounded_blocks(x: np.ndarray, y: np.ndarray) -> Blocks:
 
 
 def _rounded(x: np.ndarray) -> np.ndarray:
-  """float32 values, those of float16 only."""
+  """Rounds to float16, stored as float32."""
   return x.astype(np.float16).astype(np.float32)
 
 
 def _squared_norms(x: np.ndarray) -> np.ndarray:
-  """|x|^2 of float32 rows [N, D] that hold float16 values: [N]."""
+  """|x|^2 [N] of float32 rows [N, D] with float16 values."""
   return _sum(_rounded(np.square(x)))
 
 
 def _sum(x: np.ndarray) -> np.ndarray:
-  """Row sums [N, D] -> [N] in TensorFlow's order."""
+  """Row sums [N, D] -> [N] in TensorFlow's order of summation."""
   width = x.shape[1]
   if width > _LANES * _LEAF:
     half = math.ceil(math.ceil(width / 2) / _LANES) * _LANES
@@ -81,7 +80,7 @@ def _sum(x: np.ndarray) -> np.ndarray:
 
 
 def _chain(x: np.ndarray) -> np.ndarray:
-  """Sum over axis 1, one addend after the other: [N, K, ...] -> [N, ...]."""
+  """Sequential sum over axis 1: [N, K, ...] -> [N, ...]."""
   total = np.zeros_like(x, shape=(len(x), *x.shape[2:]))
   for i in range(x.shape[1]):
     total = _rounded(total + x[:, i])

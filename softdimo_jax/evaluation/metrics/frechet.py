@@ -1,4 +1,4 @@
-"""Means, covariances and the Frechet distance of features."""
+"""Moments of features and the Frechet distance."""
 
 import dataclasses
 
@@ -15,10 +15,10 @@ class FeatureStatistics:
   """Mean and covariance of a set of feature vectors.
 
   Attributes:
-    count: number of vectors n; None where a file of statistics does not say.
+    count: number of vectors n; None if a file of statistics does not state it.
     mean: float64 [D].
-    covariance: float64 [D, D] with divisor n - 1, as in the official FID
-      codes; zero while n < 2.
+    covariance: float64 [D, D] with divisor n - 1, as in the official FID code;
+      zero while n < 2.
   """
 
   count: int | None
@@ -75,19 +75,20 @@ class FeatureStatistics:
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-  """Frechet distance of the Gaussians with these moments.
+  """Frechet distance between the Gaussians with these moments.
 
-  |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)). The trace of the root is
-  that of the symmetric (S_a^(1/2) S_b S_a^(1/2))^(1/2): two eigh, no complex
-  numbers, no epsilon on the diagonal, valid with fewer samples than features.
-  Agrees with the official sqrtm and eigvals codes to 1e-7.
+  |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)). The root has the trace of
+  the symmetric (S_a^(1/2) S_b S_a^(1/2))^(1/2), which takes two calls of eigh
+  and neither complex numbers nor an epsilon on the diagonal, and is valid with
+  fewer samples than features. Agrees with the official sqrtm and eigvals
+  implementations to 1e-7.
 
   Args:
     a: statistics of one set, at least two samples.
     b: statistics of the other set, same width.
 
   Returns:
-    The distance, >= 0; in squared units of the features.
+    The distance, >= 0, in squared units of the features.
 
   Raises:
     ValueError: on different widths, too few samples or non-finite moments.
@@ -116,9 +117,9 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
 
 def _without_rounding(eigenvalues: np.ndarray) -> np.ndarray:
-  """Eigenvalues of a semi-definite matrix, those below its rounding at zero.
+  """Sets eigenvalues below a semi-definite matrix's rounding error to zero.
 
-  A root would otherwise lift noise of 1e-16 in the null space to 1e-8.
+  The square root would otherwise amplify null-space noise from 1e-16 to 1e-8.
   """
   resolution = np.finfo(np.float64).eps * len(eigenvalues)
   noise = resolution * np.abs(eigenvalues).max()
@@ -126,6 +127,6 @@ def _without_rounding(eigenvalues: np.ndarray) -> np.ndarray:
 
 
 def _symmetric_sqrt(matrix: np.ndarray) -> np.ndarray:
-  """The symmetric root of a semi-definite matrix [D, D]."""
+  """Symmetric square root of a semi-definite matrix [D, D]."""
   eigenvalues, vectors = np.linalg.eigh(matrix)
   return (vectors * np.sqrt(_without_rounding(eigenvalues))) @ vectors.T

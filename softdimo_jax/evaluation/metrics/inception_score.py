@@ -1,4 +1,4 @@
-"""Inception score, from logits that may arrive in batches."""
+"""Inception score from logits, which may arrive in batches."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from softdimo_jax.evaluation.metrics.features import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassStatistics:
-  """What an inception score keeps of a set of samples.
+  """Statistics of a set of samples for the inception score.
 
   Attributes:
     count: number of samples n.
@@ -77,7 +77,7 @@ class ClassStatistics:
     """
     if self.count == 0:
       raise ValueError('an inception score needs at least 1 sample, got 0')
-    # A probability that underflowed for every sample has none in q, either.
+    # Classes whose probability underflows for all samples are zero in q too.
     q = self.probabilities[self.probabilities > 0]
     return float(np.exp(self.negentropy - (q * np.log(q)).sum()))
 
@@ -96,13 +96,13 @@ def inception_score(
   """Inception score (Salimans et al., 2016), averaged over splits.
 
   Args:
-    logits: [N, C], without the bias of the last layer in the official codes.
-    split: int [N], to which split each sample belongs, every number from zero
-      on in use; None for `shuffled_splits(N)`, the convention of
-      torch-fidelity. That of ADM's evaluator is `consecutive_splits(N)`.
+    logits: [N, C]; the official implementations omit the last layer's bias.
+    split: int [N], split of each sample, numbered from zero without gaps; None
+      for `shuffled_splits(N)`, torch-fidelity's convention. ADM's evaluator
+      uses `consecutive_splits(N)`.
 
   Returns:
-    Mean and standard deviation; with one split the latter is zero.
+    Mean and standard deviation, which is zero for a single split.
 
   Raises:
     ValueError: if a split is empty, the lengths differ or the logits are not
@@ -124,14 +124,15 @@ def inception_score(
 def shuffled_splits(
   count: int, splits: int = 10, seed: int | None = 2020
 ) -> np.ndarray:
-  """Equal splits of shuffled samples, as torch-fidelity makes them.
+  """Equal splits of shuffled samples, as in torch-fidelity.
 
-  With them a score can be streamed: one `ClassStatistics` a split.
+  They allow streaming the score, with one `ClassStatistics` per split.
 
   Args:
     count: number of all samples.
     splits: number of splits.
-    seed: of the shuffling, by numpy's legacy generator; None keeps the order.
+    seed: seed of the shuffling with numpy's legacy generator; None keeps the
+      order.
 
   Returns:
     int [count] in [0, splits).
@@ -151,17 +152,17 @@ def shuffled_splits(
 
 
 def consecutive_splits(count: int, split_size: int = 5000) -> np.ndarray:
-  """Splits in the order of the samples, the last one with the rest (ADM).
+  """Consecutive splits; the last one holds the remainder (ADM).
 
-  Of a file sorted by class each split sees few classes, and the score is too
-  low: shuffle before writing it.
+  If a file is sorted by class, each split contains few classes and the score is
+  too low: shuffle before writing it.
 
   Args:
     count: number of all samples.
-    split_size: samples of a split.
+    split_size: samples per split.
 
   Returns:
-    int [count] from 0 on.
+    int [count], numbered from 0.
 
   Raises:
     ValueError: if `split_size` is not positive.

@@ -1,4 +1,4 @@
-"""Kernel distances: KID, CMMD; and the mean cosine called CLIP score."""
+"""Kernel distances KID and CMMD, and the mean cosine known as CLIP score."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -13,10 +13,10 @@ from softdimo_jax.evaluation.metrics.features import (
   squared_distance_blocks,
 )
 
-# Of CMMD (Jayasumana et al., 2024): the Gaussian's sigma, and the factor that
-# brings the distance to the magnitude of a FID.
+# CMMD (Jayasumana et al., 2024): sigma of the Gaussian kernel, and the factor
+# that brings the distance to the magnitude of an FID.
 _CMMD_SIGMA, _CMMD_SCALE = 10.0, 1000.0
-# By how much the length of a normalised float32 or bfloat16 row may miss one.
+# Tolerance on the length of normalised float32 or bfloat16 rows.
 _UNIT_TOLERANCE = 1e-2
 
 KernelBlocks = Callable[[np.ndarray, np.ndarray], Blocks]
@@ -40,18 +40,19 @@ def kid(
 ) -> KernelDistance:
   """Kernel Inception distance (Binkowski et al., 2018).
 
-  Defaults and random draws are torch-fidelity's; clean-fid draws the same way
-  from numpy's global generator. Both compute in float32: agreement to 1e-6.
+  Defaults and random draws match torch-fidelity; clean-fid draws the same way
+  from numpy's global generator. Both compute in float32 and agree to 1e-6.
 
   Args:
     real: features [N, D].
     fake: features [M, D].
-    subsets: how many pairs of subsets are averaged, >= 1.
-    subset_size: samples of one subset, drawn without replacement, >= 2.
-    seed: of the draws.
+    subsets: number of subset pairs to average, >= 1.
+    subset_size: samples per subset, drawn without replacement, >= 2.
+    seed: seed of the draws.
 
   Returns:
-    The unbiased squared distance, which may be negative; not times 1000.
+    The unbiased squared distance, which may be negative; not multiplied by
+    1000.
 
   Raises:
     ValueError: on fewer samples than `subset_size`, different widths,
@@ -59,8 +60,8 @@ def kid(
   """
   if subsets < 1 or subset_size < 2:
     raise ValueError(
-      f'KID needs 1 subset of 2 samples at least, got {subsets} of'
-      f' {subset_size}'
+      'KID needs at least 1 subset of at least 2 samples, got '
+      f'{subsets} of {subset_size}'
     )
   real = as_features(real, 'real', minimum=subset_size)
   fake = as_features(fake, 'fake', minimum=subset_size)
@@ -76,9 +77,9 @@ def kid(
 def kid_subsets(
   num_real: int, num_fake: int, *, subsets: int, subset_size: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields (real, fake) indices, int [subset_size] each, of every subset.
+  """Yields (real, fake) indices of each subset, int [subset_size] each.
 
-  The legacy generator and its order, fakes first, are torch-fidelity's.
+  As in torch-fidelity, numpy's legacy generator draws the fakes first.
   """
   rng = np.random.RandomState(seed)
   for _ in range(subsets):
@@ -87,16 +88,16 @@ def kid_subsets(
 
 
 def polynomial_mmd(real: np.ndarray, fake: np.ndarray) -> float:
-  """Unbiased squared MMD of all samples, kernel (x.y / D + 1)^3.
+  """Unbiased squared MMD of all samples with kernel (x.y / D + 1)^3.
 
-  KID with a single subset that holds everything.
+  Equals KID with a single subset that contains all samples.
 
   Args:
     real: features [N, D], N >= 2.
     fake: features [M, D], M >= 2.
 
   Raises:
-    ValueError: on too few samples, different widths, non-finite features.
+    ValueError: on too few samples, different widths or non-finite features.
   """
   real = as_features(real, 'real', minimum=2)
   fake = as_features(fake, 'fake', minimum=2)
@@ -111,19 +112,19 @@ def polynomial_mmd(real: np.ndarray, fake: np.ndarray) -> float:
 def cmmd(real: np.ndarray, fake: np.ndarray) -> float:
   """CLIP maximum mean discrepancy (Jayasumana et al., 2024).
 
-  The biased squared MMD, a sample's kernel with itself counted, of a Gaussian
-  kernel with sigma 10, times 1000: the convention of the paper's code.
+  The biased squared MMD (diagonal included) with a Gaussian kernel of sigma 10,
+  times 1000, as in the paper's code.
 
   Args:
-    real: L2-normalised image embeddings [N, D], N >= 1; the published ones
-      are those of OpenAI's ViT-L/14-336.
+    real: L2-normalised image embeddings [N, D], N >= 1; published values use
+      OpenAI's ViT-L/14-336.
     fake: likewise [M, D], M >= 1.
 
   Returns:
     A distance >= 0, up to rounding.
 
   Raises:
-    ValueError: on no samples, different widths, embeddings that are not
+    ValueError: on no samples, different widths, or embeddings that are not
       finite or not normalised.
   """
   real, fake = _as_unit(real, 'real'), _as_unit(fake, 'fake')
@@ -136,23 +137,23 @@ def cmmd(real: np.ndarray, fake: np.ndarray) -> float:
 def clip_score(images: np.ndarray, texts: np.ndarray) -> float:
   """Mean cosine between images and their own captions.
 
-  Neither times 100 nor cut at zero: the convention that Di[M]O reports.
+  Neither multiplied by 100 nor clipped at zero, as reported by Di[M]O.
 
   Args:
-    images: image embeddings [N, D], N >= 1, of any length.
+    images: image embeddings [N, D], N >= 1, normalised or not.
     texts: text embeddings [N, D] in the same order.
 
   Returns:
     The mean, in [-1, 1].
 
   Raises:
-    ValueError: on different shapes, no, zero or non-finite embeddings.
+    ValueError: on different shapes, or on no, zero or non-finite embeddings.
   """
   images = as_features(images, 'images', minimum=1)
   texts = as_features(texts, 'texts', minimum=1)
   if images.shape != texts.shape:
     raise ValueError(
-      f'every image needs its text: {images.shape} and {texts.shape}'
+      f'images and texts must have one shape: {images.shape} and {texts.shape}'
     )
   lengths = np.linalg.norm(images, axis=1) * np.linalg.norm(texts, axis=1)
   if not lengths.all():

@@ -1,4 +1,4 @@
-"""Overlap of the supports of two sets, from k nearest neighbours."""
+"""Overlap of the supports of two sets, by k nearest neighbours."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from softdimo_jax.evaluation.metrics.features import (
 )
 from softdimo_jax.evaluation.metrics.float16 import float16_distance_blocks
 
-# By how much the same distance, computed in two blocks, may differ.
+# Relative difference of the same distance computed in two blocks.
 _ROUNDING = 1e-12
 
 DistanceBlocks = Callable[[np.ndarray, np.ndarray], Blocks]
@@ -37,7 +37,8 @@ class ManifoldMetrics(PrecisionRecall):
   """Support overlap of two sets; see `precision_recall_density_coverage`.
 
   Attributes:
-    density: balls of reals around a fake, over k; about 1 for equal sets.
+    density: number of real balls that contain a fake, over k; about 1 for
+      equal sets.
     coverage: share of reals with a fake inside their own ball, [0, 1].
   """
 
@@ -54,19 +55,19 @@ def precision_recall(
 ) -> PrecisionRecall:
   """Improved precision and recall (Kynkaanniemi et al., 2019).
 
-  The ball of a sample reaches to its k-th nearest neighbour within its own
-  set, itself not counted, and is closed: the convention of torch-fidelity and
-  of ADM's evaluator. Memory is bounded by blocks; time is O((N + M)^2 D).
+  The ball of a sample extends to its k-th nearest neighbour within its own
+  set, excluding itself, and is closed, as in torch-fidelity and ADM's
+  evaluator. Memory is bounded by the blocks; time is O((N + M)^2 D).
 
   Args:
     real: features [N, D], N > k.
     fake: features [M, D], M > k.
     k: neighbour that sets the radius, >= 1.
-    adm_float16: with squared distances in float16, as ADM's evaluator has
-      them: on Inception features this moves both numbers by some 0.003.
+    adm_float16: whether squared distances are float16, as in ADM's evaluator;
+      on Inception features this changes both values by about 0.003.
 
   Returns:
-    Both numbers.
+    Precision and recall.
 
   Raises:
     ValueError: on fewer than k + 1 samples, different widths, non-finite
@@ -76,7 +77,7 @@ def precision_recall(
   distances = (
     float16_distance_blocks if adm_float16 else squared_distance_blocks
   )
-  # A point on a sphere is inside: rounding must not put it outside.
+  # Points on the sphere count as inside; rounding must not exclude them.
   real_radii = _radii(real, k, distances) * (1 + _ROUNDING)
   fake_radii = _radii(fake, k, distances) * (1 + _ROUNDING)
   inside_real = np.zeros(len(fake), bool)
@@ -94,22 +95,10 @@ def precision_recall_density_coverage(
 ) -> ManifoldMetrics:
   """Precision, recall (Kynkaanniemi 2019), density, coverage (Naeem 2020).
 
-  The ball of a sample reaches to its k-th nearest neighbour within its own
-  set, itself not counted, and is open (strict <): the convention of the prdc
-  package that Di[M]O reports. A sample with k exact duplicates has an empty
-  ball. Memory is bounded by blocks; the time is O((N + M)^2 D).
-
-  Args:
-    real: features [N, D], N > k.
-    fake: features [M, D], M > k.
-    k: neighbour that sets the radius, >= 1.
-
-  Returns:
-    The four numbers.
-
-  Raises:
-    ValueError: on fewer than k + 1 samples, different widths, non-finite
-      features or k < 1.
+  The ball of a sample extends to its k-th nearest neighbour within its own
+  set, excluding itself, and is open (strict <), as in the prdc package, whose
+  values Di[M]O reports. A sample with k exact duplicates has an empty ball.
+  Arguments, errors and cost are those of `precision_recall`.
   """
   real, fake = _checked(real, fake, k)
   real_radii = _radii(real, k, squared_distance_blocks)
@@ -132,7 +121,7 @@ def precision_recall_density_coverage(
 def squared_radii(
   features: np.ndarray, k: int = 3, *, adm_float16: bool = False
 ) -> np.ndarray:
-  """Squared distance of each sample to its k-th neighbour, itself not counted.
+  """Squared distance of each sample to its k-th neighbour, excluding itself.
 
   Args:
     features: [N, D], N > k.
@@ -164,7 +153,7 @@ def _checked(
 
 
 def _radii(x: np.ndarray, k: int, distances: DistanceBlocks) -> np.ndarray:
-  """Squared distance of each row to its k-th neighbour: [N, D] -> [N]."""
+  """Squared distance from each row to its k-th neighbour: [N, D] -> [N]."""
   radii = np.empty(len(x))
   for rows, squared in distances(x, x):
     # Index 0 of the sorted row is the sample itself, at distance zero.

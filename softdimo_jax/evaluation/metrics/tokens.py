@@ -1,13 +1,13 @@
-"""How many generated token strings are copies, of data or each other."""
+"""Rates of duplicate token sequences, among samples and of training data."""
 
 import numpy as np
 
 
 def exact_copy_rate(tokens: np.ndarray, reference_tokens: np.ndarray) -> float:
-  """Share of token strings that equal one of the training set.
+  """Share of generated token sequences that occur in the training set.
 
   Args:
-    tokens: int [N, ...], generated; compared as flat strings.
+    tokens: int [N, ...], generated; each sample is compared as a flat sequence.
     reference_tokens: int [M, ...], of the training images.
 
   Returns:
@@ -16,32 +16,32 @@ def exact_copy_rate(tokens: np.ndarray, reference_tokens: np.ndarray) -> float:
   Raises:
     ValueError: on non-integer tokens, no tokens, or different lengths.
   """
-  strings = _token_strings(tokens)
-  references = _token_strings(reference_tokens)
-  if len(strings[0]) != len(references[0]):
+  sequences = _sequences(tokens)
+  references = _sequences(reference_tokens)
+  if len(sequences[0]) != len(references[0]):
     raise ValueError(
-      f'token strings differ in shape: {np.shape(tokens)[1:]} and'
+      f'token sequences differ in shape: {np.shape(tokens)[1:]} and'
       f' {np.shape(reference_tokens)[1:]}'
     )
   known = set(references)
-  return sum(string in known for string in strings) / len(strings)
+  return sum(sequence in known for sequence in sequences) / len(sequences)
 
 
 def unique_rate(tokens: np.ndarray) -> float:
-  """Number of different token strings over the number of all, in (0, 1].
+  """Number of distinct token sequences over N, in (0, 1].
 
   Args:
-    tokens: int [N, ...]; compared as flat strings.
+    tokens: int [N, ...]; each sample is compared as a flat sequence.
 
   Raises:
     ValueError: on non-integer tokens or no tokens.
   """
-  strings = _token_strings(tokens)
-  return len(set(strings)) / len(strings)
+  sequences = _sequences(tokens)
+  return len(set(sequences)) / len(sequences)
 
 
-def _token_strings(tokens: np.ndarray) -> list[bytes]:
-  """Token rows as bytes, comparable whatever their integer type was."""
+def _sequences(tokens: np.ndarray) -> list[bytes]:
+  """Each sample's tokens as bytes, comparable across integer types."""
   tokens = np.asarray(tokens)
   if not np.issubdtype(tokens.dtype, np.integer):
     raise ValueError(f'tokens must be integers, got {tokens.dtype}')

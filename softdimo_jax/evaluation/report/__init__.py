@@ -1,1 +1,1 @@
-"""Tables, plots and the page."""
+"""Tables, plots and the HTML report."""

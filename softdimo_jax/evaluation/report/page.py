@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing beside it."""
+"""The report of a run: one self-contained HTML file."""
 
 import base64
 import dataclasses
@@ -16,7 +16,7 @@ from softdimo_jax.evaluation.sets.pictures import encode_png, image_grid
 from softdimo_jax.runtime.files import write_atomically
 
 _TEMPLATE = 'report.html.jinja'
-# Four grids of 8 x 8 small images fit side by side; wider ones are shrunk.
+# Largest width of a grid; four grids of 8 x 8 small images fit side by side.
 _GRID_PIXELS = 560
 
 
@@ -26,11 +26,11 @@ class Grid:
 
   Attributes:
     title: name of the model or setting.
-    caption: one sentence: steps, guidance, what to look at; may be empty.
+    caption: one sentence on steps, guidance or what to notice; may be empty.
     images: float [N, H, W, C] in [0, 1], C of 1 or 3, N >= 1.
-    columns: tiles in a row; about square by default.
-    tile_pixels: narrower images are enlarged to this width, by the largest
-      whole factor that fits.
+    columns: tiles per row; by default the grid is about square.
+    tile_pixels: narrower images are enlarged up to this width, by the largest
+      integer factor.
   """
 
   title: str
@@ -42,16 +42,16 @@ class Grid:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-  """All a reader needs to judge a run; every text is plain, not HTML.
+  """Contents of a report; all texts are plain, not HTML.
 
   Attributes:
     title: heading of the page.
-    summary: paragraphs below it.
-    rows: results, as in results.json; any keys (see `table.make_table`).
+    summary: paragraphs below the heading.
+    rows: results, as in results.json, with any keys (see `table.make_table`).
     grids: samples, shown side by side.
     curves: small plots.
-    config: the configuration of the run, as text.
-    notes: how the numbers were made: counts, floors, feature network.
+    config: configuration of the run, as text.
+    notes: how the numbers were computed: counts, floors, feature network.
   """
 
   title: str
@@ -64,10 +64,11 @@ class Report:
 
 
 def render_report(report: Report) -> str:
-  """The page as HTML: no script, no link, images as data URIs.
+  """Renders HTML without scripts or links, with images as data URIs.
 
   Raises:
-    ValueError: on images or series of wrong shapes (see `image_grid`, `Curve`).
+    ValueError: if images or series have wrong shapes (see `image_grid`,
+      `Curve`).
   """
   source = importlib.resources.files(__package__).joinpath(_TEMPLATE)
   environment = jinja2.Environment(
@@ -90,13 +91,13 @@ def render_report(report: Report) -> str:
 
 
 def write_report(path: str | os.PathLike[str], report: Report) -> None:
-  """Renders `report` to an HTML file, atomically; errors as `render_report`."""
+  """Writes the report to an HTML file atomically; errors as `render_report`."""
   write_atomically(path, render_report(report))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Picture:
-  """A grid ready for the page; `width` and `height` are CSS pixels."""
+  """An encoded grid; `width` and `height` are CSS pixels."""
 
   title: str
   caption: str
@@ -127,6 +128,6 @@ def _data_uri(mime_type: str, data: bytes) -> str:
 
 
 def _group_starts(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
-  """Whether each row is the first of its model: the table rules off there."""
+  """Whether each row starts a new model, which the table marks with a line."""
   models = [row.get('model') for row in rows]
   return [i > 0 and models[i] != models[i - 1] for i in range(len(models))]

@@ -1,4 +1,4 @@
-"""Curves of a report as SVG images; no display and no global plot state."""
+"""Curves as SVG images, without a display or global plot state."""
 
 import dataclasses
 import io
@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Mid-tones: they keep their contrast on light and on dark pages alike.
+# Mid-tones, which contrast with both light and dark pages.
 _INK = '#757b84'
 _COLOURS = (
   '#3b82c4',
@@ -32,7 +32,7 @@ _SETTINGS = {
   'text.color': _INK,
   'xtick.color': _INK,
   'ytick.color': _INK,
-  'svg.hashsalt': 'softdimo_jax',  # else every rendering has other ids
+  'svg.hashsalt': 'softdimo_jax',  # deterministic ids
 }
 
 
@@ -42,10 +42,10 @@ class Curve:
 
   Attributes:
     title: heading of the plot.
-    x_label: of the horizontal axis.
-    y_label: of the vertical axis.
-    series: name -> (x [N], y [N]); values that are not finite are gaps.
-    log_y: a logarithmic vertical axis, where values <= 0 are gaps.
+    x_label: label of the horizontal axis.
+    y_label: label of the vertical axis.
+    series: name -> (x [N], y [N]); non-finite values are gaps.
+    log_y: whether the vertical axis is logarithmic; values <= 0 are then gaps.
   """
 
   title: str
@@ -56,10 +56,10 @@ class Curve:
 
 
 def render_curve(curve: Curve) -> bytes:
-  """The plot as an SVG file with a transparent ground; same input, same bytes.
+  """Renders a plot as a deterministic SVG file with a transparent background.
 
   Raises:
-    ValueError: if a series' x and y are not vectors of one length.
+    ValueError: if x and y of a series are not vectors of equal length.
   """
   with matplotlib.rc_context(_SETTINGS):
     figure = Figure(figsize=(4.2, 2.8), layout='constrained')
@@ -79,12 +79,12 @@ def _draw_series(axes: Axes, curve: Curve) -> None:
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim != 1 or x.shape != y.shape:
       raise ValueError(
-        f'series {name!r} of {curve.title!r}: x and y must be vectors of one'
+        f'series {name!r} of {curve.title!r}: x and y must be vectors of equal'
         f' length, got shapes {x.shape} and {y.shape}'
       )
     colour = _COLOURS[index % len(_COLOURS)]
     style = _LINE_STYLES[index // len(_COLOURS) % len(_LINE_STYLES)]
-    # A few points are evaluations, not a training curve: show each of them.
+    # A few points are evaluations, not a training curve: mark each of them.
     marker = 'o' if len(x) <= 20 else ''
     axes.plot(
       x,

@@ -1,4 +1,4 @@
-"""Result rows as text tables: for a terminal, for Markdown, for the report."""
+"""Result rows as tables for a terminal, Markdown and the report."""
 
 import dataclasses
 import numbers
@@ -49,7 +49,7 @@ def _significant(value: float) -> str:
 
 
 def _speed(value: float) -> str:
-  """Whole images a second, unless there are only a few."""
+  """Images per second, rounded to an integer from 100 on."""
   return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
 
 
@@ -71,12 +71,12 @@ _FLOAT_FORMATS: Mapping[str, Callable[[float], str]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-  """A table whose cells are ready to print.
+  """A table of formatted cells.
 
   Attributes:
-    titles: one for each column.
-    rows: one cell for each title.
-    numeric: for each column, whether it reads best aligned to the right.
+    titles: title of each column.
+    rows: one cell per column in each row.
+    numeric: whether each column is numeric, hence right-aligned.
   """
 
   titles: tuple[str, ...]
@@ -85,9 +85,9 @@ class Table:
 
 
 def default_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-  """Keys that some row has a value for: the known first, in reading order.
+  """Keys with a value in some row: known ones first, in reading order.
 
-  `x_std` is no column of its own where `x` is one: it stands in the cell of x.
+  `x_std` is omitted if `x` is a column, because the cell of x shows it.
   """
   present = dict.fromkeys(
     key for row in rows for key, value in row.items() if value is not None
@@ -104,14 +104,14 @@ def default_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 def make_table(
   rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None
 ) -> Table:
-  """Formats rows; a missing or None value shows as '-'.
+  """Formats rows; missing and None values become '-'.
 
   Args:
-    rows: dicts such as those of results.json; any keys.
+    rows: dicts as in results.json, with any keys.
     columns: keys to show, in order; `default_columns(rows)` if None.
 
   Returns:
-    The cells. A value x beside a number `x_std` reads 'x ± std'.
+    The formatted cells; a value x with a number `x_std` becomes 'x ± std'.
   """
   columns = default_columns(rows) if columns is None else tuple(columns)
   return Table(
@@ -127,7 +127,7 @@ def make_table(
 def format_table(
   rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None
 ) -> str:
-  """Aligned plain text, no trailing newline; arguments as in `make_table`."""
+  """Plain-text table without a final newline; arguments as in `make_table`."""
   table = make_table(rows, columns)
   cells = (table.titles, *table.rows)
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -139,7 +139,7 @@ def format_table(
 def format_markdown_table(
   rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None
 ) -> str:
-  """A Markdown table, no trailing newline; arguments as in `make_table`."""
+  """Markdown table without a final newline; arguments as in `make_table`."""
   table = make_table(rows, columns)
   cells = [
     tuple(cell.replace('|', r'\|').replace('\n', ' ') for cell in line)

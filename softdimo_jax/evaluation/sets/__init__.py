@@ -1,1 +1,1 @@
-"""Sets of images: read, written, compared with."""
+"""Image sets: reading, writing, and references to compare with."""

@@ -1,9 +1,9 @@
-"""Sets of images to evaluate: a folder of anybody's files, or an .npz.
+"""Image sets to evaluate: a folder of files from any source, or an .npz file.
 
 Every image becomes uint8 RGB: grey and palette images are converted, 16-bit
-ones are scaled to 8, transparent ones are laid on white
-(`data/images/pixels.py`). A file that cannot be read stops the evaluation: a
-set that lacks an image is another set.
+images are scaled to 8 bits, and transparent images are composited on white
+(`data/images/pixels.py`). An unreadable file stops the evaluation, because
+skipping an image would change the set.
 """
 
 import abc
@@ -25,41 +25,41 @@ from softdimo_jax.evaluation.sets.reference_file import (
   read_reference,
 )
 
-# Images of other kinds: to pass over them would make the set another one.
+# Unsupported image formats; skipping such files would change the set.
 _UNREAD = (
   *('.avif', '.bmp', '.gif', '.heic', '.jp2', '.jxl', '.pbm', '.pgm', '.ppm'),
   *('.tga', '.tif', '.tiff'),
 )
-# Images of an .npz that are read at a time.
+# Images per batch when streaming an .npz file.
 _STREAMED = 64
 _THREADS = 8
-# Of the subset, where fewer images are wanted than there are.
+# Seed of random subsets.
 _SEED = 0
 
 
 class ImageSet(abc.ABC):
-  """A numbered set of images, read range by range in ascending order."""
+  """A numbered set of images, read in ranges of ascending order."""
 
   @abc.abstractmethod
   def __len__(self) -> int:
-    """N."""
+    """Number of images N."""
 
   @property
   @abc.abstractmethod
   def facts(self) -> dict[str, Any]:
-    """JSON values that tell this set from others, for reports and caches."""
+    """JSON values that identify this set, for reports and caches."""
 
   @abc.abstractmethod
   def read(self, start: int, stop: int) -> list[np.ndarray]:
-    """Images start to stop - 1, uint8 [H, W, 3], sizes as they come.
+    """Images start to stop - 1, uint8 [H, W, 3] in their original sizes.
 
     Raises:
-      UserError: if one cannot be read.
+      UserError: if an image cannot be read.
     """
 
   @abc.abstractmethod
   def name(self, index: int) -> str:
-    """What a person would look for to find an image."""
+    """Name by which a user can find an image."""
 
   def size(self) -> tuple[int, int]:
     """(H, W) of the first image."""
@@ -67,38 +67,38 @@ class ImageSet(abc.ABC):
 
 
 class FolderImages(ImageSet):
-  """All images under a folder, in the order of their names.
+  """All images under a folder, sorted by name.
 
   Attributes:
-    names: of the files, relative to the folder.
+    names: names of the files, relative to the folder.
   """
 
   def __init__(
     self, root: str | os.PathLike[str], num_images: int | None = None
   ):
-    """Lists the files of the folder and of those in it, hidden ones left out.
+    """Lists the files of the folder and its subfolders, except hidden ones.
 
     Args:
       root: the folder.
-      num_images: random subset of so many; None takes all.
+      num_images: size of a random subset; None takes all images.
 
     Raises:
-      UserError: if there is no such folder, no image in it, fewer than wanted,
-        or one of a kind that is not read.
+      UserError: if the folder does not exist, has no images or fewer than
+        `num_images`, or contains an unsupported image format.
     """
     self._root = pathlib.Path(root).expanduser()
     if not self._root.is_dir():
-      raise UserError(f'{root} is no folder of images')
+      raise UserError(f'{root} is not a folder of images')
     found = sorted(_files(self._root))
     unread = [name for name in found if name.lower().endswith(_UNREAD)]
     if unread:
       raise UserError(
-        f'{root} holds {unread[0]}, which is not read; convert it to PNG or '
-        'take it away'
+        f'{root} contains {unread[0]}, which is not supported; convert it to '
+        'PNG or remove it'
       )
     found = [name for name in found if name.lower().endswith(SUFFIXES)]
     if not found:
-      raise UserError(f'{root} holds no image ({", ".join(SUFFIXES)})')
+      raise UserError(f'{root} contains no images ({", ".join(SUFFIXES)})')
     self._available = len(found)
     chosen = _subset(str(root), len(found), num_images)
     self.names = tuple(found[index] for index in chosen)
@@ -134,30 +134,30 @@ class FolderImages(ImageSet):
       return pixels.decode(path.read_bytes())
     except (pixels.CorruptImage, OSError) as error:
       raise UserError(
-        f'{path} cannot be read ({error}); mend it or take it away'
+        f'{path} cannot be read ({error}); repair or remove it'
       ) from error
 
 
 class NpzImages(ImageSet):
-  """Images `arr_0` of an .npz: ADM's references, or anybody's samples."""
+  """Images `arr_0` of an .npz file: ADM's references, or samples."""
 
   def __init__(
     self, path: str | os.PathLike[str], num_images: int | None = None
   ):
-    """Looks at the file without reading its images.
+    """Opens the file without reading its images.
 
     Args:
-      path: of the file.
-      num_images: random subset of so many; None takes all.
+      path: path of the file.
+      num_images: size of a random subset; None takes all images.
 
     Raises:
-      UserError: as `read_reference`, if it holds no images or fewer than
-        wanted.
+      UserError: as `read_reference`, or if the file has no images or fewer than
+        `num_images`.
     """
     self._path = path
     reference = read_reference(path)
     if reference.images is None:
-      raise UserError(f'{path} holds no images (arr_0)')
+      raise UserError(f'{path} contains no images (arr_0)')
     self._provenance = reference.provenance
     self._available = reference.images[0]
     self._chosen = _subset(str(path), self._available, num_images)
@@ -185,7 +185,7 @@ class NpzImages(ImageSet):
     return f'arr_0[{self._chosen[index]}]'
 
   def _images(self) -> Iterator[np.ndarray]:
-    """The chosen images in order; rows of a grey one are repeated."""
+    """The chosen images in order; grey channels are repeated."""
     chosen, number = set(self._chosen.tolist()), 0
     for batch in image_batches(self._path, _STREAMED):
       for image in batch:
@@ -195,24 +195,24 @@ class NpzImages(ImageSet):
 
 
 def open_images(path: str, num_images: int | None = None) -> ImageSet:
-  """An .npz by its name, else a folder; errors as their classes."""
+  """Opens an .npz file by its suffix, or else a folder; errors as theirs."""
   kind = NpzImages if path.endswith('.npz') else FolderImages
   return kind(path, num_images)
 
 
 def same_size(images: Sequence[np.ndarray], names: Sequence[str]) -> None:
-  """Checks that images can be one array.
+  """Checks that images can be stacked.
 
   Raises:
-    UserError: naming the first that differs.
+    UserError: naming the first image that differs in size.
   """
   for image, name in zip(images, names, strict=True):
     if image.shape != images[0].shape:
       (height, width), (other, wide) = images[0].shape[:2], image.shape[:2]
       raise UserError(
-        f'images of one set must have one size, but {names[0]} is '
-        f'{height}x{width} and {name} {other}x{wide}; bring them to one size, '
-        'or give --resize=crop'
+        f'all images of a set must have the same size, but {names[0]} is '
+        f'{height}x{width} and {name} is {other}x{wide}; resize them, or use '
+        '--resize=crop'
       )
 
 
@@ -224,10 +224,10 @@ def _files(root: pathlib.Path) -> Iterator[str]:
         yield (pathlib.Path(folder) / name).relative_to(root).as_posix()
 
 
-def _subset(where: str, available: int, wanted: int | None) -> np.ndarray:
-  if wanted is None or wanted == available:
+def _subset(where: str, available: int, size: int | None) -> np.ndarray:
+  if size is None or size == available:
     return np.arange(available)
-  if wanted > available:
-    raise UserError(f'{where} holds {available} images, {wanted} are asked for')
+  if size > available:
+    raise UserError(f'{where} contains {available} images, fewer than {size}')
   rng = np.random.default_rng(_SEED)
-  return np.sort(rng.choice(available, wanted, replace=False))
+  return np.sort(rng.choice(available, size, replace=False))

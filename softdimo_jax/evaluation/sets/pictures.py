@@ -1,4 +1,4 @@
-"""Float images to pixels: quantisation, grids of samples and PNG files."""
+"""Float images to pixels: quantisation, sample grids and PNG files."""
 
 import io
 import math
@@ -9,30 +9,30 @@ import PIL.Image
 
 from softdimo_jax.runtime.files import write_atomically
 
-# Visible between dark and bright tiles, on light and on dark pages.
+# Visible between dark and bright tiles, and on light and dark pages.
 _BACKGROUND = 128
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
-  """Pixels as every image of this project is quantised: clip, round half up.
+  """Quantises images: clips, then rounds half up; used throughout the package.
 
-  Equal to the official `x * 127.5 + 128`, clipped and truncated, for x in
-  [-1, 1] (official MaskGit, ADM).
+  Equals `x * 127.5 + 128` for x in [-1, 1], clipped and truncated, of the
+  official MaskGit and ADM code.
 
   Args:
-    images: float [...], meant to be in [0, 1].
+    images: float [...], nominally in [0, 1].
 
   Returns:
     uint8 [...].
 
   Raises:
-    ValueError: if the images are not float or hold NaN.
+    ValueError: if the images are not float or contain NaN.
   """
   images = np.asarray(images)
   if not np.issubdtype(images.dtype, np.floating):
     raise ValueError(f'images must be float in [0, 1], got {images.dtype}')
   if np.isnan(images).any():
-    raise ValueError('images hold NaN')
+    raise ValueError('images contain NaN')
   return (np.clip(images.astype(np.float32), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -43,21 +43,21 @@ def image_grid(
   scale: int = 1,
   padding: int = 1,
 ) -> np.ndarray:
-  """Lays images out row by row on a grey sheet.
+  """Arranges images row by row on a grey background.
 
   Args:
     images: float [N, H, W, C] in [0, 1], C of 1 or 3, N >= 1.
-    columns: tiles in a row; by default the grid is about square.
-    scale: each pixel becomes a scale x scale square.
-    padding: pixels of background around and between the tiles.
+    columns: tiles per row; by default the grid is about square.
+    scale: output pixels per image pixel and axis.
+    padding: background pixels around and between the tiles.
 
   Returns:
-    uint8 [rows * (scale H + padding) + padding, likewise, C]. Places after the
-    last image hold background.
+    uint8 [rows * (scale H + padding) + padding, likewise, C]. Tiles after the
+    last image are background.
 
   Raises:
-    ValueError: on another shape or type, on NaN, or on a layout that is not
-      positive.
+    ValueError: on another shape or type, on NaN, or if `columns` or `scale` is
+      below 1 or `padding` is negative.
   """
   images = np.asarray(images)
   if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
@@ -88,7 +88,7 @@ def image_grid(
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-  """A PNG file of pixels uint8 [H, W, 1 or 3]."""
+  """Encodes pixels uint8 [H, W, 1 or 3] as a PNG file."""
   squeezed = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
   buffer = io.BytesIO()
   PIL.Image.fromarray(squeezed).save(buffer, 'PNG', optimize=True)

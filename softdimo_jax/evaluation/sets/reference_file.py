@@ -1,9 +1,9 @@
-"""Reference statistics: what generated images are compared with.
+"""Files of reference statistics that generated images are compared with.
 
-One reader for the .npz files of the field, and for our own cache. Statistics
-of different origin are not exchangeable: ADM's of ImageNet differ from
-home-made ones in the second digit of a FID. So every reference carries where
-it is from, and every reported number should.
+One reader serves the .npz formats of the field and our own. Statistics from
+different sources are not interchangeable: ADM's ImageNet statistics change the
+second digit of an FID compared with recomputed ones. So every reference records
+its provenance, and every reported number should state it.
 """
 
 import contextlib
@@ -26,25 +26,26 @@ from softdimo_jax.evaluation.metrics import FeatureStatistics
 from softdimo_jax.runtime.files import write_atomically
 
 # Names of (mean, covariance): ADM, clean-fid, pytorch-fid, EDM and ours; then
-# the codes that compute their references in JAX.
+# JAX implementations.
 _POOL_KEYS = (('mu', 'sigma'), ('ref_mu', 'ref_sigma'))
 _SPATIAL_KEYS = (('mu_s', 'sigma_s'),)
 _FEATURES, _IMAGES = 'feats', 'arr_0'
 _COUNT, _PROTOCOL = 'count', 'protocol'
-# Of a covariance from its transpose, relative to its largest entry.
+# Largest asymmetry of a covariance, relative to its largest entry.
 _ASYMMETRY = 1e-4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Provenance:
-  """Where a reference is from.
+  """Origin of a reference.
 
   Attributes:
-    path: of the file.
-    fingerprint: SHA-256 over names, sizes and checksums of all its arrays;
-      the same for copies, whatever their compression.
-    arrays: names of its arrays, sorted.
-    protocol: how it was made, of files that `save_reference` wrote.
+    path: path of the file.
+    fingerprint: SHA-256 over the names, sizes and checksums of its arrays,
+      independent of compression.
+    arrays: sorted names of its arrays.
+    protocol: how the reference was made; empty unless `save_reference` wrote
+      it.
   """
 
   path: str
@@ -55,14 +56,14 @@ class Provenance:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reference:
-  """What a file knows of the reference images; parts it lacks are None.
+  """Contents of a reference file; missing parts are None.
 
   Attributes:
     pool: moments of the pooled features, for FID.
     spatial: moments of the spatial features, for sFID.
-    features: float32 [N, D], clean-fid's for KID.
+    features: float32 [N, D], clean-fid's features for KID.
     images: shape (N, H, W, C) of stored images; `image_batches` reads them.
-    provenance: where all this is from.
+    provenance: origin of the file.
   """
 
   pool: FeatureStatistics | None = None
@@ -80,25 +81,26 @@ def read_reference(
 ) -> Reference:
   """Reads a reference file.
 
-  Known are those of guided-diffusion (ADM): mu, sigma, mu_s, sigma_s, arr_0;
-  of clean-fid, pytorch-fid, EDM and stylegan: mu, sigma, or feats for KID; of
-  JAX codes: ref_mu, ref_sigma; and ours. Stored images are not loaded.
+  Supported formats: guided-diffusion (ADM) with mu, sigma, mu_s, sigma_s,
+  arr_0; clean-fid, pytorch-fid, EDM and StyleGAN with mu, sigma, or feats for
+  KID; JAX implementations with ref_mu, ref_sigma; and ours. Stored images are
+  not loaded.
 
   Args:
-    path: of the .npz file.
-    width: of our pooled features, if they are to be compared.
-    spatial_width: of our spatial features, likewise.
+    path: path of the .npz file.
+    width: width of our pooled features; None skips the check.
+    spatial_width: width of our spatial features, likewise.
 
   Returns:
-    Whatever of a `Reference` the file holds.
+    The parts of a reference that the file contains.
 
   Raises:
-    UserError: if it is missing, broken, holds none of these, moments that
-      cannot be any, or another width than expected.
+    UserError: if the file is missing or damaged, contains none of these arrays
+      or invalid moments, or has an unexpected width.
   """
   with (
     _opened(path) as archive,
-    _understood(path),
+    _reported(path),
     np.load(path, allow_pickle=False) as arrays,
   ):
     reference = Reference(
@@ -127,22 +129,22 @@ def save_reference(
   spatial: FeatureStatistics | None = None,
   protocol: Mapping[str, Any],
 ) -> None:
-  """Writes moments for `read_reference`, atomically; other codes read it, too.
+  """Writes moments atomically for `read_reference` and other FID tools.
 
   Args:
-    path: of the .npz file.
+    path: path of the .npz file.
     pool: moments of the pooled features.
     spatial: moments of the spatial features.
-    protocol: how they were made, for JSON: images, their number and
+    protocol: how they were made, as JSON values: images, their number and
       resizing, network.
 
   Raises:
-    ValueError: if both moments are not of the same number of images.
+    ValueError: if the moments differ in their number of images.
   """
   arrays = {'mu': pool.mean, 'sigma': pool.covariance}
   if spatial is not None:
     if spatial.count != pool.count:
-      raise ValueError(f'moments of {pool.count} and of {spatial.count} images')
+      raise ValueError(f'moments of {pool.count} and {spatial.count} images')
     arrays |= {'mu_s': spatial.mean, 'sigma_s': spatial.covariance}
   if pool.count is not None:
     arrays[_COUNT] = np.array(pool.count)
@@ -154,33 +156,33 @@ def save_reference(
 def image_batches(
   path: str | os.PathLike[str], batch_size: int = 64
 ) -> Iterator[np.ndarray]:
-  """Yields the images of an ADM file in order, without loading all of them.
+  """Yields the images of an ADM-style file in order, without loading them all.
 
   Args:
-    path: of an .npz file with `arr_0`: references, or anybody's samples.
-    batch_size: N of every batch but the last, >= 1.
+    path: path of an .npz file with `arr_0`: a reference, or samples.
+    batch_size: images per batch, >= 1; the last batch may be smaller.
 
   Yields:
     uint8 [N, H, W, C].
 
   Raises:
-    UserError: if there are no such images or the file ends early.
+    UserError: if the file has no such images or ends early.
   """
-  with _opened(path) as archive, _understood(path):
+  with _opened(path) as archive, _reported(path):
     shape = _image_shape(archive)
     if shape is None:
-      raise ValueError(f'it holds no images ({_IMAGES})')
+      raise ValueError(f'it contains no images ({_IMAGES})')
     with archive.open(f'{_IMAGES}.npy') as file:
       _read_header(file)
       for start in range(0, shape[0], batch_size):
         batch = (min(batch_size, shape[0] - start), *shape[1:])
         data = file.read(math.prod(batch))
         if len(data) < math.prod(batch):
-          raise ValueError(f'{_IMAGES} ends after {start} images or more')
+          raise ValueError(f'{_IMAGES} ends early, at image {start} or later')
         yield np.frombuffer(data, np.uint8).reshape(batch)
 
 
-# What reading a broken file or wrong arrays raises.
+# Errors raised for damaged files and invalid arrays.
 _BROKEN = (
   ValueError,
   KeyError,
@@ -192,8 +194,8 @@ _BROKEN = (
 
 
 @contextlib.contextmanager
-def _understood(path: str | os.PathLike[str]) -> Iterator[None]:
-  """Turns what parsers and checks raise into a sentence about the file."""
+def _reported(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Turns errors of parsers and checks into a UserError about the file."""
   try:
     yield
   except _BROKEN as error:
@@ -203,11 +205,11 @@ def _understood(path: str | os.PathLike[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
   if not pathlib.Path(path).is_file():
-    raise UserError(f'{path} is missing or no file')
+    raise UserError(f'{path} is missing or not a file')
   try:
     archive = zipfile.ZipFile(path)
   except zipfile.BadZipFile as error:
-    raise UserError(f'{path} is no whole .npz file') from error
+    raise UserError(f'{path} is not a complete .npz file') from error
   with archive:
     yield archive
 
@@ -215,11 +217,11 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
 def _moments(
   arrays: Mapping[str, np.ndarray], names: tuple[tuple[str, str], ...]
 ) -> FeatureStatistics | None:
-  """The first pair of names of which the file holds any."""
+  """Moments under the first pair of names that occurs in the file."""
   for pair in names:
     held = [name for name in pair if name in arrays]
     if len(held) == 1:
-      raise ValueError(f'it holds {held[0]} alone of {" and ".join(pair)}')
+      raise ValueError(f'it contains only {held[0]} of {" and ".join(pair)}')
     if held:
       count = int(arrays[_COUNT]) if _COUNT in arrays else None
       mean, covariance = (arrays[name] for name in pair)
@@ -238,17 +240,18 @@ def _check_moments(
   both = ' and '.join(names)
   if mean.ndim != 1 or covariance.shape != mean.shape * 2:
     raise ValueError(
-      f'{both} should be [D] and [D, D], are {mean.shape} and'
-      f' {covariance.shape}'
+      f'{both} must be [D] and [D, D], got {mean.shape} and {covariance.shape}'
     )
   if {mean.dtype.kind, covariance.dtype.kind} != {'f'}:
-    raise ValueError(f'{both} are {mean.dtype} and {covariance.dtype}')
+    raise ValueError(
+      f'{both} must be float, got {mean.dtype} and {covariance.dtype}'
+    )
   if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-    raise ValueError(f'{both} hold NaN or infinity')
+    raise ValueError(f'{both} contain NaN or infinity')
   asymmetry = np.abs(covariance - covariance.T).max()
   largest = np.abs(covariance).max()
   if asymmetry > _ASYMMETRY * largest or covariance.diagonal().min() < 0:
-    raise ValueError(f'{names[1]} is no covariance')
+    raise ValueError(f'{names[1]} is not a covariance')
 
 
 def _features(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -257,29 +260,28 @@ def _features(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
   features = arrays[_FEATURES]
   if features.ndim != 2 or features.dtype.kind != 'f':
     raise ValueError(
-      f'{_FEATURES} should be float [N, D], is {features.dtype}'
-      f' {features.shape}'
+      f'{_FEATURES} must be float [N, D], got {features.dtype} {features.shape}'
     )
   if not np.isfinite(features).all():
-    raise ValueError(f'{_FEATURES} holds NaN or infinity')
+    raise ValueError(f'{_FEATURES} contains NaN or infinity')
   return features.astype(np.float32)
 
 
 def _image_shape(archive: zipfile.ZipFile) -> tuple[int, ...] | None:
-  """Checked shape of the stored images, from the header alone."""
+  """Checked shape of the stored images, read from the header only."""
   if f'{_IMAGES}.npy' not in archive.namelist():
     return None
   with archive.open(f'{_IMAGES}.npy') as file:
     shape, fortran, dtype = _read_header(file)
   if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] not in (1, 3):
     raise ValueError(
-      f'{_IMAGES} should be uint8 images [N, H, W, 1 or 3], is {dtype} {shape}'
+      f'{_IMAGES} must be uint8 images [N, H, W, 1 or 3], got {dtype} {shape}'
     )
   return shape
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-  """(shape, Fortran order, type); leaves the file at the data."""
+  """(shape, Fortran order, dtype); leaves the file positioned at the data."""
   version = np.lib.format.read_magic(file)
   if version == (1, 0):
     return np.lib.format.read_array_header_1_0(file)
@@ -312,9 +314,9 @@ def _check_not_empty(reference: Reference) -> None:
   )
   if all(part is None for part in parts):
     raise UserError(
-      f'{reference.provenance.path} holds neither moments (mu, sigma), features'
-      f' (feats) nor images (arr_0), but'
-      f' {", ".join(reference.provenance.arrays) or "nothing"}'
+      f'{reference.provenance.path} contains neither moments (mu, sigma) nor '
+      'features (feats) nor images (arr_0), but '
+      f'{", ".join(reference.provenance.arrays) or "nothing"}'
     )
 
 
@@ -323,6 +325,6 @@ def _check_width(
 ) -> None:
   if ours is not None and theirs != ours:
     raise UserError(
-      f'{path} has {what} of {theirs} dimensions, where ours are {ours}: made'
-      f' by another network?'
+      f'{path} has {what} of {theirs} dimensions, ours have {ours}: was it '
+      'made with another network?'
     )

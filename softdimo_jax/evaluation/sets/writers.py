@@ -1,8 +1,8 @@
-"""Generated images for other people's metrics: an ADM-style .npz, or PNGs.
+"""Writers of generated images: an ADM-style .npz file, PNG or JPEG files.
 
-Both formats are filled range by range and can be left at any moment: what a
-range leaves behind is whole or absent, and `missing` says what is still to be
-made. Pixels are those of `images.to_uint8`.
+Images are written in ranges, and writing may stop at any time: every file is
+complete or absent, and `missing` returns the ranges still to be written. Pixels
+are quantised by `pictures.to_uint8`.
 
     export = NpzExport(path, num_images=50_000, made_by={'stage': 'softdimo'})
     for start, stop in export.missing():
@@ -32,11 +32,11 @@ PathLike = str | os.PathLike[str]
 
 
 class ImageExport(abc.ABC):
-  """A numbered set of images that is written range by range.
+  """A numbered set of images that is written in ranges.
 
   Attributes:
     num_images: N.
-    images_per_range: of all ranges but the last.
+    images_per_range: images per range; the last range may have fewer.
   """
 
   def __init__(
@@ -47,18 +47,18 @@ class ImageExport(abc.ABC):
     made_by: dict[str, Any],
     images_per_range: int = 500,
   ):
-    """Starts an export or goes on with one.
+    """Starts or resumes an export.
 
     Args:
-      path: of the result.
+      path: path of the result.
       num_images: N.
-      made_by: JSON values that tell these images from others (model, seed):
-        two sets must not mix.
-      images_per_range: images of a `write`.
+      made_by: JSON values that identify these images (model, seed), so that
+        two sets do not mix.
+      images_per_range: images per call of `write`.
 
     Raises:
-      UserError: if something else lies at the path.
-      ValueError: if a number is below 1.
+      UserError: if the path exists and is not this export.
+      ValueError: if `num_images` or `images_per_range` is below 1.
     """
     if num_images < 1 or images_per_range < 1:
       raise ValueError(
@@ -71,7 +71,7 @@ class ImageExport(abc.ABC):
     self._claim(made_by)
 
   def missing(self) -> Iterator[tuple[int, int]]:
-    """(start, stop) of the ranges not written yet, in order."""
+    """(start, stop) of the ranges that are not written yet, in order."""
     for start in range(0, self.num_images, self.images_per_range):
       stop = min(start + self.images_per_range, self.num_images)
       if not self._written(start, stop):
@@ -85,13 +85,13 @@ class ImageExport(abc.ABC):
       images: float [stop - start, H, W, 1 or 3] in [0, 1].
 
     Raises:
-      ValueError: for another number or shape of images, or NaN.
+      ValueError: for a wrong number or shape of images, or NaN.
     """
     count = min(self.images_per_range, self.num_images - start)
     shape = np.shape(images)
     if len(shape) != 4 or shape[0] != count or shape[3] not in (1, 3):
       raise ValueError(
-        f'the range from {start} takes images [{count}, H, W, 1 or 3], got '
+        f'the range at {start} takes images [{count}, H, W, 1 or 3], got '
         f'{shape}'
       )
     self._write(start, to_uint8(images))
@@ -121,27 +121,27 @@ class ImageExport(abc.ABC):
       ours = not self._occupied()
     if not ours:
       raise UserError(
-        f'{self._path} holds something else than this export; delete it or '
-        'choose another place'
+        f'{self._path} exists and is not this export; delete it or choose '
+        'another path'
       )
     write_atomically(path, text)
 
   @property
   @abc.abstractmethod
   def _claim_path(self) -> pathlib.Path:
-    """Remembers what the images are of."""
+    """File that records `made_by` and the ranges."""
 
   @abc.abstractmethod
   def _occupied(self) -> bool:
-    """Whether there is something at the place, whoever wrote it."""
+    """Whether the path already has content from any source."""
 
   @abc.abstractmethod
   def _written(self, start: int, stop: int) -> bool:
-    """Whether the range is there."""
+    """Whether the range is complete."""
 
   @abc.abstractmethod
   def _write(self, start: int, pixels: np.ndarray) -> None:
-    """Writes uint8 [n, H, W, 1 or 3]; every file is whole or absent."""
+    """Writes uint8 [n, H, W, 1 or 3]; every file is written atomically."""
 
 
 class PngExport(ImageExport):
@@ -173,12 +173,12 @@ class PngExport(ImageExport):
 
   def finish(self) -> None:
     super().finish()
-    for partial in self._path.rglob('.*.partial'):  # of a killed process
+    for partial in self._path.rglob('.*.partial'):  # left by a killed process
       partial.unlink()
 
 
 class JpegExport(PngExport):
-  """A folder of `00000.jpg`, ..., in Pillow's default quality, as HPSv2's."""
+  """A folder of `00000.jpg`, ... in Pillow's default quality, as in HPSv2."""
 
   def _file(self, index: int) -> pathlib.Path:
     return self._path / f'{index:05d}.jpg'
@@ -191,10 +191,11 @@ class JpegExport(PngExport):
 
 
 class NpzExport(ImageExport):
-  """One file with `arr_0`, uint8 [N, H, W, 3], as ADM's evaluator reads it.
+  """One file with `arr_0`, uint8 [N, H, W, 3], for ADM's evaluator.
 
-  Ranges lie as raw pixels in `FILE.parts` until `finish` joins them, which
-  takes the place of the file twice. Grey images become three equal channels.
+  Ranges are stored as raw pixels in `FILE.parts` until `finish` joins them,
+  which temporarily needs twice the disk space. Grey images become three equal
+  channels.
   """
 
   @property
@@ -243,9 +244,9 @@ class NpzExport(ImageExport):
 def _write_npz(
   path: pathlib.Path, parts: list[np.ndarray], shape: tuple[int, ...]
 ) -> None:
-  """What `np.savez(path, array)` writes, without the array in memory."""
+  """Writes the file of `np.savez(path, array)` without the array in memory."""
   header = {'descr': '|u1', 'fortran_order': False, 'shape': shape}
-  # Its date is a constant: equal images make equal files.
+  # The default date is constant, so equal images give equal files.
   member = zipfile.ZipInfo('arr_0.npy')
   with (
     zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive,

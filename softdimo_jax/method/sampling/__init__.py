@@ -1,17 +1,17 @@
 """Samplers over a `logits_fn`: one step, and iterative decoding.
 
-All iterative samplers are one loop, `decode`, which follows a `Plan`: how many
-entries stay masked after each step, and what guidance, temperature and noise
-each step has. MaskGit, MaskBit, MaskGen, Meissonic, Google's MaskGIT and the
-Halton order differ in their plans only. Their noise is an argument, too:
-`gumbel_noise(key, ...)` draws it, a test gives the official one.
+All iterative samplers share one loop, `decode`, which follows a `Plan`: how
+many entries stay masked after each step, and the guidance, temperature and
+noise of each step. MaskGit, MaskBit, MaskGen, Meissonic, Google's MaskGIT and
+the Halton order differ in their plans only. The noise is an argument:
+`gumbel_noise(key, ...)` draws it, tests pass the official one.
 
     plan = maskbit_plan(64, 512, guidance_scale=8.1, choice_temperature=7.8)
     noise = gumbel_noise(key, start.shape, num_codes)
     decode(logits_fn, plan, start, noise, num_codes=..., mask_id=...).tokens
 
-`multi_step_sample` does all this from an all-masked image, `make_plan` finds a
-plan by its name.
+`multi_step_sample` does all of this from an all-masked image; `make_plan`
+builds a plan by name.
 """
 
 from softdimo_jax.method.sampling.draw import keep_likely, sample_tokens

@@ -12,12 +12,12 @@ def sample_tokens(
   top_k: int = 0,
   top_p: float = 1.0,
 ) -> jax.Array:
-  """Independent categorical draw at every entry (Di[M]O one-step decoding).
+  """Draws every entry independently (Di[M]O's one-step decoding).
 
   Args:
     key: random key.
     logits: [B, L, G, V].
-    temperature: divides the logits; 0 takes the arg max.
+    temperature: divisor of the logits; 0 takes the arg max.
     top_k: see `keep_likely`.
     top_p: see `keep_likely`.
 
@@ -38,9 +38,9 @@ def keep_likely(
 
   Args:
     logits: [..., V].
-    top_k: keeps the k largest logits; 0 keeps all.
-    top_p: drops codes once the cumulative probability of the better ones
-      exceeds p; the best is always kept. 1 keeps all.
+    top_k: number of largest logits to keep; 0 keeps all.
+    top_p: a code is dropped if the likelier codes have a total probability
+      above p; the likeliest is always kept. 1 keeps all.
 
   Returns:
     [..., V].

@@ -1,4 +1,4 @@
-"""The one decoding loop, under `jax.lax.scan`."""
+"""The decoding loop of all iterative samplers, a `jax.lax.scan`."""
 
 import math
 from collections.abc import Callable
@@ -11,20 +11,20 @@ from softdimo_jax.method import masking
 from softdimo_jax.method.sampling.draw import keep_likely
 from softdimo_jax.method.sampling.plans import Plan
 
-# (tokens int [B, L, G] with masks, guidance scale) -> logits [B, L, G, C].
+# (partly masked tokens int [B, L, G], guidance scale) -> logits [B, L, G, C].
 # Hides the network and its guidance.
 LogitsFn = Callable[[jax.Array, jax.Array], jax.Array]
-# Step index -> Gumbel noise of the tokens [B, L, G, C'] and noise of the
-# confidence [B, L, G], where C' is `num_codes`.
+# Step index -> Gumbel noise for the tokens [B, L, G, num_codes] and for the
+# confidence [B, L, G].
 Noise = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
 @flax.struct.dataclass
 class Steps:
-  """What happened at each step; unused, it costs nothing under jit.
+  """Trace of all steps; costs nothing under jit if unused.
 
   Attributes:
-    sampled: int32 [S, B, L, G], fresh tokens at every entry, also known ones.
+    sampled: int32 [S, B, L, G], fresh samples at all entries, known or not.
     predicted: int32 [S, B, L, G], known tokens kept, the others sampled.
     masked: bool [S, B, L, G], entries masked after the step.
   """
@@ -36,11 +36,11 @@ class Steps:
 
 @flax.struct.dataclass
 class Decoding:
-  """Result of `decode`: the last step's prediction, and the steps.
+  """Result of `decode`.
 
   Attributes:
-    tokens: int32 [B, L, G].
-    steps: see `Steps`.
+    tokens: int32 [B, L, G], prediction of the last step.
+    steps: trace of all steps.
   """
 
   tokens: jax.Array
@@ -50,7 +50,7 @@ class Decoding:
 def gumbel_noise(
   key: jax.Array, shape: tuple[int, int, int], num_codes: int
 ) -> Noise:
-  """Fresh Gumbel noise of every step, for `shape` (B, L, G)."""
+  """Fresh Gumbel noise at every step, for `shape` (B, L, G)."""
 
   def draw(step: jax.Array) -> tuple[jax.Array, jax.Array]:
     sample_key, choice_key = jax.random.split(jax.random.fold_in(key, step))
@@ -73,26 +73,27 @@ def decode(
   priority: jax.Array | float = 0.0,
   top_k: int = 0,
 ) -> Decoding:
-  """Iterative decoding after a plan.
+  """Iterative decoding that follows a plan.
 
-  At every step all masked entries are sampled at once; then those of lowest
-  score are masked again, as many as the plan says (see `Plan`).
+  Each step samples all masked entries at once, then masks those with the
+  lowest scores again, as many as the plan prescribes (see `Plan`).
 
   Args:
     logits_fn: see LogitsFn.
     plan: S steps.
-    start: int [B, L, G], `mask_id` where a token is to be found.
+    start: int [B, L, G], `mask_id` at entries to fill in.
     noise: see Noise; `gumbel_noise` draws it from a key.
-    num_codes: logits that may be sampled. The official MaskGit samples its
-      logit for the mask, too (num_codes = V + 1): such an entry counts as
-      known, and the model goes on seeing the mask.
+    num_codes: number of leading logits that may be sampled. The official
+      MaskGit also samples the mask's logit (num_codes = V + 1): such an entry
+      counts as known, and the model keeps seeing the mask there.
     mask_id: id of the mask, V.
-    priority: added to the scores, broadcastable to [B, L, G]; the Halton
-      order is one.
-    top_k: samples among the k likeliest codes; 0 among all.
+    priority: added to the scores, broadcastable to [B, L, G]; for the Halton
+      order see `halton_priority`.
+    top_k: number of likeliest codes to sample from; 0 for all.
 
   Returns:
-    A Decoding; `tokens` may hold `mask_id` if num_codes > mask_id.
+    The tokens, which may contain `mask_id` if num_codes > mask_id, and the
+    trace of all steps.
   """
 
   def step(
@@ -124,5 +125,5 @@ def decode(
 
 
 def _draw(log_p: jax.Array, noise: jax.Array) -> jax.Array:
-  """Codes [B, L, G] of log p and Gumbel noise [B, L, G, C]."""
+  """Codes [B, L, G] drawn from log p with Gumbel noise, both [B, L, G, C]."""
   return (log_p + noise).argmax(-1).astype(jnp.int32)

@@ -20,34 +20,37 @@ def maskgen_plan(
   anneal_temperature: bool = True,
   noisy_confidence: bool = True,
 ) -> Plan:
-  """Plan of `generate`; the defaults are those of MaskGen's examples.
+  """Plan of MaskGen's `generate`, with the defaults of its examples.
 
-  The noise on the tokens falls as the one on the confidence does, so that the
-  last step takes the likeliest codes.
+  The noise on the tokens is annealed like that on the confidence, so the last
+  step takes the likeliest codes.
 
   Args:
     steps: S.
     entries: L * G.
-    schedule: of the share of masked entries, see `schedules.masked_share`.
+    schedule: schedule of the masked share, see `schedules.masked_share`.
     guidance_scale: s of the last step in u + s (c - u); the official scale is
-      s - 1, for its formula is c + scale (c - u).
+      s - 1, because its formula is c + scale (c - u).
     guidance_schedule: one of MASKGEN_GUIDANCE_SCHEDULES; 'constant' is the
       official 'none'.
-    guidance_power: of the two cosines; official `guidance_decay_scale_pow`.
-    choice_temperature: of both noises, times the share of steps still to come;
-      official `randomize_temperature`.
-    anneal_temperature: the temperature falls from near 1.3 to 0.5. Otherwise
-      it is the noise's, as officially: the last step then divides by 0, and
-      takes the first code with a positive logit.
-    noisy_confidence: noise on the confidence; official `prob_sorting`.
+    guidance_power: exponent in both cosine schedules; official
+      `guidance_decay_scale_pow`.
+    choice_temperature: scale of both noises, multiplied by the share of
+      remaining steps; official `randomize_temperature`.
+    anneal_temperature: whether the temperature falls from about 1.3 to 0.5.
+      Otherwise it equals the noise scale, as in the official code: the last
+      step then divides by 0 and takes the first code with a positive logit.
+    noisy_confidence: whether to add noise to the confidence; official
+      `prob_sorting`.
 
   Raises:
     ValueError: for an unknown schedule.
   """
   rest = 1 - np.arange(1, steps + 1) / steps
   noise = choice_temperature * rest
+  share = schedules.masked_share(schedule, schedules.progress_after(steps))
   return spread_plan(
-    _counts(schedule, steps, entries),
+    schedules.falling_counts(share, entries, entries),
     guidance_scale=_guidance_scales(
       guidance_schedule, guidance_scale, steps, guidance_power
     ),
@@ -59,22 +62,13 @@ def maskgen_plan(
   )
 
 
-def _counts(schedule: str, steps: int, entries: int) -> np.ndarray:
-  """Entries that stay masked: at least one, fewer than before, at last none."""
-  share = schedules.masked_share(schedule, schedules.progress_after(steps))
-  left, counts = entries, []
-  for wanted in np.floor(share * np.float32(entries)).astype(int):
-    left = max(1, min(left - 1, wanted))
-    counts.append(left)
-  return np.array([*counts[:-1], 0])
-
-
 def _guidance_scales(
   schedule: str, guidance_scale: float, steps: int, power: float
 ) -> np.ndarray:
-  """s of each step: from near 2 to its full value, but for the flipped one.
+  """s of each step: grows from about 2 to its full value.
 
-  That one falls from near 1 + s / 2 to 3 - s / 2: away from the text if s > 4.
+  'flipped_cosine' falls from about 1 + s / 2 to 3 - s / 2, which guides away
+  from the text if s > 4.
   """
   progress = np.arange(1, steps + 1) / steps
   if schedule == 'constant':

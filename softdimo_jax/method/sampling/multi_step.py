@@ -1,4 +1,4 @@
-"""Iterative decoding from an all-masked image, by the name of its plan."""
+"""Iterative decoding from an all-masked image with a plan chosen by name."""
 
 import math
 from typing import Any
@@ -6,23 +6,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.method.sampling import plans
 from softdimo_jax.method.sampling.loop import LogitsFn, decode, gumbel_noise
 from softdimo_jax.method.sampling.maskgen import maskgen_plan
 from softdimo_jax.method.sampling.meissonic import meissonic_plan
-from softdimo_jax.method.sampling.plans import (
-  Plan,
-  google_plan,
-  halton_plan,
-  halton_priority,
-  maskbit_plan,
-  maskgit_plan,
-)
 
 PLANS = {
-  'maskgit': maskgit_plan,
-  'maskbit': maskbit_plan,
-  'google': google_plan,
-  'halton': halton_plan,
+  'maskgit': plans.maskgit_plan,
+  'maskbit': plans.maskbit_plan,
+  'google': plans.google_plan,
+  'halton': plans.halton_plan,
   'maskgen': maskgen_plan,
   'meissonic': meissonic_plan,
 }
@@ -36,7 +29,7 @@ def make_plan(
   guidance_scale: float = 1.0,
   temperature: float = 1.0,
   **options: Any,
-) -> Plan:
+) -> plans.Plan:
   """Plan of an official sampler.
 
   Args:
@@ -44,12 +37,12 @@ def make_plan(
     steps: S.
     entries: L * G.
     guidance_scale: s of the last step.
-    temperature: divides the logits.
-    **options: of that plan's function.
+    temperature: divisor of the logits.
+    **options: options of that plan's function.
 
   Raises:
     ValueError: for an unknown name, schedule or order, too many steps, or an
-      option that the plan does not have.
+      option that the plan does not take.
   """
   if name not in PLANS:
     raise ValueError(f'name={name!r} is unknown; choose one of {tuple(PLANS)}')
@@ -59,11 +52,11 @@ def make_plan(
     )
   if name == 'google':
     if guidance_scale != 1 or temperature != 1:
-      raise ValueError('google has neither guidance nor a temperature')
+      raise ValueError('google takes neither guidance nor a temperature')
   elif name == 'maskgen':
     if temperature != 1:
       raise ValueError(
-        f'temperature={temperature}: maskgen anneals its own; leave it at 1'
+        f'temperature={temperature}: maskgen sets its own; leave it at 1'
       )
     options |= {'guidance_scale': guidance_scale}
   else:
@@ -85,14 +78,15 @@ def multi_step_sample(
   plan: str = 'maskgit',
   **options: Any,
 ) -> jax.Array:
-  """Tokens of a masked model.
+  """Samples tokens from a masked model.
 
   Args:
     key: random key.
     logits_fn: (tokens [B, L, G], guidance scale) -> logits [B, L, G, C].
     shape: (B, L, G).
-    num_codes: logits that may be sampled: V, or as in the official MaskGit
-      V + 1 with the mask's, for which V - 1 stands in the result.
+    num_codes: number of leading logits that may be sampled: V, or V + 1 with
+      the mask's, as in the official MaskGit; a mask in the result becomes
+      V - 1.
     mask_id: id of the mask, V.
     steps: S.
     plan: key of PLANS.
@@ -102,15 +96,15 @@ def multi_step_sample(
     int32 tokens [B, L, G].
 
   Raises:
-    ValueError: as `make_plan` does.
+    ValueError: as `make_plan`, and if 'halton' gets a grid that is not square.
   """
   _, length, groups = shape
   priority = 0.0
   if plan == 'halton':
     side = math.isqrt(length)
     if side**2 != length:
-      raise ValueError(f'halton orders a square, not {length} positions')
-    priority = halton_priority(side, groups)
+      raise ValueError(f'halton needs a square grid, got {length} positions')
+    priority = plans.halton_priority(side, groups)
   decoding = decode(
     logits_fn,
     make_plan(plan, steps, length * groups, **options),

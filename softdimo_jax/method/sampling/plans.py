@@ -1,4 +1,4 @@
-"""Plans: what each official sampler does at each of its steps."""
+"""Plans: the official samplers, step by step."""
 
 import math
 
@@ -10,33 +10,33 @@ import numpy as np
 from softdimo_jax.method.sampling import schedules
 
 ORDERS = ('confidence', 'warm_up', 'random')
-# Steps of the order 'warm_up' that reveal at random.
+# Random steps at the start of the order 'warm_up'.
 _RANDOM_STEPS = 2
 
 
 @flax.struct.dataclass
 class Plan:
-  """What changes from step to step; the leading axis is S, the steps.
+  """Settings of each step; the leading axis is S, the steps.
 
-  After a step the entries of lowest score stay masked, where
+  After a step the entries with the lowest scores stay masked, where
 
       score = confidence_weight * log p(token) + noise_weight * noise
       token = arg max (log p + token_noise_weight * noise)
 
-  and entries that were known before are never among them, unless more are
-  asked for than were masked. The first entries then are, or with a
-  `known_confidence` those of the lowest noise.
+  Known entries are masked again only if `masked` exceeds the number of entries
+  that were masked: then the first ones, or with a finite `known_confidence`
+  those with the lowest noise.
 
   Attributes:
     masked: int [S] or [S, B], entries that stay masked after the step.
     guidance_scale: float32 [S], s in u + s (c - u).
-    temperature: float32 [S], divides the logits.
+    temperature: float32 [S], divisor of the logits.
     confidence_weight: float32 [S].
     noise_weight: float32 [S].
     token_noise_weight: float32 [S]; 1 draws from p, 0 takes its mode.
-    raw_confidence: the logits stand for log p, as MaskGen has it: positions
-      then compare by what they leave out of the sum to one.
-    known_confidence: stands for log p where entries were known before.
+    raw_confidence: whether log p is replaced by the unnormalised logits, as in
+      MaskGen; positions are then compared without their normalisers.
+    known_confidence: replaces log p at entries that were already known.
   """
 
   masked: np.ndarray
@@ -52,7 +52,7 @@ class Plan:
 
   @property
   def steps(self) -> int:
-    """S."""
+    """Number of steps S."""
     return len(self.guidance_scale)
 
 
@@ -63,9 +63,14 @@ def spread_plan(
   known_confidence: float = math.inf,
   **fields: np.ndarray | float,
 ) -> Plan:
-  """Plan of fields that are numbers or float [S]; see `Plan`.
+  """Plan from fields given as numbers or float [S].
 
-  Without guidance, temperature and weight of the tokens' noise they are 1.
+  Args:
+    masked: int [S] or [S, B].
+    raw_confidence: see `Plan`.
+    known_confidence: see `Plan`.
+    **fields: the other fields of `Plan`; `guidance_scale`, `temperature` and
+      `token_noise_weight` default to 1.
   """
   names = ('guidance_scale', 'temperature', 'token_noise_weight')
   constant = dict.fromkeys(names, 1.0) | fields
@@ -98,13 +103,14 @@ def maskgit_plan(
     schedule: see `unmask_counts`.
     guidance_scale: s of the last step; official w = s - 1.
     guidance_schedule: see `guidance_scales`.
-    temperature: divides the logits; the official `sm_temp` multiplies them.
-    choice_temperature: of the noise on the confidence at the first step,
+    temperature: divisor of the logits; the official `sm_temp` multiplies them.
+    choice_temperature: scale of the noise on the confidence at the first step,
       annealed linearly to 0 at the last; official `r_temp`. 0 is the official
       `randomize="no"`.
-    order: 'confidence'; 'random' reveals uniformly random entries (unbiased
-      with respect to the teacher's conditionals); 'warm_up' does so in the
-      first two steps, then follows the confidence without noise.
+    order: 'confidence' reveals confident entries first; 'random' reveals
+      uniformly random ones (unbiased with respect to the teacher's
+      conditionals); 'warm_up' does so for two steps, then follows the
+      confidence without noise.
 
   Raises:
     ValueError: for an unknown schedule or order, or S > entries.
@@ -155,11 +161,11 @@ def maskbit_plan(
     guidance_schedule: see `guidance_scales`; the official 'none' and 'linear'
       are 'constant' and 'open_linear'.
     guidance_power: official `scale_pow`.
-    temperature: divides the logits.
-    anneal_temperature: the temperature falls from near 1.3 to 0.5 instead
-      (official `use_sampling_annealing`).
-    choice_temperature: official `randomize_temperature`, times the share of
-      steps still to come.
+    temperature: divisor of the logits.
+    anneal_temperature: whether the temperature falls from about 1.3 to 0.5
+      instead (official `use_sampling_annealing`).
+    choice_temperature: scale of the noise on the confidence, multiplied by the
+      share of remaining steps; official `randomize_temperature`.
   """
   rest = 1 - np.arange(1, steps + 1) / steps
   return spread_plan(
@@ -185,11 +191,12 @@ def google_plan(
 
   Args:
     steps: S, official `num_iter`.
-    masked: masked tokens of the input: an integer, or int [B] where the
-      samples of the batch start from different numbers.
+    masked: number of masked tokens in the input: an integer, or int [B] if it
+      differs between samples.
     schedule: see `google_share`.
-    choice_temperature: times the share of steps still to come.
-    first_step: official `start_iter`: the plan begins there.
+    choice_temperature: scale of the noise on the confidence, multiplied by the
+      share of remaining steps.
+    first_step: index of the plan's first step; official `start_iter`.
   """
   rest = 1 - np.arange(1, steps + 1) / steps
   return spread_plan(
@@ -206,14 +213,14 @@ def halton_plan(
   guidance_scale: float = 1.0,
   temperature: np.ndarray | float = 1.0,
 ) -> Plan:
-  """Halton-MaskGIT: give `decode` the priority `halton_priority`, too.
+  """Halton-MaskGIT's sampler; pass `halton_priority` to `decode` with it.
 
   Args:
     steps: S <= entries.
     entries: L * G.
     guidance_scale: s, the same at every step.
-    temperature: divides the logits, a number or [S] (the official schedule
-      multiplies: 1 / linspace(min, max, S)^power).
+    temperature: divisor of the logits, a number or [S] (the official schedule
+      multiplies by 1 / linspace(min, max, S)^power).
 
   Raises:
     ValueError: if S > entries.
@@ -235,17 +242,17 @@ def halton_priority(
   """Scores that make `decode` reveal a grid in the Halton order.
 
   Args:
-    side: of the grid; L = side^2.
-    groups: G; the groups of a position follow each other.
-    shift: positions by which the order is rolled: an integer, or int [B] in
-      [0, L) for another order in each sample (the official `randomize`).
+    side: side of the grid; L = side^2.
+    groups: G; the groups of a position are revealed one after the other.
+    shift: number of positions to roll the order by: an integer, or int [B] in
+      [0, L) for a different order per sample (the official `randomize`).
 
   Returns:
-    float32 [L, G], or [B, L, G]: distinct, the entry to reveal first has the
-    highest.
+    float32 [L, G] or [B, L, G], distinct; the first entry to reveal has the
+    highest score.
   """
   row, column = schedules.halton_order(side).T
-  place = np.argsort(row * side + column)  # of every position in the order
-  place = (place + jnp.asarray(shift)[..., None]) % side**2  # [.., L]
-  place = place[..., None] * groups + np.arange(groups)
-  return -place.astype(jnp.float32)
+  rank = np.argsort(row * side + column)  # rank of each position in the order
+  rank = (rank + jnp.asarray(shift)[..., None]) % side**2  # [.., L]
+  rank = rank[..., None] * groups + np.arange(groups)
+  return -rank.astype(jnp.float32)

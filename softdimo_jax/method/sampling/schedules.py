@@ -1,8 +1,8 @@
-"""What the official samplers compute before they start, step by step.
+"""Schedules of the official samplers: counts and guidance of every step.
 
-Everything here runs on the host, at trace time and in float32: the counts of
+Everything runs on the host at trace time, in float32, because the counts of
 the official implementations depend on its rounding. Cosines and arc cosines
-are rounded from float64, which is the same on every machine.
+are rounded from float64, so they are the same on every machine.
 """
 
 from collections.abc import Callable
@@ -21,13 +21,13 @@ def _rounded(
   return function(x.astype(np.float64)).astype(np.float32)
 
 
-# Shares as functions of the progress in [0, 1]: of revealed entries ...
+# Share of revealed entries as a function of the progress in [0, 1] ...
 _RISING = {
   'root': np.sqrt,
   'linear': lambda x: x,
   'square': np.square,
 }
-# ... and of masked ones.
+# ... and share of masked entries.
 _FALLING = {
   'cosine': lambda x: _rounded(np.cos, x * _HALF_PI),
   'arccos': lambda x: _rounded(np.arccos, x) / _HALF_PI,
@@ -36,11 +36,14 @@ SCHEDULES = (*_RISING, *_FALLING)
 
 
 def masked_share(schedule: str, progress: np.ndarray) -> np.ndarray:
-  """Share of entries still masked, float32 of progress's shape.
+  """Share of entries that are still masked.
 
   Args:
     schedule: 'root', 'linear', 'square', 'cosine' or 'arccos'.
-    progress: in [0, 1].
+    progress: in [0, 1], any shape.
+
+  Returns:
+    float32, same shape as progress.
 
   Raises:
     ValueError: for an unknown schedule.
@@ -60,11 +63,11 @@ def revealed_counts(
 ) -> np.ndarray:
   """Entries revealed so far, rounded down (Halton-MaskGIT's two samplers).
 
-  The confidence sampler's progress is `linspace(0, 1, S)`, the Halton
-  sampler's (k + 1) / S; both reveal at least k + 1 entries by step k.
+  The progress of the confidence sampler is `linspace(0, 1, S)`, that of the
+  Halton sampler (k + 1) / S; both reveal at least k + 1 entries by step k.
 
   Returns:
-    int64 of progress's shape.
+    int64, same shape as progress.
   """
   progress = np.asarray(progress, np.float32)
   if schedule in _RISING:
@@ -81,7 +84,7 @@ def halton_counts(steps: int, entries: int) -> np.ndarray:
 
 
 def linspace(start: float, stop: float, steps: int) -> np.ndarray:
-  """`torch.linspace`: float32 steps counted from the nearer end."""
+  """`torch.linspace`: float32 [steps], each computed from the nearer end."""
   start, stop = np.float32(start), np.float32(stop)
   step = (stop - start) / np.float32(max(steps - 1, 1))
   index = np.arange(steps, dtype=np.float32)
@@ -104,15 +107,15 @@ def unmask_counts(schedule: str, steps: int, entries: int) -> np.ndarray:
     entries: L * G.
 
   Returns:
-    int64 [S], positive, summing to `entries`.
+    int64 [S], positive, with sum `entries`.
 
   Raises:
-    ValueError: for an unknown schedule or if S entries cannot be revealed.
+    ValueError: for an unknown schedule or S > entries.
   """
   if not 1 <= steps <= entries:
     raise ValueError(
       f'{steps} sampling steps for {entries} entries: each step must reveal at '
-      'least one entry, so choose between 1 and the number of entries'
+      f'least one entry, so choose between 1 and {entries} steps'
     )
   value = masked_share(schedule, linspace(1, 0, steps))
   if steps == 1:
@@ -120,7 +123,7 @@ def unmask_counts(schedule: str, steps: int, entries: int) -> np.ndarray:
   counts = np.rint(value / value.sum() * np.float32(entries)).astype(np.int64)
   counts = np.maximum(counts, 1)
   counts[-1] += entries - counts.sum()
-  # With nearly as many steps as entries the remainder turns negative in the
+  # With almost as many steps as entries the remainder becomes negative in the
   # official code; taking it from the largest steps keeps every step positive.
   while counts[-1] < 1:
     counts[np.argmax(counts[:-1])] -= 1
@@ -129,7 +132,7 @@ def unmask_counts(schedule: str, steps: int, entries: int) -> np.ndarray:
 
 
 def maskbit_share(schedule: str, progress: np.ndarray) -> np.ndarray:
-  """MaskBit `get_masking_ratio`: `masked_share` in [1e-6, 1]."""
+  """MaskBit's `get_masking_ratio`: `masked_share` clipped to [1e-6, 1]."""
   share = masked_share(schedule, progress)
   return np.clip(share, _SMALLEST_SHARE, 1, dtype=np.float32)
 
@@ -137,13 +140,13 @@ def maskbit_share(schedule: str, progress: np.ndarray) -> np.ndarray:
 def maskbit_counts(schedule: str, steps: int, entries: int) -> np.ndarray:
   """Entries that stay masked after each step of MaskBit's sampler.
 
-  floor(share * entries), but at least one and fewer than before. Once a
-  single entry is left, "fewer" is none, and the official code then takes the
-  largest score as its threshold, which masks all entries again. That happens
-  with many steps for few entries only; the released settings stay clear.
+  floor(share * entries), but at least one and fewer than before. Once a single
+  entry is left, the next count is zero, and the official code then uses the
+  largest score as its threshold, which masks all entries again. This happens
+  only with many steps for few entries, not in the released settings.
 
   Args:
-    schedule: as in `masked_share`.
+    schedule: see `masked_share`.
     steps: S >= 1.
     entries: L * G.
 
@@ -152,10 +155,34 @@ def maskbit_counts(schedule: str, steps: int, entries: int) -> np.ndarray:
   """
   share = maskbit_share(schedule, progress_after(steps))
   left, counts = entries, []
-  for wanted in np.floor(share * np.float32(entries)).astype(int):
-    left = min(max(wanted, 1), left - 1) or entries
+  for target in np.floor(share * np.float32(entries)).astype(int):
+    left = min(max(target, 1), left - 1) or entries
     counts.append(left)
   return np.array(counts)
+
+
+def falling_counts(
+  share: np.ndarray, entries: int, masked: np.ndarray | int
+) -> np.ndarray:
+  """Entries that stay masked after each step of MaskGen and Meissonic.
+
+  floor(share * entries), but fewer than before and at least one, and none
+  after the last step. As in Meissonic's code, the minimum of one also applies
+  if none were masked: a known entry is then drawn again.
+
+  Args:
+    share: float32 [S], masked share of all entries.
+    entries: L * G.
+    masked: int or int [B], masked entries of the input.
+
+  Returns:
+    int64 [S], or [S, B].
+  """
+  left, counts = np.asarray(masked), []
+  for target in np.floor(np.float32(entries) * share).astype(int):
+    left = np.maximum(1, np.minimum(left - 1, target))
+    counts.append(left)
+  return np.stack([*counts[:-1], np.zeros_like(left)])
 
 
 def google_share(
@@ -167,8 +194,8 @@ def google_share(
     schedule: 'cosine', 'uniform', 'powX' for a number X (1 - progress^X),
       'log' or 'exp'.
     progress: in [0, 1], broadcastable against `entries`.
-    entries: tokens that were masked at the beginning; 'log' and 'exp' need
-      at least two.
+    entries: number of tokens masked in the input; 'log' and 'exp' need at
+      least two.
 
   Returns:
     float32 in [1e-6, 1].
@@ -213,14 +240,14 @@ def google_counts(
 ) -> np.ndarray:
   """Tokens that stay masked after each step of Google's parallel decoding.
 
-  floor(share * masked), but fewer than before and at least one (the answer is
+  floor(share * masked), but fewer than before and at least one (the result is
   the prediction of the last step, before its re-masking).
 
   Args:
-    schedule: as in `google_share`.
-    steps: S, the official `num_iter`.
-    masked: tokens masked in the input: an integer, or int [B].
-    first_step: the official `start_iter`; earlier steps are left out.
+    schedule: see `google_share`.
+    steps: S, official `num_iter`.
+    masked: number of tokens masked in the input: an integer, or int [B].
+    first_step: official `start_iter`; earlier steps are omitted.
 
   Returns:
     int64 [S - first_step], or [S - first_step, B].
@@ -229,9 +256,9 @@ def google_counts(
   left, counts = masked, []
   for progress in progress_after(steps)[first_step:]:
     share = google_share(schedule, progress, masked)
-    wanted = np.floor(share * masked.astype(np.float32)).astype(int)
-    fewer = np.maximum(1, np.minimum(left - 1, wanted))
-    left = np.minimum(left, fewer)  # nothing is masked where nothing was
+    target = np.floor(share * masked.astype(np.float32)).astype(int)
+    fewer = np.maximum(1, np.minimum(left - 1, target))
+    left = np.minimum(left, fewer)  # samples without masks get none
     counts.append(left)
   return np.stack(counts)
 
@@ -239,19 +266,21 @@ def google_counts(
 def guidance_scales(
   schedule: str, guidance_scale: float, steps: int, *, power: float = 1.0
 ) -> np.ndarray:
-  """Guidance of each step as s in u + s (c - u), float32 [S].
+  """Guidance of each step as s in u + s (c - u).
 
-  s - 1 grows from 0 to its full value: never ('constant': it is there from
-  the start), as k / (S - 1) ('linear', MaskGit), as k / S, which ends below
-  it ('open_linear', MaskBit's linear), or as
-  (1 - cos(pi (k / S)^power)) / 2 ('cosine', MaskBit). A single step has full
-  guidance.
+  At step k, s - 1 is its full value times 1 ('constant'), k / (S - 1)
+  ('linear', MaskGit), k / S, which stays below 1 ('open_linear', MaskBit's
+  linear), or (1 - cos(pi (k / S)^power)) / 2 ('cosine', MaskBit). A single
+  step has full guidance.
 
   Args:
     schedule: one of GUIDANCE_SCHEDULES.
     guidance_scale: s.
     steps: S.
-    power: of 'cosine' only; MaskBit's `scale_pow`.
+    power: exponent of 'cosine'; MaskBit's `scale_pow`.
+
+  Returns:
+    float32 [S].
 
   Raises:
     ValueError: for an unknown schedule.
@@ -276,8 +305,9 @@ def guidance_scales(
 def halton_order(side: int) -> np.ndarray:
   """Cells of a side x side grid in the order of the Halton sequence.
 
-  Point i = 1, 2, ... of the sequence with bases 2 (row) and 3 (column) names
-  a cell; first visits count (Halton-MaskGIT `build_halton_mask`).
+  Point i = 1, 2, ... of the sequence with bases 2 (row) and 3 (column) lies in
+  a cell; cells are ordered by their first visit (Halton-MaskGIT's
+  `build_halton_mask`).
 
   Returns:
     int64 [side^2, 2], rows and columns.
@@ -290,11 +320,11 @@ def halton_order(side: int) -> np.ndarray:
     first = np.unique(cells, axis=0, return_index=True)[1]
     if len(first) == side**2:
       return cells[np.sort(first)]
-    points *= 2  # a large grid is not filled yet
+    points *= 2  # too few points to visit every cell
 
 
 def _radical_inverse(base: int, index: np.ndarray) -> np.ndarray:
-  """Digits of the indices mirrored at the point: float64 in (0, 1)."""
+  """Radical inverse of positive indices: float64 in (0, 1)."""
   numerator, denominator = np.zeros_like(index), 1
   while index.any():
     index, digit = np.divmod(index, base)

@@ -110,7 +110,7 @@ def test_caches_of_something_else_are_refused(tmp_path, change, message):
   with pytest.raises(UserError, match=message):
     cache.check(change)
   other = dataclasses.replace(SPEC, **change)
-  with pytest.raises(UserError, match=f'was begun with {next(iter(change))}'):
+  with pytest.raises(UserError, match=f'was started with {next(iter(change))}'):
     PromptCacheWriter(tmp_path, other)
 
 
@@ -132,5 +132,5 @@ def test_features_that_do_not_fit(tmp_path, dtype, value, message):
 
 
 def test_folders_that_are_no_cache(tmp_path):
-  with pytest.raises(UserError, match=r'is no prompt cache.*encode_prompts'):
+  with pytest.raises(UserError, match=r'is not a prompt cache.*encode_prompts'):
     PromptCache(tmp_path)

@@ -137,16 +137,16 @@ def test_caches_of_two_tokenizers_do_not_mix(tmp_path):
   other = dataclasses.replace(
     SPEC, tokenizer={'name': 'None', 'params_sha256': '1'}
   )
-  with pytest.raises(UserError, match='was begun with tokenizer'):
+  with pytest.raises(UserError, match='was started with tokenizer'):
     TokenCacheWriter(tmp_path, other)
 
 
 def test_folders_that_are_no_cache(tmp_path):
-  with pytest.raises(UserError, match=r'is no token cache \(no manifest.json'):
+  with pytest.raises(UserError, match=r'is not a token cache \(no manifest'):
     TokenCache(tmp_path)
   for text in ('{', '[]', '{"version": 1}', '{"version": 2}'):
     (tmp_path / MANIFEST).write_text(text)
-    with pytest.raises(UserError, match='cannot be read'):
+    with pytest.raises(UserError, match='is not a valid token cache manifest'):
       TokenCache(tmp_path)
 
 

@@ -78,7 +78,7 @@ def test_a_file_cut_short_is_corrupt(kind):
 
 def test_other_formats_are_not_tried():
   gif = encode(PIL.Image.fromarray(LEVELS), 'GIF')
-  with pytest.raises(pixels.CorruptImage, match='no JPEG or PNG or WEBP file'):
+  with pytest.raises(pixels.CorruptImage, match='not a JPEG or PNG or WEBP'):
     pixels.decode(gif)
 
 

@@ -68,12 +68,12 @@ def test_facts_follow_the_files_not_the_place(folder, tmp_path):
 
 
 def test_missing_and_empty_folders(tmp_path):
-  with pytest.raises(UserError, match='there is no image folder'):
+  with pytest.raises(UserError, match='nowhere does not exist'):
     streams.open_source(str(tmp_path / 'nowhere'))
-  with pytest.raises(UserError, match='holds no images; they must lie in'):
+  with pytest.raises(UserError, match='contains no images; they must be in'):
     streams.open_source(str(tmp_path))
   (tmp_path / 'cats').mkdir()
-  with pytest.raises(UserError, match=r'cats holds no image \(.jpg'):
+  with pytest.raises(UserError, match=r'cats contains no images \(.jpg'):
     streams.open_source(str(tmp_path))
 
 

@@ -40,7 +40,7 @@ def test_files_that_cannot_be_read(tmp_path):
     files.read_prompts(latin)
   empty = tmp_path / 'empty.txt'
   empty.write_text('\n \n')
-  with pytest.raises(UserError, match='holds no prompt'):
+  with pytest.raises(UserError, match='contains no prompts'):
     files.read_prompts(empty)
 
 
@@ -62,7 +62,7 @@ def test_bad_lines_are_named(tmp_path, line, message):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'tag': None}, "record 1 of .* lacks the text 'tag'"),
+    ({'tag': None}, "record 1 of .* has no text 'tag'"),
     ({'include': {}}, 'must have lists'),
     ({'include': [{'class': 'dog'}]}, 'a class and a count'),
     ({'include': [{'class': 'dog', 'count': 0}]}, 'a class and a count'),

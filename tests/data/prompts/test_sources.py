@@ -59,11 +59,11 @@ def test_json_lines(tmp_path):
 @pytest.mark.parametrize(
   ('value', 'message'),
   [
-    (3, 'record 1 of .* is no text but 3'),
-    ({'a': 1}, 'record 1 of .* is no text but'),
-    ('\ud800', 'record 1 of .* is no valid Unicode text'),
-    ('', 'holds no prompt'),
-    ([], 'holds no prompt'),
+    (3, 'record 1 of .* is not text but 3'),
+    ({'a': 1}, 'record 1 of .* is not text but'),
+    ('\ud800', 'record 1 of .* is not valid Unicode text'),
+    ('', 'contains no prompts'),
+    ([], 'contains no prompts'),
   ],
 )
 def test_values_that_are_no_prompts(tmp_path, value, message):
@@ -81,7 +81,7 @@ def test_files_that_cannot_be_read(tmp_path):
     sources.read(str(tmp_path))
   table = tmp_path / 'table.tsv'
   table.write_text('id\tcaption\n0\ta cat')
-  with pytest.raises(UserError, match='no list of prompts; give text with'):
+  with pytest.raises(UserError, match='not a list of prompts; pass text with'):
     sources.read(str(table))
   text = tmp_path / 'text.txt'
   text.write_text('a cat')
@@ -97,7 +97,7 @@ def test_without_the_extras(tmp_path, monkeypatch):
   (tmp_path / 'a.parquet').write_bytes(b'')
   with pytest.raises(UserError, match='pip install pyarrow'):
     sources.read(str(tmp_path / 'a.parquet'))
-  with pytest.raises(UserError, match='or give a file of prompts'):
+  with pytest.raises(UserError, match='or pass a file of prompts'):
     sources.read('coco_captions')
 
 
@@ -119,7 +119,7 @@ class TestParquet:
     assert found.texts == ('a cat',) and found.num_empty == 1
     assert sources.read(path, field='url').texts == ('x', 'y')
     with pytest.raises(
-      UserError, match=r"'prompt' is no column.* url, caption"
+      UserError, match=r"'prompt' is not a column.* url, caption"
     ):
       sources.read(path, field='prompt')
 

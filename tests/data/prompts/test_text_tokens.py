@@ -134,9 +134,9 @@ def test_files_come_from_the_hub(tmp_path, monkeypatch):
 
 
 def test_files_that_are_not_to_be_had(tmp_path, monkeypatch):
-  with pytest.raises(UserError, match=r'holds no vocab\.json; copy it there'):
+  with pytest.raises(UserError, match=r'has no vocab\.json; copy it there'):
     CLIPTokenizer.load(str(tmp_path))
-  with pytest.raises(UserError, match=r'holds no vocab\.txt; copy it there'):
+  with pytest.raises(UserError, match=r'has no vocab\.txt; copy it there'):
     WordPieceTokenizer.load(str(tmp_path))
   with pytest.raises(UserError, match=r'nowhere.* is no file, and no Hub id'):
     WordPieceTokenizer.load('/nowhere')
@@ -154,12 +154,12 @@ def test_files_that_are_not_to_be_had(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ('name', 'content', 'message'),
   [
-    ('vocab.json', b'[1]', 'no table of tokens'),
-    ('vocab.json', b'{', 'no table of tokens'),
-    ('vocab.json', b'{"a": "b"}', 'no table of tokens'),
+    ('vocab.json', b'[1]', 'not a table of tokens'),
+    ('vocab.json', b'{', 'not a table of tokens'),
+    ('vocab.json', b'{"a": "b"}', 'not a table of tokens'),
     ('vocab.json', b'{"a": 0}', r'lacks <\|startoftext\|>'),
     ('vocab.json', b'\xff', r'cannot be read as UTF-8'),
-    ('merges.txt', b'a b c\n', 'no list of pairs'),
+    ('merges.txt', b'a b c\n', 'not a list of token pairs'),
     ('merges.txt', b'q u\n', 'vocabulary is inconsistent'),
   ],
 )
@@ -172,7 +172,7 @@ def test_broken_byte_pairs(tmp_path, name, content, message):
 
 def test_broken_word_pieces(tmp_path):
   folder = write_word_pieces(tmp_path, ['[PAD]', '[UNK]', '[CLS]', 'a'])
-  with pytest.raises(UserError, match=r'word pieces lacks \[SEP\]'):
+  with pytest.raises(UserError, match=r'word-piece vocabulary lacks \[SEP\]'):
     WordPieceTokenizer.load(folder)
 
 

@@ -83,7 +83,7 @@ def test_pictures_are_judged(folder, tmp_path):
   assert read_detections(listed).keys() == pictures.keys()
 
 
-def test_colours_that_are_not_told_are_classified(folder, tmp_path):
+def test_colours_without_a_name_are_classified(folder, tmp_path):
   mask = {'size': [8, 8], 'counts': [0, 32, 32]}
   bare = [{**r, 'colors': {}} for r in DETECTED]
   bare[2] |= {'masks': {'cup': [mask]}}
@@ -104,7 +104,7 @@ def test_colours_that_are_not_told_are_classified(folder, tmp_path):
   wrong = {'size': [4, 4], 'counts': [16]}
   bare[2] |= {'masks': {'cup': [wrong]}}
   pictures = read_detections(write(tmp_path / 'd.jsonl', *bare))
-  with pytest.raises(UserError, match=r'cup .*is 4x4, the picture 8x8'):
+  with pytest.raises(UserError, match=r'cup .*is 4x4, but the picture is 8x8'):
     geneval_folder.judge(folder, samples, pictures, classify)
 
 
@@ -157,18 +157,18 @@ def compressed(counts):
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    ('{', 'is not JSON'),
+    ('{', 'neither a JSON list'),
     ('{"detections": {}}', "record 1 of .* lacks 'filename'"),
     ('{"filename": "a"}', "lacks 'detections'"),
     ('{"filename": "a", "detections": {"b": [[1, 2]]}}', 'lists of five'),
-    ('{"filename": "a", "detections": {"b": ["x"]}}', 'no picture with'),
-    ('{"filename": "a", "detections": []}', 'no picture with'),
+    ('{"filename": "a", "detections": {"b": ["x"]}}', 'not a picture with'),
+    ('{"filename": "a", "detections": []}', 'not a picture with'),
     ('[1]', 'record 1 of'),
     (
       '{"filename": "a", "detections": {"b": []}, "colors": {"b": ["red"]}}',
       '1 colors for 0 boxes of b',
     ),
-    ('{"filename": "a", "detections": {}}\n' * 2, 'two records of a'),
+    ('{"filename": "a", "detections": {}}\n' * 2, 'two records for a'),
   ],
 )
 def test_wrong_files_are_one_sentence(tmp_path, text, message):
@@ -185,17 +185,17 @@ def test_pictures_and_detections_must_be_the_same(folder, tmp_path):
     read_detections(write(tmp_path / 'd.jsonl', *records)),
     None,
   )
-  with pytest.raises(UserError, match=r'no record of 00001/samples/00001\.png'):
+  with pytest.raises(UserError, match=r'no record for 00001/samples/00001'):
     judge(*DETECTED[:3])
-  with pytest.raises(UserError, match=r'record of 00009/.*no picture of the'):
+  with pytest.raises(UserError, match=r'record for 00009/.*not a picture'):
     judge(*DETECTED, record(9, 0))
 
 
 def test_other_folders_are_refused(folder, tmp_path):
-  with pytest.raises(UserError, match='is no folder'):
+  with pytest.raises(UserError, match='is not a folder'):
     geneval_folder.read_samples(tmp_path / 'nowhere')
   with pytest.raises(UserError, match="not in GenEval's format"):
     geneval_folder.read_samples(folder / '00000')
   (folder / '00000' / 'metadata.jsonl').write_text('{"prompt": "a"}')
-  with pytest.raises(UserError, match="lacks the text 'tag'"):
+  with pytest.raises(UserError, match="has no text 'tag'"):
     geneval_folder.read_samples(folder)

@@ -58,8 +58,8 @@ class TestOfficialVerdicts:
       }
       assert kept == case['expected']['details']
       assert ours.correct == case['expected']['correct']
-      told = case['expected']['reason']
-      assert len(ours.reasons) == len(told.split('\n') if told else ())
+      expected = case['expected']['reason']
+      assert len(ours.reasons) == len(expected.split('\n') if expected else ())
 
 
 class TestKeep:
@@ -133,7 +133,7 @@ class TestJudge:
     colors = lambda name, indices: ['blue']
     wrong = verdict(asked, boxes, colors)
     assert len(wrong.reasons) == 2
-    assert wrong.reasons[1] == 'dog: nothing there to be left of'
+    assert wrong.reasons[1] == 'dog: no object to be left of'
 
 
 class TestRelations:

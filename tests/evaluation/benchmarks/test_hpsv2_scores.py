@@ -36,7 +36,7 @@ def test_prompts_are_lists_of_every_style(tmp_path):
   assert list(found) == list(hpsv2_scores.STYLES)
   assert found['photo'] == ['photo', 'b']
   (tmp_path / 'photo.json').write_text('{"a": 1}')
-  with pytest.raises(UserError, match='must be a JSON list of texts'):
+  with pytest.raises(UserError, match='must be a JSON list of strings'):
     hpsv2_scores.style_prompts(str(tmp_path), ['photo'])
   with pytest.raises(UserError, match=r'comic\.json is missing'):
     hpsv2_scores.style_prompts(str(tmp_path), ['comic'])
@@ -52,5 +52,5 @@ def test_files_are_named_by_their_prompts(tmp_path):
   with PIL.Image.open(tmp_path / 'a' / '00000.jpg') as image:
     assert image.mode == 'RGB' and image.format == 'JPEG'
   (tmp_path / 'a' / '00000.jpg').rename(tmp_path / 'a' / 'first.jpg')
-  with pytest.raises(UserError, match='first is not named by the number'):
+  with pytest.raises(UserError, match='first is not named after the number'):
     hpsv2_scores.numbered(FolderImages(tmp_path / 'a'))

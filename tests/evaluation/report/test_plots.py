@@ -84,7 +84,7 @@ def test_nothing_to_draw_is_an_empty_plot(series, log_y):
   assert b'<!-- update -->' in svg  # the axes are there
 
 
-def test_every_series_is_told_apart():
+def test_every_series_looks_different():
   x = np.arange(30)
   names = [f'run {i}' for i in range(12)]
   curve = make_curve(

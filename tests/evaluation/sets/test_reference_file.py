@@ -81,7 +81,7 @@ def test_what_is_saved_is_read(tmp_path):
   reference = read_reference(path)
   assert reference.pool.count == reference.spatial.count == 20
   assert reference.provenance.protocol == protocol
-  with pytest.raises(ValueError, match='of 20 and of 1 images'):
+  with pytest.raises(ValueError, match='of 20 and 1 images'):
     one = FeatureStatistics.from_features(np.zeros((1, 2)))
     save_reference(path, pool=moments(6), spatial=one, protocol={})
 
@@ -110,17 +110,17 @@ def test_images_are_streamed_in_order(write):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'sigma': None}, 'holds mu alone of mu and sigma'),
-    ({'mu': np.zeros(5)}, r'should be \[D\] and \[D, D\], are \(5,\)'),
-    ({'mu': np.full(6, np.nan)}, 'mu and sigma hold NaN'),
-    ({'mu': np.zeros(6, int)}, 'mu and sigma are int64 and float64'),
-    ({'sigma': -np.eye(6)}, 'sigma is no covariance'),
-    ({'sigma': np.triu(np.ones((6, 6)))}, 'sigma is no covariance'),
-    ({'sigma_s': None}, 'holds mu_s alone'),
-    ({'feats': np.zeros(3)}, r'feats should be float \[N, D\]'),
-    ({'feats': np.full((3, 2), np.inf)}, 'feats holds NaN'),
-    ({'arr_0': np.zeros((2, 4, 4, 3))}, 'arr_0 should be uint8'),
-    ({'arr_0': np.zeros((2, 4, 4, 4), np.uint8)}, 'arr_0 should be uint8'),
+    ({'sigma': None}, 'contains only mu of mu and sigma'),
+    ({'mu': np.zeros(5)}, r'must be \[D\] and \[D, D\], got \(5,\)'),
+    ({'mu': np.full(6, np.nan)}, 'mu and sigma contain NaN'),
+    ({'mu': np.zeros(6, int)}, 'must be float, got int64 and float64'),
+    ({'sigma': -np.eye(6)}, 'sigma is not a covariance'),
+    ({'sigma': np.triu(np.ones((6, 6)))}, 'sigma is not a covariance'),
+    ({'sigma_s': None}, 'contains only mu_s'),
+    ({'feats': np.zeros(3)}, r'feats must be float \[N, D\]'),
+    ({'feats': np.full((3, 2), np.inf)}, 'feats contains NaN'),
+    ({'arr_0': np.zeros((2, 4, 4, 3))}, 'arr_0 must be uint8'),
+    ({'arr_0': np.zeros((2, 4, 4, 4), np.uint8)}, 'arr_0 must be uint8'),
     ({'mu': np.array([None] * 6)}, 'allow_pickle'),
   ],
 )
@@ -133,27 +133,27 @@ def test_bad_arrays(write, change, message):
 
 def test_other_widths(write):
   path = write(**adm_arrays())
-  with pytest.raises(UserError, match=r'moments of 6 .*, where ours are 2048'):
+  with pytest.raises(UserError, match=r'moments of 6 .*, ours have 2048'):
     read_reference(path, width=2048)
-  with pytest.raises(UserError, match=r'moments of 4 .*, where ours are 2023'):
+  with pytest.raises(UserError, match=r'moments of 4 .*, ours have 2023'):
     read_reference(path, spatial_width=2023)
 
 
 def test_features_of_another_width(write):
   path = write(feats=np.zeros((4, 3), np.float32))
-  with pytest.raises(UserError, match=r'features of 3 .*, where ours are 2048'):
+  with pytest.raises(UserError, match=r'features of 3 .*, ours have 2048'):
     read_reference(path, width=2048)
 
 
 def test_files_that_are_none(write, tmp_path):
-  with pytest.raises(UserError, match='is missing or no file'):
+  with pytest.raises(UserError, match='is missing or not a file'):
     read_reference(tmp_path / 'absent.npz')
   (tmp_path / 'text.npz').write_text('mu')
-  with pytest.raises(UserError, match=r'is no whole \.npz file'):
+  with pytest.raises(UserError, match=r'is not a complete \.npz file'):
     read_reference(tmp_path / 'text.npz')
   path = write(**adm_arrays())
   path.write_bytes(path.read_bytes()[:-200])
-  with pytest.raises(UserError, match=r'is no whole \.npz file'):
+  with pytest.raises(UserError, match=r'is not a complete \.npz file'):
     read_reference(path)
   with pytest.raises(UserError, match=r'neither moments .* but other'):
     read_reference(write(other=np.zeros(3)))
@@ -166,5 +166,5 @@ def test_corrupt_images(write):
   path.write_bytes(data)
   with pytest.raises(UserError, match=r'cannot be used: .*CRC'):
     list(image_batches(path))
-  with pytest.raises(UserError, match='it holds no images'):
+  with pytest.raises(UserError, match='it contains no images'):
     list(image_batches(write(mu=np.zeros(3))))

@@ -119,17 +119,17 @@ def test_a_killed_write_leaves_nothing_that_counts(tmp_path, kind, monkeypatch):
 @pytest.mark.parametrize('kind', [NpzExport, PngExport])
 def test_images_of_two_models_do_not_mix(tmp_path, kind):
   fill(kind(tmp_path / 'out', **OPTIONS), ranges=1)
-  with pytest.raises(UserError, match='something else than this export'):
+  with pytest.raises(UserError, match='is not this export'):
     kind(tmp_path / 'out', **OPTIONS | {'made_by': {'seed': 1}})
 
 
 def test_files_of_others_are_not_touched(tmp_path):
   (tmp_path / 'old.npz').write_bytes(b'precious')
-  with pytest.raises(UserError, match='something else'):
+  with pytest.raises(UserError, match='is not this export'):
     NpzExport(tmp_path / 'old.npz', **OPTIONS)
   (tmp_path / 'folder').mkdir()
   (tmp_path / 'folder' / '000000.png').write_bytes(b'precious')
-  with pytest.raises(UserError, match='something else'):
+  with pytest.raises(UserError, match='is not this export'):
     PngExport(tmp_path / 'folder', **OPTIONS)
   assert (tmp_path / 'old.npz').read_bytes() == b'precious'
 

@@ -1,8 +1,8 @@
-"""Do both steps compute the same? Compared where no draw can differ.
+"""Checks that both steps compute the same, with every random draw removed.
 
-x_init is all mask and free of noise, tokens are the arg max, all of them are
-masked again, and all classes have one embedding. What is left of the step is
-all of its passes, losses, gradients and updates.
+x_init is fully masked and without noise, tokens are the arg max, all of them
+are masked again, and all classes share one embedding. The passes, losses,
+gradients and updates of the step remain.
 """
 
 import jax
@@ -15,7 +15,7 @@ from softdimo_jax import families
 from softdimo_jax.errors import UserError
 from softdimo_jax.types import Params
 
-TOLERANCE = 1e-3  # of float32 sums in another order, after an update
+TOLERANCE = 1e-3  # for float32 sums in another order, after an update
 _STEPS = 2
 
 
@@ -27,7 +27,7 @@ def check(size: Size, params: Params) -> dict[str, tuple[float, float]]:
   """
   size = _without_draws(size)
   params = _with_one_class(params, size.model.generator.vocab_size)
-  # Equal networks would have no divergence to begin with.
+  # With equal networks the initial divergence would be zero.
   family = families.build(size.model)
   trained, _ = family.split(params)
   auxiliary = family.merge(jax.tree.map(lambda x: 1.1 * x, trained), params)
@@ -44,8 +44,8 @@ def check(size: Size, params: Params) -> dict[str, tuple[float, float]]:
         f'{name} is {value:.6g} here and {expected:.6g} in torch: the two '
         'steps do not compute the same'
       )
-  # An update moves an entry by the rate; Adam amplifies rounding of the
-  # smallest gradients to a part of that.
+  # An update moves an entry by the learning rate; Adam amplifies rounding
+  # errors of the smallest gradients to a fraction of that.
   distance = theirs.student.distance(ours.student())
   if distance > size.distillation.optimizer.learning_rate:
     raise UserError(

@@ -1,11 +1,11 @@
-"""Peaks of the devices that JAX finds."""
+"""Peak rates of the devices that JAX finds."""
 
 import jax
 
 from benchmarks import timing
 from softdimo_jax.planning.chips import CHIPS
 
-# What `device_kind` begins with; the longer of two comes first.
+# Prefixes of `device_kind`; a longer one comes before its own prefix.
 _KINDS = {
   'TPU v4': 'v4',
   'TPU v5 lite': 'v5e',
@@ -18,7 +18,7 @@ _KINDS = {
 
 
 def published_peak(kind: str) -> float | None:
-  """bfloat16 operations a second of a `device_kind`, None if not known."""
+  """bfloat16 operations per second of a `device_kind`, None if unknown."""
   for start, chip in _KINDS.items():
     if kind.startswith(start):
       return CHIPS[chip].peak
@@ -26,7 +26,7 @@ def published_peak(kind: str) -> float | None:
 
 
 def measured_peak(size: int = 2048, clock: str = 'wall') -> float:
-  """Operations a second of one large float32 matrix product."""
+  """Operations per second of one large float32 matrix product."""
   x = jax.random.normal(jax.random.key(0), (size, size))
   product = jax.jit(lambda x: x @ x)
   program = {'': lambda: product(x).block_until_ready()}

@@ -16,8 +16,8 @@ from softdimo_jax.training.state import Frozen
 from softdimo_jax.types import Batch, Params
 
 
-def made_up_params(family: Family) -> Params:
-  """Whole generator parameters by rule, the same in every process."""
+def synthetic_params(family: Family) -> Params:
+  """Complete generator parameters by rule, the same in every process."""
   return rule_params(jax.eval_shape(family.init, jax.random.key(0)))
 
 
@@ -26,8 +26,8 @@ class JaxStep:
 
   Attributes:
     family: generator and tokenizer.
-    flops: operations of a step, recomputation left out.
-    forward_flops: of one forward pass of the generator on the batch.
+    flops: operations of a step without recomputation.
+    forward_flops: operations of one forward pass of the generator on the batch.
   """
 
   def __init__(
@@ -38,14 +38,14 @@ class JaxStep:
     fresh_sample: bool,
     auxiliary: Params | None = None,
   ) -> None:
-    """Makes the state; the step is compiled when it is needed.
+    """Creates the state; the step is compiled on first use.
 
     Args:
       size: system and distillation.
       params: of all three networks.
-      fresh_sample: the auxiliary learns from a fresh sample of the updated
-        student, as the official code has it, or else from the student's own.
-      auxiliary: parameters of the auxiliary, if others.
+      fresh_sample: whether the auxiliary learns from a fresh sample of the
+        updated student, as in the official code, or from the student's own.
+      auxiliary: parameters of the auxiliary, if they differ.
     """
     config = size.distillation.copy_and_resolve_references()
     config.auxiliary.fresh_sample = fresh_sample
@@ -76,13 +76,13 @@ class JaxStep:
     return self.step.lower(*self._arguments).compile()
 
   def __call__(self) -> dict[str, Any]:
-    """One update; returns its metrics when they are there."""
+    """One update; returns its metrics once they are computed."""
     self.state, metrics = self.compiled(*self._arguments)
     jax.block_until_ready((self.state, metrics))
     return metrics
 
   def memory(self) -> int:
-    """Bytes the compiler plans for: arguments, results and temporaries."""
+    """Bytes that the compiler plans for arguments, results and temporaries."""
     analysis = self.compiled.memory_analysis()
     return (
       analysis.argument_size_in_bytes
@@ -92,12 +92,12 @@ class JaxStep:
     )
 
   def student(self) -> Params:
-    """Whole parameters of the student."""
+    """Complete parameters of the student."""
     return self.family.merge(self.state.model.params, self.frozen.teacher)
 
 
 def _batch(family: Family, config: ml_collections.ConfigDict) -> Batch:
-  """Made-up labels and, as real images, tokens; nothing without a GAN."""
+  """Random labels and tokens of 'real' images; empty without a GAN."""
   if config.gan.weight == 0:
     return {}
   keys = jax.random.split(jax.random.key(1))

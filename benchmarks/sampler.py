@@ -1,23 +1,21 @@
-"""Times one step against many, in turns, and decoding apart.
+"""Times one step against many, in turns, and the decoder separately.
 
   python -m benchmarks.sampler --size=medium --steps=8 --steps=64
 
 The one-step program is the student's: one forward pass, no guidance. The others
-are the teacher's decoding in so many steps with its own guidance, which doubles
-the passes where it is not 1.
+are the teacher's sampling in the given numbers of steps with its own guidance,
+which doubles the passes unless its scale is 1.
 """
 
 import functools
-import json
 import math
-import pathlib
 import statistics
 
 import jax
 import jax.numpy as jnp
 from absl import flags
 
-from benchmarks import jax_step, sizes, timing
+from benchmarks import jax_step, options, sizes, timing
 from softdimo_jax import families
 from softdimo_jax.convert.rule_weights import rule_params
 from softdimo_jax.errors import UserError
@@ -28,44 +26,37 @@ from softdimo_jax.generation.tokens import (
 )
 from softdimo_jax.runtime import cli
 
-_SIZE = flags.DEFINE_enum('size', 'digits', sizes.SIZES, 'What is sampled.')
-_BATCH = flags.DEFINE_integer(
-  'batch_size', 0, "Images a call; 0 is the size's own.", lower_bound=0
-)
-_DTYPE = flags.DEFINE_enum(
-  'dtype', 'float32', ('float32', 'bfloat16'), "Of the generator's products."
-)
+_OPTIONS = options.Options.define('digits')
+flags.adopt_module_key_flags(options)
 _STEPS = flags.DEFINE_multi_integer(
-  'steps', [4, 16], "Of the teacher's decoding.", lower_bound=1
+  'steps', [4, 16], "Steps of the teacher's sampling.", lower_bound=1
 )
-_ROUNDS = flags.DEFINE_integer('rounds', 7, 'Calls of each.', lower_bound=1)
-_DECODE = flags.DEFINE_bool('decode', True, 'Times the decoder, too.')
-_CLOCK = flags.DEFINE_enum(
-  'clock',
-  'wall',
-  tuple(timing.CLOCKS),
-  'processor: for a machine that others use, on one core (taskset -c 0).',
-)
-_OUT = flags.DEFINE_string('out', None, 'JSON file for what was measured.')
+_DECODE = flags.DEFINE_bool('decode', True, 'Also time the decoder.')
 
 
 def main(argv: list[str]) -> None:
   """Times and prints."""
   cli.no_arguments(argv)
-  size = sizes.get(_SIZE.value, batch_size=_BATCH.value, dtype=_DTYPE.value)
+  size = sizes.get(
+    _OPTIONS.size.value,
+    batch_size=_OPTIONS.batch_size.value,
+    dtype=_OPTIONS.dtype.value,
+  )
   entries = math.prod(families.build(size.model).token_shape)
   if max(_STEPS.value) > entries:
     raise UserError(
-      f'--steps={max(_STEPS.value)}: an image of size {_SIZE.value} has '
-      f'{entries} entries to fill in, and each step fills one at least'
+      f'--steps={max(_STEPS.value)}: an image of size {_OPTIONS.size.value} '
+      f'has {entries} entries to fill in, and each step fills at least one'
     )
   programs = _programs(size)
-  times = timing.alternate(programs, _ROUNDS.value, clock=_CLOCK.value)
+  times = timing.alternate(
+    programs, _OPTIONS.rounds.value, clock=_OPTIONS.clock.value
+  )
   seconds = {name: statistics.median(values) for name, values in times.items()}
   batch = size.distillation.batch_size
   decoding = seconds.get('decoder', 0.0)
   device = jax.devices()[0].device_kind
-  print(f'{_SIZE.value}, batch {batch}, {device}')
+  print(f'{_OPTIONS.size.value}, batch {batch}, {device}')
   print(
     'program     ms/call  images/s  one step is   with decoding: images/s  x'
   )
@@ -84,22 +75,21 @@ def main(argv: list[str]) -> None:
     )
   if decoding:
     print(f'decoder    {decoding * 1e3:8.1f} {batch / decoding:9.2f}')
-  if _OUT.value:
-    result = {
-      'size': _SIZE.value,
+  _OPTIONS.write(
+    {
+      'size': _OPTIONS.size.value,
       'batch_size': batch,
-      'dtype': _DTYPE.value,
+      'dtype': _OPTIONS.dtype.value,
       'guidance_scale': size.sampling.guidance_scale,
       'device': device,
       'seconds': times,
     }
-    text = json.dumps(result, indent=2)
-    pathlib.Path(_OUT.value).write_text(text + '\n', encoding='utf-8')
+  )
 
 
 def _programs(size: sizes.Size):
   family = families.build(size.model)
-  params = jax.device_put(jax_step.made_up_params(family))
+  params = jax.device_put(jax_step.synthetic_params(family))
   batch, key = size.distillation.batch_size, jax.random.key(0)
   labels = jnp.arange(batch) % family.null_label
 
@@ -115,10 +105,10 @@ def _programs(size: sizes.Size):
     )
   }
   for steps in dict.fromkeys(_STEPS.value):
-    options = size.sampling.copy_and_resolve_references()
-    options.steps = steps
+    sampling = size.sampling.copy_and_resolve_references()
+    sampling.steps = steps
     programs[f'{steps} steps'] = program(
-      functools.partial(multi_step_tokens, options=options)
+      functools.partial(multi_step_tokens, options=sampling)
     )
   if _DECODE.value:
     tokenizer = jax.device_put(

@@ -1,4 +1,4 @@
-"""What is measured: systems at several sizes, and their distillation."""
+"""The measured systems at several sizes, and their distillation."""
 
 import dataclasses
 
@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 from configs import digits, maskbit, maskgit
 from softdimo_jax import defaults
 
-# MaskGit's Di[M]O at three sizes, which PyTorch has, too; then the full-size
-# MaskBit's Soft-Di[M]O, ours only.
+# MaskGit's Di[M]O at three sizes, which PyTorch also has; then the full-size
+# Soft-Di[M]O of MaskBit, ours only.
 TORCH_SIZES = ('digits', 'medium', 'full')
 SIZES = (*TORCH_SIZES, 'maskbit')
 
@@ -19,8 +19,8 @@ class Size:
 
   Attributes:
     model: `generator` and `tokenizer` of `families.build`.
-    distillation: section of a configuration.
-    sampling: the teacher's decoding.
+    distillation: section of the configuration.
+    sampling: of the teacher.
   """
 
   model: ConfigDict
@@ -36,15 +36,15 @@ def get(
   remat: str = '',
   dropout: bool = False,
 ) -> Size:
-  """A size.
+  """Returns a size.
 
   Args:
     name: one of SIZES.
-    batch_size: 0 is the size's own: what two cores do in seconds.
+    batch_size: 0 for the size's own, which two cores compute in seconds.
     dtype: of the matrix products.
-    remat: what the backward pass keeps, a key of `layers.REMAT_POLICIES`; ''
-      is the size's own: to recompute pays where what is kept leaves the cache.
-    dropout: of student and auxiliary, with the official rate.
+    remat: a key of `layers.REMAT_POLICIES`; '' for the size's own. Recomputing
+      pays off where the stored activations do not fit into the cache.
+    dropout: whether student and auxiliary have the official dropout.
 
   Raises:
     ValueError: for an unknown name.
@@ -57,7 +57,7 @@ def get(
   distillation = config.softdimo if name == 'maskbit' else config.dimo
   own = {'digits': distillation.batch_size, 'medium': 4}.get(name, 1)
   distillation.update(batch_size=batch_size or own, dropout=dropout)
-  # Adam's first update has its full rate, so that there is one to compare.
+  # Without warm-up, whose first update is zero: the check compares updates.
   distillation.optimizer = defaults.optimizer(1e-5, warmup_steps=0)
   distillation.auxiliary.optimizer = defaults.optimizer(
     1e-5, warmup_steps=0, clip_norm=0.0

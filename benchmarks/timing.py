@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 
 Times = dict[str, list[float]]
-# Processor time does not count what other processes take. It is that of all
-# threads together, so only on one core (`taskset -c 0`) is it a time of a step.
+# Processor time excludes other processes. It is summed over all threads, so it
+# is the time of a step only on one core (`taskset -c 0`).
 CLOCKS = {'wall': time.perf_counter, 'processor': time.process_time}
 
 
@@ -16,14 +16,14 @@ def alternate(
   warmup: int = 2,
   clock: str = 'wall',
 ) -> Times:
-  """Seconds of every call, by name.
+  """Times programs in turns; returns the seconds of every call by name.
 
-  In turns, so that whatever else the machine does meets all programs alike.
+  Taking turns makes other load on the machine affect all programs alike.
 
   Args:
-    programs: each returns when its work is done.
-    rounds: calls of every program that count.
-    warmup: calls before these; the first compiles.
+    programs: each returns once its work is done.
+    rounds: timed calls of every program.
+    warmup: calls before these; the first one compiles.
     clock: key of CLOCKS.
   """
   now = CLOCKS[clock]
@@ -40,6 +40,6 @@ def alternate(
 
 
 def ratio(times: Times, name: str, reference: str) -> float:
-  """How many times as fast as the reference: the median over the rounds."""
+  """Speed relative to the reference: the median over the rounds."""
   pairs = zip(times[reference], times[name], strict=True)
   return statistics.median(theirs / ours for theirs, ours in pairs)

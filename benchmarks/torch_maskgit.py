@@ -1,7 +1,7 @@
-"""MaskGit in PyTorch, to measure against: as fast as plain PyTorch goes.
+"""MaskGit in PyTorch, for comparison: as fast as plain PyTorch allows.
 
-Fused query, key and value; `scaled_dot_product_attention`; no copy of the
-official code. Parameters come from ours, so both compute the same.
+Fused query, key and value; `scaled_dot_product_attention`; not a copy of the
+official code. Parameters come from ours, so that both compute the same.
 """
 
 from collections.abc import Iterator, Mapping
@@ -45,7 +45,7 @@ class Block(nn.Module):
 class MaskGit(nn.Module):
   """Embeddings [B, L, D] and labels [B] -> logits [B, L, V + 1].
 
-  What distillation does not train needs no gradient.
+  Parameters that distillation does not train need no gradient.
   """
 
   def __init__(self, options: ConfigDict) -> None:
@@ -87,7 +87,7 @@ class MaskGit(nn.Module):
 
   @torch.no_grad()
   def load(self, params: Mapping[str, Any]) -> None:
-    """Takes over parameters of our `MaskGitTransformer`."""
+    """Copies parameters of our `MaskGitTransformer`."""
     for parameter, array in self._pairs(params):
       parameter.copy_(torch.from_numpy(np.array(array)))
 

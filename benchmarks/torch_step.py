@@ -1,8 +1,8 @@
 """The Di[M]O step in PyTorch, pass by pass as the official trainer does it.
 
 The student forward and backward; the teacher's guided pair; the auxiliary
-forward; then, of the updated student, a fresh sample without gradients, and
-the auxiliary forward and backward on it: ten passes, a backward one counted
+forward; then a fresh sample of the updated student without gradients, and the
+auxiliary forward and backward on it: ten passes, with a backward pass counted
 twice. Written for speed: nothing is logged, no graph is kept where no gradient
 is needed, Adam is fused.
 """
@@ -21,7 +21,7 @@ from benchmarks.torch_maskgit import MaskGit
 
 
 class TorchStep:
-  """Three networks, two optimisers and an average."""
+  """Three networks, two optimisers and a moving average."""
 
   def __init__(
     self,
@@ -34,10 +34,10 @@ class TorchStep:
     """Builds the networks.
 
     Args:
-      size: of MaskGit; the order of passes is the official one in any case.
-      params: of ours, for all three networks.
-      auxiliary: for the auxiliary, if others.
-      compiled: by `torch.compile`.
+      size: of MaskGit; the order of passes is always the official one.
+      params: of our generator, for all three networks.
+      auxiliary: parameters of the auxiliary, if they differ.
+      compiled: whether to use `torch.compile`.
     """
     self.config, self.generator = size.distillation, size.model.generator
     config, generator = self.config, self.generator
@@ -67,7 +67,7 @@ class TorchStep:
       self.loss = torch.compile(_masked_cross_entropy)
 
   def __call__(self) -> dict[str, float]:
-    """One update of both networks; returns what the check compares."""
+    """One update of both networks; returns the values for the check."""
     labels = self._labels()
     logits = self.student(self._start(), labels)
     _, mask, masked = self._sample(logits.detach())
@@ -75,7 +75,7 @@ class TorchStep:
       auxiliary = self.auxiliary(self.teacher.embed(masked), labels)
       gradient = self.gradient(self._guided(masked, labels), auxiliary, mask)
       gradient /= len(logits)
-      # 0.5 |g|^2 / B, of which `gradient` holds g / B.
+      # 0.5 |g|^2 / B, where `gradient` is g / B.
       loss = 0.5 * len(logits) * gradient.square().sum()
     logits.backward(gradient)
     clip = self.config.optimizer.clip_norm or math.inf

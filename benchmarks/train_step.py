@@ -1,18 +1,17 @@
-"""Times the distillation step, of MaskGit against PyTorch's, in turns.
+"""Times the distillation step in turns, for MaskGit against PyTorch's.
 
   python -m benchmarks.train_step --size=medium
 
-Programs: `shared` is our step as configurations of this project for small
-machines have it (the auxiliary learns from the student's own sample), `fresh`
-ours with the official order of passes, `eager` and `compile` PyTorch's, with
-the official order. All have the same batch, weights and precision.
+Programs: `shared` is our step as the configurations for small machines use it
+(the auxiliary learns from the student's own sample), `fresh` is ours with the
+official order of passes, `eager` and `compile` are PyTorch's, also with the
+official order. All have the same batch, weights and precision.
 
-MFU counts the operations of the step's matrix products, against the device's
-published bfloat16 peak or, on a CPU, against one large float32 product.
+MFU is the rate of the step's matrix products divided by the device's published
+bfloat16 peak or, on a CPU, by the rate of one large float32 product.
 """
 
 import importlib.util
-import json
 import pathlib
 import resource
 import statistics
@@ -21,7 +20,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from benchmarks import devices, jax_step, sizes, timing
+from benchmarks import devices, jax_step, options, sizes, timing
 from softdimo_jax import families
 from softdimo_jax.errors import UserError
 from softdimo_jax.networks.layers import REMAT_POLICIES
@@ -29,15 +28,10 @@ from softdimo_jax.runtime import cli
 
 OURS, TORCH = ('shared', 'fresh'), ('eager', 'compile')
 
-_SIZE = flags.DEFINE_enum('size', 'medium', sizes.SIZES, 'What is trained.')
-_BATCH = flags.DEFINE_integer(
-  'batch_size', 0, "Rows; 0 is the size's own.", lower_bound=0
-)
-_DTYPE = flags.DEFINE_enum(
-  'dtype', 'float32', ('float32', 'bfloat16'), 'Of the products; ours only.'
-)
+_OPTIONS = options.Options.define('medium')
+flags.adopt_module_key_flags(options)
 _REMAT = flags.DEFINE_enum(
-  'remat', '', ('', *REMAT_POLICIES), 'What is recomputed; ours only.'
+  'remat', '', ('', *REMAT_POLICIES), 'Recomputation policy; ours only.'
 )
 _DROPOUT = flags.DEFINE_bool(
   'dropout', False, 'Dropout of student and auxiliary, rate 0.1.'
@@ -46,22 +40,14 @@ _PROGRAMS = flags.DEFINE_multi_enum(
   'program',
   None,
   (*OURS, *TORCH),
-  'Repeat to choose several; otherwise all that can be compared.',
-)
-_ROUNDS = flags.DEFINE_integer('rounds', 7, 'Steps of each.', lower_bound=1)
-_CLOCK = flags.DEFINE_enum(
-  'clock',
-  'wall',
-  tuple(timing.CLOCKS),
-  'processor: for a machine that others use, on one core (taskset -c 0).',
+  'Program to time; repeat for several. Default: all that can be compared.',
 )
 _CHECK = flags.DEFINE_bool(
-  'check', True, "Compares losses with PyTorch's before timing."
+  'check', True, "Compare losses with PyTorch's before timing."
 )
 _PROFILE = flags.DEFINE_string(
-  'profile', None, 'Folder for a trace of one step of each program.'
+  'profile', None, 'Folder for traces of one step of each program.'
 )
-_OUT = flags.DEFINE_string('out', None, 'JSON file for what was measured.')
 
 
 def main(argv: list[str]) -> None:
@@ -69,31 +55,34 @@ def main(argv: list[str]) -> None:
   cli.no_arguments(argv)
   names = _chosen()
   size = sizes.get(
-    _SIZE.value,
-    batch_size=_BATCH.value,
-    dtype=_DTYPE.value,
+    _OPTIONS.size.value,
+    batch_size=_OPTIONS.batch_size.value,
+    dtype=_OPTIONS.dtype.value,
     remat=_REMAT.value,
     dropout=_DROPOUT.value,
   )
-  params = jax_step.made_up_params(families.build(size.model))
-  result = {'size': _SIZE.value, 'batch_size': size.distillation.batch_size}
+  params = jax_step.synthetic_params(families.build(size.model))
+  result = {
+    'size': _OPTIONS.size.value,
+    'batch_size': size.distillation.batch_size,
+  }
   if _CHECK.value and set(names) & set(TORCH):
     result['agreement'] = _check(size, params)
   programs = {name: _program(name, size, params) for name in names}
-  times = timing.alternate(programs, _ROUNDS.value, clock=_CLOCK.value)
+  times = timing.alternate(
+    programs, _OPTIONS.rounds.value, clock=_OPTIONS.clock.value
+  )
   result |= _report(size, params, programs, times)
   if _PROFILE.value:
     _trace(programs, pathlib.Path(_PROFILE.value))
-  if _OUT.value:
-    text = json.dumps(result, indent=2)
-    pathlib.Path(_OUT.value).write_text(text + '\n', encoding='utf-8')
+  _OPTIONS.write(result)
 
 
 def _chosen() -> list[str]:
-  """Names of the programs.
+  """Names of the programs to time.
 
   Raises:
-    UserError: where PyTorch was asked for and cannot be compared.
+    UserError: if PyTorch was requested and cannot be compared.
   """
   obstacle = _obstacle()
   if _PROGRAMS.value is None:
@@ -106,10 +95,10 @@ def _chosen() -> list[str]:
 
 
 def _obstacle() -> str:
-  """Why PyTorch is no comparison here, or nothing."""
-  if _SIZE.value not in sizes.TORCH_SIZES:
-    return f'there is no PyTorch step of size {_SIZE.value}'
-  if _DTYPE.value != 'float32':
+  """Why PyTorch cannot be compared here; empty if it can."""
+  if _OPTIONS.size.value not in sizes.TORCH_SIZES:
+    return f'there is no PyTorch step of size {_OPTIONS.size.value}'
+  if _OPTIONS.dtype.value != 'float32':
     return 'the PyTorch step is float32'
   if jax.default_backend() != 'cpu':
     return f'it runs on the CPU, ours on {jax.default_backend()}'
@@ -119,7 +108,7 @@ def _obstacle() -> str:
 
 
 def _check(size, params) -> dict[str, tuple[float, float]]:
-  from benchmarks import agreement  # torch is an extra
+  from benchmarks import agreement  # torch is an optional dependency
 
   compared = agreement.check(size, params)
   print(f'{"the same step":36} {"ours":>12} {"PyTorch":>12}')
@@ -131,7 +120,7 @@ def _check(size, params) -> dict[str, tuple[float, float]]:
 def _program(name: str, size, params):
   if name in OURS:
     return jax_step.JaxStep(size, params, fresh_sample=name == 'fresh')
-  from benchmarks.torch_step import TorchStep  # torch is an extra
+  from benchmarks.torch_step import TorchStep  # torch is an optional dependency
 
   return TorchStep(size, params, compiled=name == 'compile')
 
@@ -139,11 +128,11 @@ def _program(name: str, size, params):
 def _report(size, params, programs, times: timing.Times) -> dict[str, Any]:
   kind = jax.devices()[0].device_kind
   peak = devices.published_peak(kind) or devices.measured_peak(
-    clock=_CLOCK.value
+    clock=_OPTIONS.clock.value
   )
   print(
-    f'{_SIZE.value}, batch {size.distillation.batch_size}, '
-    f'{_DTYPE.value}, {kind}, peak {peak / 1e9:.0f} GFLOP/s'
+    f'{_OPTIONS.size.value}, batch {size.distillation.batch_size}, '
+    f'{_OPTIONS.dtype.value}, {kind}, peak {peak / 1e9:.0f} GFLOP/s'
   )
   print(
     'program     ms/step      min      max  passes    MFU  images/s'
@@ -173,7 +162,7 @@ def _report(size, params, programs, times: timing.Times) -> dict[str, Any]:
 def _row(
   name: str, seconds: list[float], times: timing.Times, step, peak: float
 ) -> dict[str, Any]:
-  """`step` has the operations of what was timed."""
+  """Numbers of one program; `step` counts its operations."""
   median = statistics.median(seconds)
   return {
     'seconds': seconds,
@@ -199,14 +188,14 @@ def _print_row(name: str, row: dict[str, Any]) -> None:
 
 
 def _trace(programs, folder: pathlib.Path) -> None:
-  """TensorBoard traces of ours, Chrome traces and tables of torch's."""
+  """Writes TensorBoard traces of ours, Chrome traces and tables of torch's."""
   for name, program in programs.items():
     (folder / name).mkdir(parents=True, exist_ok=True)
     if name in OURS:
       with jax.profiler.trace(str(folder / name)):
         program()
       continue
-    import torch  # an extra
+    import torch  # an optional dependency
 
     with torch.profiler.profile() as profile:
       program()

@@ -71,7 +71,7 @@ def test_passes_of_a_step(fresh, guidance, passes):
   """A backward pass is two; metrics and the inputs' missing gradient differ."""
   size = tiny()
   size.distillation.guidance_scale = guidance
-  params = jax_step.made_up_params(families.build(size.model))
+  params = jax_step.synthetic_params(families.build(size.model))
   step = jax_step.JaxStep(size, params, fresh_sample=fresh)
   assert step.flops / step.forward_flops == pytest.approx(passes, rel=0.04)
 
@@ -146,7 +146,7 @@ def test_torch_computes_the_same_step():
   from benchmarks import agreement
 
   size = tiny()
-  params = jax_step.made_up_params(families.build(size.model))
+  params = jax_step.synthetic_params(families.build(size.model))
   compared = agreement.check(size, params)
   assert all(np.isfinite(ours) for ours, _ in compared.values())
   size.distillation.guidance_scale = 2.0
@@ -158,7 +158,7 @@ def test_another_step_is_noticed(monkeypatch):
   from benchmarks import agreement, torch_step
 
   size = tiny()
-  params = jax_step.made_up_params(families.build(size.model))
+  params = jax_step.synthetic_params(families.build(size.model))
   monkeypatch.setattr(
     torch_step,
     '_logit_gradient',

@@ -2,71 +2,12 @@
 
 import dataclasses
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from softdimo_jax.evaluation.report.columns import COLUMNS, Column
+
 MISSING = '-'
-
-_ROW_ORDER = (
-  'model',
-  'steps',
-  'guidance_scale',
-  'temperature',
-  'num_images',
-  'fid',
-  'sfid',
-  'is',
-  'is_adm',
-  'kid',
-  'precision',
-  'recall',
-  'density',
-  'coverage',
-  'accuracy',
-  'copy_rate',
-  'unique_rate',
-  'images_per_second',
-)
-
-_TITLES = {
-  'guidance_scale': 'guidance',
-  'num_images': 'images',
-  'fid': 'FID',
-  'sfid': 'sFID',
-  'is': 'IS',
-  'is_adm': 'IS (ADM)',
-  'kid': 'KID',
-  'cmmd': 'CMMD',
-  'clip_score': 'CLIP score',
-  'copy_rate': 'copies',
-  'unique_rate': 'unique',
-  'images_per_second': 'images/s',
-}
-
-
-def _significant(value: float) -> str:
-  return f'{value:.4g}'
-
-
-def _speed(value: float) -> str:
-  """Images per second, rounded to an integer from 100 on."""
-  return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
-
-
-_FLOAT_FORMATS: Mapping[str, Callable[[float], str]] = {
-  'guidance_scale': _significant,
-  'fid': '{:.3f}'.format,
-  'sfid': '{:.3f}'.format,
-  'kid': '{:.5f}'.format,
-  'precision': '{:.3f}'.format,
-  'recall': '{:.3f}'.format,
-  'density': '{:.3f}'.format,
-  'coverage': '{:.3f}'.format,
-  'accuracy': '{:.3f}'.format,
-  'copy_rate': '{:.3f}'.format,
-  'unique_rate': '{:.3f}'.format,
-  'images_per_second': _speed,
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,8 +33,8 @@ def default_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
   present = dict.fromkeys(
     key for row in rows for key, value in row.items() if value is not None
   )
-  known = [key for key in _ROW_ORDER if key in present]
-  extra = [key for key in present if key not in _ROW_ORDER]
+  known = [key for key in COLUMNS if key in present]
+  extra = [key for key in present if key not in COLUMNS]
   return tuple(
     key
     for key in (*known, *extra)
@@ -115,7 +56,7 @@ def make_table(
   """
   columns = default_columns(rows) if columns is None else tuple(columns)
   return Table(
-    titles=tuple(_TITLES.get(key, key.replace('_', ' ')) for key in columns),
+    titles=tuple(map(_title, columns)),
     rows=tuple(tuple(_cell(row, key) for key in columns) for row in rows),
     numeric=tuple(
       all(_is_number(row.get(key)) or row.get(key) is None for row in rows)
@@ -156,6 +97,10 @@ def format_markdown_table(
   return '\n'.join([lines[0], f'| {rule} |', *lines[1:]])
 
 
+def _title(key: str) -> str:
+  return COLUMNS.get(key, Column()).title or key.replace('_', ' ')
+
+
 def _is_number(value: Any) -> bool:
   return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
@@ -176,7 +121,7 @@ def _format_value(key: str, value: Any) -> str:
   if isinstance(value, numbers.Integral):
     return str(value)
   if isinstance(value, numbers.Real):
-    return _FLOAT_FORMATS.get(key, _significant)(value)
+    return COLUMNS.get(key, Column()).text(value)
   return str(value)
 
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from softdimo_jax.evaluation.benchmarks import geneval_rules
 from softdimo_jax.evaluation.report import table
+from softdimo_jax.evaluation.report.columns import COLUMNS, Column
 from softdimo_jax.evaluation.report.page import (
   Curve,
   Grid,
@@ -31,14 +31,6 @@ _CURVES = {
   'reward/total': 'Weighted reward of the soft images',
   'reward/gradient_ratio': 'Norm of reward over Di[M]O logit gradient',
 }
-
-
-# Columns of results.json that a terminal has no room for.
-_LONG = (
-  *('density', 'coverage', 'unique_rate'),
-  *geneval_rules.TAGS,
-  *('overall_error', 'exact_error', 'num_images', 'delta_share'),
-)
 
 
 def row_of(method: Method) -> Row:
@@ -112,5 +104,6 @@ def curves(run: Run) -> list[Curve]:
 
 def summary(rows: list[Row]) -> str:
   """Table for the terminal."""
-  shown = [{k: v for k, v in row.items() if k not in _LONG} for row in rows]
+  brief = lambda name: COLUMNS.get(name, Column()).brief
+  shown = [{k: v for k, v in row.items() if brief(k)} for row in rows]
   return table.format_table(shown)

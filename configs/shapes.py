@@ -59,39 +59,7 @@ def _base(family: str) -> ConfigDict:
     },
     model=_model(family),
     image_tower={'resolution': 32, 'patch': 8, **_TOWER},
-    # A batch must show every object: the code of a missing one would count as
-    # unused.
-    tokenizer=defaults.tokenizer(
-      3e-3,
-      steps=800,
-      batch_size=192,
-      ema_decay=0.99,
-      restart_steps=500,
-      restart_power=2.0,
-      optimizer={'warmup_steps': 50, 'final_ratio': 0.05},
-    ),
-    clip=defaults.contrastive(2e-3),
-    clip_held_out=defaults.contrastive(2e-3),
-    teacher=defaults.teacher(
-      1.5e-3,
-      steps=2000,
-      batch_size=64,
-      ema_decay=0.99,
-      mask_schedule='cosine',
-      label_smoothing=0.0,
-      masked_only=True,
-      optimizer={
-        'warmup_steps': 50,
-        'final_ratio': 0.05,
-        'weight_decay': 0.01,
-        'b2': 0.98,
-      },
-    ),
-    preference=defaults.preference('clip', 1e-3),
-    preference_held_out=defaults.preference('clip_held_out', 1e-3),
-    dimo=_distillation('teacher', 5e-4, steps=2500),
-    softdimo=_post_training(),
-    reward_only=_post_training(divergence={'weight': 0.0}),
+    **_stages(),
     sampling={
       'temperature': 1.0,
       'steps': 16,
@@ -124,6 +92,44 @@ def _base(family: str) -> ConfigDict:
     },
     loop=defaults.loop(log_every=50, checkpoint_every=500),
   )
+
+
+def _stages() -> dict[str, ConfigDict]:
+  return {
+    # A batch must show every object: the code of a missing one would count as
+    # unused.
+    'tokenizer': defaults.tokenizer(
+      3e-3,
+      steps=800,
+      batch_size=192,
+      ema_decay=0.99,
+      restart_steps=500,
+      restart_power=2.0,
+      optimizer={'warmup_steps': 50, 'final_ratio': 0.05},
+    ),
+    'clip': defaults.contrastive(2e-3),
+    'clip_held_out': defaults.contrastive(2e-3),
+    'teacher': defaults.teacher(
+      1.5e-3,
+      steps=2000,
+      batch_size=64,
+      ema_decay=0.99,
+      mask_schedule='cosine',
+      label_smoothing=0.0,
+      masked_only=True,
+      optimizer={
+        'warmup_steps': 50,
+        'final_ratio': 0.05,
+        'weight_decay': 0.01,
+        'b2': 0.98,
+      },
+    ),
+    'preference': defaults.preference('clip', 1e-3),
+    'preference_held_out': defaults.preference('clip_held_out', 1e-3),
+    'dimo': _distillation('teacher', 5e-4, steps=2500),
+    'softdimo': _post_training(),
+    'reward_only': _post_training(divergence={'weight': 0.0}),
+  }
 
 
 _TERMS = {'clip': 5.0, 'preference': 1.0}

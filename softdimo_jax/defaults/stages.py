@@ -49,8 +49,7 @@ def distillation(
         'weight': 1.0,
         'beta': 0.0,
         'reduction': 'sum',
-        # Positions whose logits are in memory at once, a divisor of L; 0 for
-        # all.
+        # Positions with logits in memory, a divisor of L; 0 for all.
         'chunk': 0,
       },
       'auxiliary': {

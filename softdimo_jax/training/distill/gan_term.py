@@ -112,13 +112,14 @@ class GANTerm:
     heads_gradient, metrics = self._heads_gradient(
       discriminator, teacher, real, fake, condition, rate
     )
+    metrics |= {'gan/generator_loss': loss}
+    return self._weight(step) * gradient, heads_gradient, metrics
+
+  def _weight(self, step: jax.Array) -> jax.Array:
+    """`weight` after the delay and the ramp."""
+    config = self.config
     ramp = (step + 1 - config.delay_steps) / max(config.ramp_steps, 1)
-    weight = config.weight * jnp.clip(ramp, 0.0, 1.0)
-    return (
-      weight * gradient,
-      heads_gradient,
-      metrics | {'gan/generator_loss': loss},
-    )
+    return config.weight * jnp.clip(ramp, 0.0, 1.0)
 
   def update(
     self, discriminator: Role, gradient: Params, step: jax.Array

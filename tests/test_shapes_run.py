@@ -1,7 +1,6 @@
 """Text to image as a user runs it, at a size that learns nothing."""
 
 import json
-import pathlib
 
 import jax
 import numpy as np
@@ -13,18 +12,13 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import validation
 from softdimo_jax.runtime import checkpoint
 from tests import released
-from tests.commands import call, fails, succeeds
+from tests.commands import call, fails, succeeds, trained
+from tests.overrides import override
 
 pytestmark = pytest.mark.command
 
-CONFIG = '--config=configs/shapes.py:tiny'
 
-
-@pytest.fixture(scope='module')
-def workdir(tmp_path_factory) -> pathlib.Path:
-  folder = tmp_path_factory.mktemp('shapes') / 'run'
-  succeeds(call('main', CONFIG, f'--workdir={folder}'))
-  return folder
+workdir = trained('configs/shapes.py:tiny')
 
 
 def test_results(workdir):
@@ -127,7 +121,7 @@ def test_prompts_in_another_encoding(workdir, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('override', 'message'),
+  ('changes', 'message'),
   [
     ({'data.text_stage': 'teacher'}, r"text_stage='teacher'.*clip"),
     ({'data.world.grid': 2}, 'grid=2'),
@@ -143,15 +137,11 @@ def test_prompts_in_another_encoding(workdir, tmp_path):
     ({'softdimo.reward.terms': {'hps': 1.0}}, "reward.terms='hps'"),
   ],
 )
-def test_bad_configurations(override, message):
+def test_bad_configurations(changes, message):
   config = shapes.get_config('tiny')
   validation.validate(config)
-  for name, value in override.items():
-    *parents, field = name.split('.')
-    section = config
-    for parent in parents:
-      section = section[parent]
-    section[field] = value
+  for name, value in changes.items():
+    override(config, name, value)
   with pytest.raises(UserError, match=message):
     validation.validate(config)
 

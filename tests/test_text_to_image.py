@@ -30,6 +30,7 @@ from softdimo_jax.runtime import checkpoint, sharding
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from tests import official_text, released
 from tests.commands import call, fails, succeeds
+from tests.overrides import override
 
 SYSTEMS = ('maskgen', 'meissonic')
 CONFIGS = {'maskgen': maskgen_config, 'meissonic': meissonic_config}
@@ -216,7 +217,7 @@ def test_sizes_are_the_official_ones():
 
 
 @pytest.mark.parametrize(
-  ('override', 'message'),
+  ('changes', 'message'),
   [
     ({'softdimo.gan.weight': 1.0}, 'softdimo.gan.weight=1.0: the GAN needs'),
     (
@@ -231,14 +232,10 @@ def test_sizes_are_the_official_ones():
     ({'model.micro': ()}, 'reads 1 numbers about the image'),
   ],
 )
-def test_bad_configurations(override, message):
+def test_bad_configurations(changes, message):
   config = maskgen_config.get_config()
-  for name, value in override.items():
-    *parents, field = name.split('.')
-    section = config
-    for parent in parents:
-      section = section[parent]
-    section[field] = value
+  for name, value in changes.items():
+    override(config, name, value)
   with pytest.raises(UserError, match=message):
     validation.validate(config)
 
@@ -258,11 +255,7 @@ def test_what_is_missing_is_named_before_training(maskgen, tmp_path):
     ('rewards.weights.clip', str(maskgen / 'none'), 'none'),
   ):
     config = load(maskgen)
-    *parents, name = field.split('.')
-    section = config
-    for parent in parents:
-      section = section[parent]
-    section[name] = value
+    override(config, field, value)
     with pytest.raises(UserError, match=message):
       check(config)
   assert not list(tmp_path.iterdir())

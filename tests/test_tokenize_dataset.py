@@ -42,13 +42,9 @@ from tests.commands import call, fails
 
 SIZE = 8
 TOKENIZER = MaskBitTokenizer(
-  hidden_channels=8,
-  channel_multipliers=(1, 1),
-  num_res_blocks=1,
-  embedding_dim=4,
-  num_groups=2,
-  num_norm_groups=4,
-)
+  hidden_channels=8, channel_multipliers=(1, 1), num_res_blocks=1,
+  embedding_dim=4, num_groups=2, num_norm_groups=4,
+)  # fmt: skip
 
 
 @pytest.fixture(scope='module')

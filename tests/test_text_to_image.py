@@ -28,8 +28,9 @@ from softdimo_jax.experiment.precompute.prompts import encode as encode_prompts
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import checkpoint, sharding
 from softdimo_jax.runtime.preemption import PreemptionNotice
-from tests import official_text, released
+from tests import released
 from tests.commands import call, fails, succeeds
+from tests.experiment import official_text
 from tests.overrides import override
 
 SYSTEMS = ('maskgen', 'meissonic')

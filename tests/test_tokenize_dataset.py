@@ -209,13 +209,8 @@ def test_command_survives_signals(workdir, tmp_path):
   (root / 'class_1' / '0119.png').write_bytes(b'broken')
   out = tmp_path / 'out'
   arguments = (
-    f'--data={root}',
-    f'--workdir={workdir}',
-    f'--out={out}',
-    f'--size={SIZE}',
-    '--flip',
-    '--batch_size=2',
-    '--images_per_shard=2',
+    *(f'--data={root}', f'--workdir={workdir}', f'--out={out}', '--flip'),
+    *(f'--size={SIZE}', '--batch_size=2', '--images_per_shard=2'),
   )
   flags = os.environ['XLA_FLAGS'] + ' --xla_force_host_platform_device_count=2'
   environment = {

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from unittest import mock
 
+import pytest
 from absl import flags
 from absl.testing import flagsaver
 
@@ -94,6 +95,18 @@ def fails(result: Result, *words: str) -> None:
   assert len(errors) == 1, result.err
   for word in words:
     assert word in errors[0]
+
+
+def trained(config: str):
+  """A fixture for a test module: the workdir of a finished run."""
+
+  @pytest.fixture(scope='module')
+  def workdir(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp('trained') / 'run'
+    succeeds(call('main', f'--config={config}', f'--workdir={folder}'))
+    return folder
+
+  return workdir
 
 
 @functools.cache

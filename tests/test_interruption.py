@@ -18,6 +18,8 @@ import pytest
 from softdimo_jax.errors import PREEMPTED_CODE
 from softdimo_jax.runtime import checkpoint
 
+pytestmark = pytest.mark.command
+
 
 def command(workdir: pathlib.Path) -> list[str]:
   """Of a workdir in a folder with the configuration's name."""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 
 import jax
@@ -12,18 +11,14 @@ from PIL import Image
 
 from softdimo_jax.runtime import checkpoint
 from tests import released
-from tests.commands import call, fails, process, succeeds
+from tests.commands import call, fails, process, succeeds, trained
 
 pytestmark = pytest.mark.command
 
 CONFIG = '--config=configs/digits.py:tiny'
 
 
-@pytest.fixture(scope='module')
-def workdir(tmp_path_factory) -> pathlib.Path:
-  folder = tmp_path_factory.mktemp('digits') / 'run'
-  succeeds(call('main', CONFIG, f'--workdir={folder}'))
-  return folder
+workdir = trained('configs/digits.py:tiny')
 
 
 def test_evaluate(workdir, tmp_path):

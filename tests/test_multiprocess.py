@@ -19,6 +19,8 @@ from softdimo_jax.errors import (
 from softdimo_jax.runtime import checkpoint, distributed
 from tests import processes
 
+pytestmark = pytest.mark.command
+
 CONFIG = 'tests/short_run.py'
 
 

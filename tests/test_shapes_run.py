@@ -1,30 +1,20 @@
 """Text to image as a user runs it, at a size that learns nothing."""
 
 import json
-import pathlib
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from configs import shapes
-from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import validation
 from softdimo_jax.runtime import checkpoint
 from tests import released
-from tests.commands import call, fails, succeeds
+from tests.commands import call, fails, succeeds, trained
 
 pytestmark = pytest.mark.command
 
-CONFIG = '--config=configs/shapes.py:tiny'
 
-
-@pytest.fixture(scope='module')
-def workdir(tmp_path_factory) -> pathlib.Path:
-  folder = tmp_path_factory.mktemp('shapes') / 'run'
-  succeeds(call('main', CONFIG, f'--workdir={folder}'))
-  return folder
+workdir = trained('configs/shapes.py:tiny')
 
 
 def test_results(workdir):
@@ -124,36 +114,6 @@ def test_prompts_in_another_encoding(workdir, tmp_path):
   path = tmp_path / 'prompts.txt'
   path.write_bytes('a círcle'.encode('latin-1'))
   fails(call('sample', f'--workdir={workdir}', f'--prompts={path}'), 'UTF-8')
-
-
-@pytest.mark.parametrize(
-  ('override', 'message'),
-  [
-    ({'data.text_stage': 'teacher'}, r"text_stage='teacher'.*clip"),
-    ({'data.world.grid': 2}, 'grid=2'),
-    ({'data.world.grid': 5}, '40 pixels.*32'),
-    ({'model.text.length': 8}, r'model\.text\.length=8.*10'),
-    ({'model.text.width': 32}, 'width 64.*32'),
-    ({'softdimo.start': 'nothing'}, "'nothing'.*dimo"),
-    ({'preference.teacher_steps': (1, 99)}, r'preference.teacher_steps.*99'),
-    ({'evaluation.tteo.stages': ('teacher',)}, "'teacher'.*softdimo"),
-    ({'image_tower.projection_width': 32}, 'image_tower.*32.*64'),
-    ({'image_tower.patch': 5}, 'image_tower.*patches of 5'),
-    ({'tteo.terms': {'hps': 1.0}}, "tteo.terms='hps'"),
-    ({'softdimo.reward.terms': {'hps': 1.0}}, "reward.terms='hps'"),
-  ],
-)
-def test_bad_configurations(override, message):
-  config = shapes.get_config('tiny')
-  validation.validate(config)
-  for name, value in override.items():
-    *parents, field = name.split('.')
-    section = config
-    for parent in parents:
-      section = section[parent]
-    section[field] = value
-  with pytest.raises(UserError, match=message):
-    validation.validate(config)
 
 
 GENEVAL = [

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from configs import maskgen as maskgen_config
-from configs import meissonic as meissonic_config
 from softdimo_jax.data.cache.prompts import PromptCache
 from softdimo_jax.data.cache.records import MANIFEST
 from softdimo_jax.data.prompts import sources
@@ -28,11 +27,11 @@ from softdimo_jax.experiment.precompute.prompts import encode as encode_prompts
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import checkpoint, sharding
 from softdimo_jax.runtime.preemption import PreemptionNotice
-from tests import official_text, released
+from tests import released
 from tests.commands import call, fails, succeeds
+from tests.experiment import official_text
 
 SYSTEMS = ('maskgen', 'meissonic')
-CONFIGS = {'maskgen': maskgen_config, 'meissonic': meissonic_config}
 TEXTS = ('a cat', 'hot dogs', 'a dog, a cat', 'x' * 10_000)
 
 
@@ -160,15 +159,6 @@ def test_encoding_goes_on_with_identical_bytes(maskgen):
   assert contents() == whole
 
 
-@pytest.mark.parametrize('name', SYSTEMS)
-@pytest.mark.parametrize('stages', ['all', 'dimo', 'reward', 'tteo'])
-@pytest.mark.parametrize('other_size', [False, True])
-def test_shipped_configurations_are_valid(name, stages, other_size):
-  size = {'maskgen': ',xl', 'meissonic': ',monetico'}[name]
-  variants = stages + (size if other_size else '')
-  validation.validate(CONFIGS[name].get_config(variants))
-
-
 @pytest.mark.parametrize('weights', ['rule', 'converted'])
 @pytest.mark.parametrize(
   ('variants', 'last'),
@@ -187,62 +177,6 @@ def test_the_most_distilled_model_is_sampled(variants, last, weights, tmp_path):
     run.generator('text')
 
 
-@pytest.mark.parametrize(
-  ('variants', 'message'),
-  [
-    ('xxl', "variant 'xxl' of configs/maskgen.py is unknown.*reward"),
-    ('dimo,reward', "'dimo' and 'reward' of .* exclude each other"),
-  ],
-)
-def test_variants_that_make_no_sense(variants, message):
-  with pytest.raises(ValueError, match=message):
-    maskgen_config.get_config(variants)
-
-
-def test_sizes_are_the_official_ones():
-  count = lambda shapes: sum(x.size for x in jax.tree.leaves(shapes))
-  for name, variants, sizes, image in (
-    ('maskgen', 'all', (604_311_552, 391_046_292), 256),
-    ('maskgen', 'xl', (1_176_611_840, 391_046_292), 256),
-    ('meissonic', 'all', (1_006_946_304, 146_244_675), 1024),
-    ('meissonic', 'monetico', (998_555_648, 146_244_675), 512),
-  ):
-    run = Run(pathlib.Path('/nowhere'), CONFIGS[name].get_config(variants))
-    key = jax.random.key(0)
-    generator, tokenizer = sizes
-    assert count(jax.eval_shape(run.family.init, key)) == generator
-    assert count(jax.eval_shape(run.family.init_tokenizer, key)) == tokenizer
-    assert run.family.image_shape == (image, image, 3)
-
-
-@pytest.mark.parametrize(
-  ('override', 'message'),
-  [
-    ({'softdimo.gan.weight': 1.0}, 'softdimo.gan.weight=1.0: the GAN needs'),
-    (
-      {'softdimo.reward.terms': {'beauty': 1.0}},
-      "reward.terms='beauty'.*hpsv2",
-    ),
-    ({'tteo.terms': {'dimo': 1.0}}, "tteo.terms='dimo' is unknown"),
-    ({'tteo.batch_size': 0}, 'tteo.batch_size=0'),
-    ({'model.prompt.clean': 'none'}, "model.prompt.clean='none'"),
-    ({'model.prompt.pad_id': 49408}, 'model.prompt.pad_id=49408'),
-    ({'dimo.kind': 'teacher'}, "dimo.kind='teacher' needs images"),
-    ({'model.micro': ()}, 'reads 1 numbers about the image'),
-  ],
-)
-def test_bad_configurations(override, message):
-  config = maskgen_config.get_config()
-  for name, value in override.items():
-    *parents, field = name.split('.')
-    section = config
-    for parent in parents:
-      section = section[parent]
-    section[field] = value
-  with pytest.raises(UserError, match=message):
-    validation.validate(config)
-
-
 def test_what_is_missing_is_named_before_training(maskgen, tmp_path):
   encode(maskgen)
   check = lambda config: Run(tmp_path, config).check_inputs()
@@ -258,11 +192,7 @@ def test_what_is_missing_is_named_before_training(maskgen, tmp_path):
     ('rewards.weights.clip', str(maskgen / 'none'), 'none'),
   ):
     config = load(maskgen)
-    *parents, name = field.split('.')
-    section = config
-    for parent in parents:
-      section = section[parent]
-    section[name] = value
+    config.update_from_flattened_dict({field: value})
     with pytest.raises(UserError, match=message):
       check(config)
   assert not list(tmp_path.iterdir())
@@ -277,66 +207,6 @@ def test_another_tower_is_refused(maskgen, tmp_path):
   run.inputs.__dict__['tower'] = tower
   with pytest.raises(UserError, match='by another text tower: params_sha256'):
     run.check_inputs()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('name', ['maskgen', 'meissonic'])
-def test_made_up_weights_need_no_files(name, tmp_path):
-  config = CONFIGS[name].get_config('dimo')
-  shrink(config)
-  config.weights = config.data.vocabulary = 'rule'
-  validation.validate(config)
-  run = Run(tmp_path, config)
-  run.check_inputs()
-  stages.train(run, sharding.make_mesh(), PreemptionNotice())
-  conditions = run.inputs.conditions(['a cat'], ['clip'])
-  text = conditions.take(np.arange(1))
-  assert text.states.shape == (1, 12, 32)
-  assert conditions.prompt_ids['clip'].shape == (1, 77)
-  assert np.isfinite(text.pooled).all()
-  for prompt, message in (('', 'is empty'), ('\udcff', 'is not UTF-8')):
-    with pytest.raises(UserError, match=message):
-      run.inputs.conditions(['a cat', prompt])
-
-
-def shrink(config) -> None:
-  """Sizes that fit together, without any checkpoint."""
-  config.dimo.update({'steps': 1, 'batch_size': 2})
-  config.dimo.divergence.chunk = 0
-  config.model.text.update(
-    {
-      'vocab_size': 514,
-      'length': 12,
-      'width': 32,
-      'depth': 2,
-      'num_heads': 2,
-      'mlp_width': 32,
-      'projection_width': 32,
-    }
-  )
-  generator, tokenizer = config.model.generator, config.model.tokenizer
-  generator.update(
-    {'vocab_size': 16, 'width': 32, 'num_heads': 2, 'text_width': 32}
-  )
-  generator.mlp_width, tokenizer.codebook_size = 32, 16
-  if generator.name == 'maskgen':
-    generator.update({'length': 8, 'depth': 2})
-    tokenizer.update(
-      {'resolution': 32, 'length': 8, 'text_width': 32, 'text_length': 12}
-    )
-    for coder in ('encoder', 'decoder'):
-      tokenizer[f'{coder}_width'], tokenizer[f'{coder}_heads'] = 32, 2
-      tokenizer[f'{coder}_depth'] = 1
-  else:
-    generator.update(
-      {
-        'grid': (4, 4),
-        'joint_depth': 1,
-        'single_depth': 1,
-        'rope_axes': (4, 6, 6),
-      }
-    )
-    tokenizer.level_channels = (32, 32)
 
 
 def command(folder: pathlib.Path, *arguments: str) -> list[str]:

@@ -42,13 +42,9 @@ from tests.commands import call, fails
 
 SIZE = 8
 TOKENIZER = MaskBitTokenizer(
-  hidden_channels=8,
-  channel_multipliers=(1, 1),
-  num_res_blocks=1,
-  embedding_dim=4,
-  num_groups=2,
-  num_norm_groups=4,
-)
+  hidden_channels=8, channel_multipliers=(1, 1), num_res_blocks=1,
+  embedding_dim=4, num_groups=2, num_norm_groups=4,
+)  # fmt: skip
 
 
 @pytest.fixture(scope='module')
@@ -213,13 +209,8 @@ def test_command_survives_signals(workdir, tmp_path):
   (root / 'class_1' / '0119.png').write_bytes(b'broken')
   out = tmp_path / 'out'
   arguments = (
-    f'--data={root}',
-    f'--workdir={workdir}',
-    f'--out={out}',
-    f'--size={SIZE}',
-    '--flip',
-    '--batch_size=2',
-    '--images_per_shard=2',
+    *(f'--data={root}', f'--workdir={workdir}', f'--out={out}', '--flip'),
+    *(f'--size={SIZE}', '--batch_size=2', '--images_per_shard=2'),
   )
   flags = os.environ['XLA_FLAGS'] + ' --xla_force_host_platform_device_count=2'
   environment = {

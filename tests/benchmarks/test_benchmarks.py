@@ -109,6 +109,7 @@ def run(module, *arguments):
   )
 
 
+@pytest.mark.command
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [

@@ -5,6 +5,11 @@ import pathlib
 
 import jax
 import numpy as np
+import pytest
+import safetensors.numpy
+
+from softdimo_jax.convert import command
+from softdimo_jax.errors import UserError
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 
@@ -20,3 +25,14 @@ def listing(name):
 
 def count(params):
   return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def check_refusal(family, state, folder, message, **overrides):
+  """A checkpoint is refused with these options."""
+  file = folder / 'model.safetensors'
+  safetensors.numpy.save_file(state, file)
+  request = command.Conversion(
+    family, str(file), check=True, overrides=overrides
+  )
+  with pytest.raises(UserError, match=message):
+    command.run(request)

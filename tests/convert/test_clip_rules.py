@@ -11,9 +11,9 @@ import safetensors.numpy
 from softdimo_jax.convert import command, folder, registry, sources
 from softdimo_jax.convert.clip import convert_clip
 from softdimo_jax.convert.tree import ConversionError
-from softdimo_jax.errors import UserError
 from softdimo_jax.parity import official_towers
 from tests.convert import torch_format
+from tests.convert.listings import check_refusal
 from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
@@ -186,10 +186,5 @@ def test_whole_models_and_text_towers_are_told_apart():
 
 def test_heads_must_divide_the_widths(tmp_path):
   state, _ = example('openclip_model')
-  file = tmp_path / 'model.safetensors'
-  safetensors.numpy.save_file(state, file)
-  request = command.Conversion(
-    'clip', str(file), check=True, overrides={'num_heads': 3}
-  )
-  with pytest.raises(UserError, match='width 40 does not divide into 3 heads'):
-    command.run(request)
+  message = 'width 40 does not divide into 3 heads'
+  check_refusal('clip', state, tmp_path, message, num_heads=3)

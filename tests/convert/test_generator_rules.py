@@ -100,14 +100,9 @@ def test_projections_are_cut_in_the_official_order():
   _, states, _ = load(GOLDEN, 'maskbit_generator')
   state = states['b10s2']
   module = MaskBitTransformer(
-    num_bits=10,
-    num_classes=5,
-    length=16,
-    width=32,
-    depth=2,
-    num_heads=4,
+    num_bits=10, num_classes=5, length=16, width=32, depth=2, num_heads=4,
     mlp_width=64,
-  )
+  )  # fmt: skip
   params, _ = convert_maskbit(state, module)
   for layer in range(2):
     stem = f'transformer.layers.{layer}.0.mha.in_proj'

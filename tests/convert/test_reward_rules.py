@@ -10,9 +10,9 @@ import safetensors.numpy
 
 from softdimo_jax.convert import command, folder, registry, sources
 from softdimo_jax.convert.tree import ConversionError
-from softdimo_jax.errors import UserError
 from softdimo_jax.parity import official_towers
 from tests.convert import torch_format
+from tests.convert.listings import check_refusal
 from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
@@ -165,13 +165,8 @@ def test_families_are_told_apart():
 
 def test_heads_must_divide_the_widths(tmp_path):
   state, _ = example('image_reward')
-  file = tmp_path / 'model.safetensors'
-  safetensors.numpy.save_file(state, file)
-  request = command.Conversion(
-    'image_reward', str(file), check=True, overrides={'text_heads': 5}
-  )
-  with pytest.raises(UserError, match='width 24 does not divide into 5 heads'):
-    command.run(request)
+  message = 'width 24 does not divide into 5 heads'
+  check_refusal('image_reward', state, tmp_path, message, text_heads=5)
 
 
 def test_other_activations_are_refused():

@@ -69,3 +69,16 @@ def test_stacked_layers_are_drawn_one_by_one():
     assert layer.shape == (400, 8)
   # Elsewhere all axes but the last count as inputs.
   assert abs(params['a']['kernel'].std() * 1200**0.5 - 1) < 0.05
+
+
+def test_rule_params_follow_the_rule():
+  shape = jax.ShapeDtypeStruct((3, 4), np.float32)
+  stacked = jax.ShapeDtypeStruct((2, 3, 4), np.float32)
+  params = rule_params(
+    {'a': {'kernel': shape}, 'layers': {'kernel': stacked}, 'table': shape}
+  )
+  kernel = rule_weight('a/kernel', (4, 3)).T
+  np.testing.assert_array_equal(params['a']['kernel'], kernel)
+  np.testing.assert_array_equal(params['table'], rule_weight('table', (3, 4)))
+  layer = rule_weight('layers/kernel/1', (4, 3)).T
+  np.testing.assert_array_equal(params['layers']['kernel'][1], layer)

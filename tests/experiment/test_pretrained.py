@@ -10,7 +10,6 @@ from PIL import Image
 
 from configs import maskbit, maskgit
 from softdimo_jax.convert import command
-from softdimo_jax.convert.rule_weights import rule_params, rule_weight
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config as config_lib
 from softdimo_jax.experiment import pretrained, stages, validation
@@ -139,14 +138,6 @@ def full_size(name: str, variant: str = 'all'):
   return {'maskbit': maskbit, 'maskgit': maskgit}[name].get_config(variant)
 
 
-@pytest.mark.parametrize('name', ['maskgit', 'maskbit'])
-@pytest.mark.parametrize(
-  'variant', ['all', 'dimo', 'gan', 'gan_long', 'tokenizer', 'teacher']
-)
-def test_shipped_configurations_are_valid(name, variant):
-  validation.validate(full_size(name, variant))
-
-
 @pytest.mark.parametrize('variant', ['tokenizer', 'teacher', 'gan'])
 def test_stages_at_size_stream_their_data(variant, tmp_path):
   save_images(tmp_path / 'images')
@@ -213,19 +204,6 @@ def test_weights_of_another_model_are_refused(tmp_path):
   checkpoint.save_params(tmp_path / 'stage' / 'params', tiny)
   with pytest.raises(UserError, match='of another size'):
     pretrained.load(family, 'teacher', 'converted', str(tmp_path / 'stage'))
-
-
-def test_rule_params_follow_the_rule():
-  shape = jax.ShapeDtypeStruct((3, 4), np.float32)
-  stacked = jax.ShapeDtypeStruct((2, 3, 4), np.float32)
-  params = rule_params(
-    {'a': {'kernel': shape}, 'layers': {'kernel': stacked}, 'table': shape}
-  )
-  kernel = rule_weight('a/kernel', (4, 3)).T
-  np.testing.assert_array_equal(params['a']['kernel'], kernel)
-  np.testing.assert_array_equal(params['table'], rule_weight('table', (3, 4)))
-  layer = rule_weight('layers/kernel/1', (4, 3)).T
-  np.testing.assert_array_equal(params['layers']['kernel'][1], layer)
 
 
 def test_workdir_of_a_full_size_run_needs_its_tokens(tmp_path):

@@ -5,17 +5,14 @@ import os
 import pathlib
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from softdimo_jax.errors import PREEMPTED_CODE, USER_ERROR_CODE
+from softdimo_jax.errors import USER_ERROR_CODE
+from tests.launch.scripts import LAUNCH, ROOT, launch, wait_until
 
-ROOT = pathlib.Path(__file__).parents[2]
-LAUNCH = ROOT / 'launch'
 SCRIPTS = sorted({*LAUNCH.glob('*.sh'), *LAUNCH.glob('*.sbatch')})
 RUNNABLE = [path for path in SCRIPTS if path.name != 'common.sh']
 TOOLS = ('gcloud', 'xpk', 'docker', 'kubectl', 'srun', 'scontrol')
@@ -44,17 +41,6 @@ def tools(tmp_path):
 def calls(tools):
   path = tools / 'calls'
   return path.read_text().splitlines() if path.exists() else []
-
-
-def launch(script, *arguments, tools=None, **env):
-  path = os.environ['PATH'] if tools is None else f'{tools}:/usr/bin:/bin'
-  return subprocess.run(
-    ['bash', LAUNCH / script, *arguments],
-    env={**os.environ, 'PATH': path, **env},
-    capture_output=True,
-    text=True,
-    timeout=60,
-  )
 
 
 def dry(script, *arguments, tools):
@@ -336,131 +322,6 @@ def test_slurm_wants_to_be_submitted_from_the_repository(tools):
 
 
 # Processes on this machine.
-
-REPORT = 'echo "$*"'
-FAILS = '[[ $* != *process_id=1* ]] || exit 4; sleep 60'
-KILLED = (
-  '[[ $* != *process_id=1* ]] || kill -9 $$; trap "" TERM; '
-  'while sleep 0.1; do :; done'
-)
-SAVES = 'trap "exit 75" TERM; echo ready; while sleep 0.05; do :; done'
-
-
-def local(*options, code):
-  return launch(
-    'local_multiprocess.sh', *options, '--', 'bash', '-c', code, 'x'
-  )
-
-
-def test_all_processes_run_and_their_lines_are_numbered():
-  result = local('3', code=REPORT)
-  assert result.returncode == 0, result.stderr
-  lines = sorted(result.stdout.splitlines())
-  assert [line[:4] for line in lines] == ['[0] ', '[1] ', '[2] ']
-  assert len({line.split()[1] for line in lines}) == 1  # one coordinator
-
-
-@pytest.mark.parametrize(('code', 'expected'), [(FAILS, 4), (KILLED, 137)])
-def test_when_one_process_fails_all_are_stopped(code, expected):
-  start = time.monotonic()
-  result = local('2', '--grace=0', code=code)
-  assert result.returncode == expected
-  assert f'process 1 exited with {expected}' in result.stderr
-  assert time.monotonic() - start < 20
-
-
-def test_processes_that_saved_are_started_again():
-  result = local('2', '--max-restarts=1', code='echo run; exit 75')
-  assert result.returncode == PREEMPTED_CODE
-  assert result.stdout.count('run') == 4
-
-
-@pytest.mark.parametrize(
-  'words',
-  [
-    ('local_multiprocess.sh', '2', '--max-restarts=5'),
-    ('restart.sh', '--max-restarts=5'),
-  ],
-)
-def test_a_signal_is_handed_on_and_ends_the_restarts(words, tmp_path):
-  script, *options = words
-  process = subprocess.Popen(
-    ['bash', LAUNCH / script, *options, '--', 'bash', '-c', SAVES],
-    stdout=subprocess.PIPE,
-    text=True,
-  )
-  assert 'ready' in process.stdout.readline()
-  if script == 'local_multiprocess.sh':
-    assert 'ready' in process.stdout.readline()
-  process.send_signal(signal.SIGTERM)
-  rest, _ = process.communicate(timeout=20)
-  assert process.returncode == PREEMPTED_CODE
-  assert 'ready' not in rest
-
-
-def test_restart_counts_and_writes_the_last_code_down(tmp_path):
-  file, runs = tmp_path / 'code', tmp_path / 'runs'
-  result = launch(
-    'restart.sh',
-    '--max-restarts=2',
-    f'--code-file={file}',
-    '--',
-    'bash',
-    '-c',
-    f'echo >> {runs}; exit 75',
-  )
-  assert result.returncode == PREEMPTED_CODE
-  assert file.read_text() == '75\n'
-  assert runs.read_text() == '\n' * 3
-
-
-def wait_until(condition, seconds=20):
-  end = time.monotonic() + seconds
-  while not condition():
-    assert time.monotonic() < end
-    time.sleep(0.05)
-
-
-# Compiler flags.
-
-
-def environment(name, **env):
-  code = f'eval "$({LAUNCH}/xla_flags.sh {name})"; env'
-  result = subprocess.run(
-    ['bash', '-c', code],
-    env={'PATH': os.environ['PATH'], **env},
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  return dict(line.split('=', 1) for line in result.stdout.splitlines())
-
-
-def sets():
-  return launch('xla_flags.sh', '--list').stdout.split()
-
-
-def test_flags_are_added_to_those_that_are_there():
-  assert environment('none', XLA_FLAGS='--a').get('XLA_FLAGS') == '--a'
-  found = environment('gpu', XLA_FLAGS='--a')['XLA_FLAGS']
-  assert found.startswith('--a --xla_gpu_')
-  assert 'LIBTPU_INIT_ARGS' not in environment('gpu_hopper')
-  assert environment('tpu_data')['LIBTPU_INIT_ARGS'].startswith('--xla_tpu_')
-
-
-def test_the_compiler_knows_all_gpu_flags():
-  """A flag that XLA does not know ends the process."""
-  names = [name for name in sets() if name.startswith('gpu')]
-  env = {}
-  for name in names:
-    env |= environment(name, XLA_FLAGS=env.get('XLA_FLAGS', ''))
-  result = subprocess.run(
-    [sys.executable, '-c', 'import jax; jax.devices()'],
-    env={**os.environ, **env},
-    capture_output=True,
-    text=True,
-  )
-  assert result.returncode == 0, result.stderr
 
 
 def test_the_image_copies_what_is_there():

@@ -9,6 +9,7 @@ import pytest
 
 from softdimo_jax.training import optim
 from tests.golden.weights import load
+from tests.training.plain_distillation import OPTIMIZER
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 STEPS = 30
@@ -17,19 +18,8 @@ GRADIENT = {'a': jnp.array([0.3, -4.0]), 'b': {'c': jnp.array([[2.0]])}}
 
 
 def config(**changes):
-  values = {
-    'learning_rate': 0.1,
-    'warmup_steps': 0,
-    'decay': 'constant',
-    'final_ratio': 0.0,
-    'b1': 0.9,
-    'b2': 0.999,
-    'eps': 1e-8,
-    'weight_decay': 0.0,
-    'clip_norm': 0.0,
-    'moment_dtype': 'float32',
-  }
-  return ml_collections.ConfigDict(values | changes)
+  values = {'learning_rate': 0.1, 'final_ratio': 0.0, **changes}
+  return ml_collections.ConfigDict(OPTIMIZER | values)
 
 
 def rates(steps, **changes):

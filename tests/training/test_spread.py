@@ -9,6 +9,8 @@ from softdimo_jax.runtime.curves import read_metrics
 from tests import processes
 from tests.training import spread
 
+pytestmark = pytest.mark.command
+
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):

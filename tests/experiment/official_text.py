@@ -11,7 +11,7 @@ from softdimo_jax.convert import command
 from softdimo_jax.convert.rule_weights import rule_state_dict
 from tests.convert import torch_format
 
-GOLDEN = pathlib.Path(__file__).parent / 'golden'
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 TEXT_WIDTH, TEXT_LENGTH, TEXT_ROWS = 32, 12, 514
 
 _OPENCLIP = {

@@ -75,7 +75,13 @@ def peak_megabytes(root, count):
 
 def peak(folder, count):
   result = subprocess.run(
-    [sys.executable, '-m', 'tests.evaluation.test_memory', folder, str(count)],
+    [
+      sys.executable,
+      '-m',
+      'tests.evaluation.features.test_memory',
+      folder,
+      str(count),
+    ],
     env=os.environ | {'PYTHONPATH': os.getcwd()},
     capture_output=True,
     text=True,

@@ -9,7 +9,7 @@ import pytest
 from softdimo_jax.method import sampling
 from tests.golden.weights import load
 
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
+GOLDEN = pathlib.Path(__file__).parents[2] / 'golden'
 KEY = jax.random.key(0)
 SHAPE = (3, 4, 2)  # B, L, G
 ENTRIES = 8

@@ -1,0 +1,126 @@
+"""Configurations: every mistake is named before anything is compiled."""
+
+import pytest
+
+from configs import digits, maskbit, maskgen, maskgit, meissonic, shapes
+from softdimo_jax.errors import UserError
+from softdimo_jax.experiment import validation
+
+
+@pytest.mark.parametrize(
+  'variants', ['maskgit', 'maskbit', 'ablations', 'maskbit,ablations,tiny']
+)
+def test_variants_of_digits_are_valid(variants):
+  validation.validate(digits.get_config(variants))
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'words'),
+  [
+    ('stages', ('teacher', 'nothing'), "'nothing'"),
+    ('model.generator.name', 'resnet', 'resnet'),
+    ('model.generator.vocab_size', 33, '33'),
+    ('dimo.kind', 'magic', "kind='magic'"),
+    ('dimo.start', 'softdimo', "start='softdimo'"),
+    ('dimo.batch_size', 0, 'batch_size=0'),
+    ('dimo.ema_decay', 1.5, 'ema_decay=1.5'),
+    ('dimo.init.mask_ratio', -0.1, 'init.mask_ratio=-0.1'),
+    ('dimo.optimizer.learning_rate', 0.0, 'learning_rate=0.0'),
+    ('dimo.optimizer.decay', 'step', "decay='step'"),
+    ('dimo.divergence.reduction', 'mean', "reduction='mean'"),
+    ('dimo.divergence.weight', 0.0, 'nothing to train'),
+    ('softdimo.gan.taps', (0, 3), 'gan.taps=(0, 3)'),
+    ('softdimo.gan.loss', 'wasserstein', 'wasserstein'),
+    ('softdimo.gan.relaxation', 'sparse', 'sparse'),
+    ('teacher.mask_schedule', 'sine', 'sine'),
+    ('sampling.plan.order', 'sorted', 'sorted'),
+    ('sampling.plan.name', 'magic', 'magic'),
+    ('sampling.steps', 17, '17 sampling steps'),
+    ('evaluation.teacher_steps', (1, 17), '17 sampling steps'),
+  ],
+)
+def test_mistakes_in_digits_are_named(key, value, words):
+  config = digits.get_config()
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(UserError) as error:
+    validation.validate(config)
+  assert words in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('module', [maskgit, maskbit])
+@pytest.mark.parametrize(
+  'variant', ['all', 'dimo', 'gan', 'gan_long', 'tokenizer', 'teacher']
+)
+def test_class_configurations_are_valid(module, variant):
+  validation.validate(module.get_config(variant))
+
+
+@pytest.mark.parametrize(
+  ('module', 'other_size'),
+  [(maskgen, ''), (maskgen, ',xl'), (meissonic, ''), (meissonic, ',monetico')],
+)
+@pytest.mark.parametrize('stages', ['all', 'dimo', 'reward', 'tteo'])
+def test_prompt_configurations_are_valid(module, other_size, stages):
+  validation.validate(module.get_config(stages + other_size))
+
+
+@pytest.mark.parametrize(
+  ('variants', 'message'),
+  [
+    ('xxl', "variant 'xxl' of configs/maskgen.py is unknown.*reward"),
+    ('dimo,reward', "'dimo' and 'reward' of .* exclude each other"),
+  ],
+)
+def test_variants_that_make_no_sense(variants, message):
+  with pytest.raises(ValueError, match=message):
+    maskgen.get_config(variants)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'data.text_stage': 'teacher'}, r"text_stage='teacher'.*clip"),
+    ({'data.world.grid': 2}, 'grid=2'),
+    ({'data.world.grid': 5}, '40 pixels.*32'),
+    ({'model.text.length': 8}, r'model\.text\.length=8.*10'),
+    ({'model.text.width': 32}, 'width 64.*32'),
+    ({'softdimo.start': 'nothing'}, "'nothing'.*dimo"),
+    ({'preference.teacher_steps': (1, 99)}, r'preference.teacher_steps.*99'),
+    ({'evaluation.tteo.stages': ('teacher',)}, "'teacher'.*softdimo"),
+    ({'image_tower.projection_width': 32}, 'image_tower.*32.*64'),
+    ({'image_tower.patch': 5}, 'image_tower.*patches of 5'),
+    ({'tteo.terms': {'hps': 1.0}}, "tteo.terms='hps'"),
+    ({'stages': ('clip', 'nothing')}, "'nothing'.* does not exist"),
+    ({'softdimo.reward.terms': {'hps': 1.0}}, "reward.terms='hps'"),
+  ],
+)
+def test_mistakes_in_shapes_are_named(changes, message):
+  config = shapes.get_config('tiny')
+  validation.validate(config)
+  config.update_from_flattened_dict(changes)
+  with pytest.raises(UserError, match=message):
+    validation.validate(config)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'softdimo.gan.weight': 1.0}, 'softdimo.gan.weight=1.0: the GAN needs'),
+    (
+      {'softdimo.reward.terms': {'beauty': 1.0}},
+      "reward.terms='beauty'.*hpsv2",
+    ),
+    ({'tteo.terms': {'dimo': 1.0}}, "tteo.terms='dimo' is unknown"),
+    ({'tteo.batch_size': 0}, 'tteo.batch_size=0'),
+    ({'model.prompt.clean': 'none'}, "model.prompt.clean='none'"),
+    ({'model.prompt.pad_id': 49408}, 'model.prompt.pad_id=49408'),
+    ({'dimo.kind': 'teacher'}, "dimo.kind='teacher' needs images"),
+    ({'model.micro': ()}, 'reads 1 numbers about the image'),
+  ],
+)
+def test_mistakes_in_maskgen_are_named(changes, message):
+  config = maskgen.get_config()
+  config.update_from_flattened_dict(changes)
+  with pytest.raises(UserError, match=message):
+    validation.validate(config)

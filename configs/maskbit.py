@@ -21,7 +21,10 @@ accelerators or more at these batch sizes. Nothing was run at full length here:
 docs/results.md says what was run.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from softdimo_jax import defaults
 
@@ -33,13 +36,11 @@ def get_config(variant: str = 'all') -> ConfigDict:
     variant,
     model={'generator': _generator(), 'tokenizer': _tokenizer()},
     teacher=defaults.teacher(1e-4),
-    dimo=defaults.distillation('teacher', 1e-5, guidance_scale=2.5),
-    softdimo=defaults.distillation(
-      'dimo', 1e-6, guidance_scale=2.5, gan={'weight': 50.0, 'width': 256}
-    ),
+    dimo=_distillation('teacher', 1e-5),
+    softdimo=_distillation('dimo', 1e-6, gan={'weight': 50.0, 'width': 256}),
     sampling={
-      # For one step; 1 leaves the student unchanged, and has not been tuned.
-      'temperature': 1.0,
+      # For one step: as in training; has not been tuned.
+      'temperature': placeholder(float),
       # The teacher's published sampler.
       'steps': 64,
       'guidance_scale': 8.1,
@@ -51,6 +52,20 @@ def get_config(variant: str = 'all') -> ConfigDict:
         'choice_temperature': 7.8,
       },
     },
+  )
+
+
+def _distillation(
+  start: str, learning_rate: float, **changes: Any
+) -> ConfigDict:
+  return defaults.distillation(
+    start,
+    learning_rate,
+    guidance_scale=2.5,
+    # The table is initialised at .02: noise of unit variance would drown it.
+    init={'noise_unit': 'table'},
+    **defaults.OFFICIAL_ADAM,
+    **changes,
   )
 
 

@@ -24,6 +24,7 @@ was run at full length here: docs/results.md says what was run.
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from softdimo_jax import defaults
 
@@ -49,7 +50,8 @@ def get_config(variants: str = 'all') -> ConfigDict:
       'batch_size': 64,
       'dropout': False,
       'guidance_scale': 4.0,
-      'init': {'mask_ratio': 0.6, 'noise_scale': 0.1},
+      # The table is initialised at .02: noise of unit variance would drown it.
+      'init': {'noise_unit': 'table'},
       'mask': {'schedule': 'arccos'},
       'auxiliary': {'optimizer': {'clip_norm': 0.0}},
     },
@@ -90,8 +92,8 @@ def _sections(size: dict[str, int]) -> dict[str, Any]:
     },
     'sampling': {
       'batch_size': 16,  # images at once
-      # For one step; 1 leaves the student unchanged, and has not been tuned.
-      'temperature': 1.0,
+      # For one step: as in training; has not been tuned.
+      'temperature': placeholder(float),
       # The teacher's published sampler; its guidance scale of 12 is our 13.
       'steps': 16,
       'guidance_scale': 13.0,

@@ -42,8 +42,10 @@ def get_config(variant: str = 'all') -> ConfigDict:
         'weight_decay': 1e-5,
       },
     ),
-    dimo=defaults.distillation('teacher', 1e-5),
-    softdimo=defaults.distillation('dimo', 1e-6, gan={'weight': 50.0}),
+    dimo=defaults.distillation('teacher', 1e-5, **defaults.OFFICIAL_ADAM),
+    softdimo=defaults.distillation(
+      'dimo', 1e-6, gan={'weight': 50.0}, **defaults.OFFICIAL_ADAM
+    ),
     sampling={
       # For one step: 7 for FID, lower for a higher Inception Score.
       'temperature': 7.0,

@@ -13,6 +13,7 @@ was never trained at full length.
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from softdimo_jax import defaults
 from softdimo_jax.data.shapes import vocabulary
@@ -61,7 +62,7 @@ def _base(family: str) -> ConfigDict:
     image_tower={'resolution': 32, 'patch': 8, **_TOWER},
     **_stages(),
     sampling={
-      'temperature': 1.0,
+      'temperature': placeholder(float),
       'steps': 16,
       'guidance_scale': 3.0,
       'plan': {

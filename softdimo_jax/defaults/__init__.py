@@ -24,6 +24,7 @@ from softdimo_jax.defaults.sections import (
   test_time,
 )
 from softdimo_jax.defaults.stages import (
+  OFFICIAL_ADAM,
   classifier,
   contrastive,
   distillation,
@@ -36,6 +37,7 @@ from softdimo_jax.defaults.stages import (
 __all__ = [
   'CLIP_VOCABULARY',
   'GAN_ABLATIONS',
+  'OFFICIAL_ADAM',
   'PROMPTED_STAGES',
   'add_stages',
   'choose',

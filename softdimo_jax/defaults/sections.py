@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 # The vocabulary of all released CLIPs; it is part of the package.
 CLIP_VOCABULARY = 'openai'
@@ -76,7 +77,8 @@ def random_order(steps: int) -> ConfigDict:
   """
   return ConfigDict(
     {
-      'temperature': 1.0,
+      # Of students; None is that of their distillation.
+      'temperature': placeholder(float),
       'steps': steps,
       'guidance_scale': 1.0,
       'plan': {

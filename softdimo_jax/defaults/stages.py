@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from softdimo_jax.defaults.sections import optimizer, rewards, section
 
@@ -41,9 +42,10 @@ def distillation(
       # Dtype of the frozen matrices (teacher, decoder, rewards); 'bfloat16'
       # halves their memory.
       'frozen_dtype': 'float32',
+      # Of the student's tokens: in training and, by default, in sampling.
       'temperature': 1.0,
       'guidance_scale': 2.0,
-      'init': {'mask_ratio': 0.6, 'noise_scale': 0.1},
+      'init': initial(),
       'mask': {'schedule': 'arccos', 'low': 0.0, 'high': 1.0},
       'divergence': {
         'weight': 1.0,
@@ -52,13 +54,7 @@ def distillation(
         # Positions with logits in memory, a divisor of L; 0 for all.
         'chunk': 0,
       },
-      'auxiliary': {
-        # Alg. 1 draws a fresh sample for the auxiliary; sharing the student's
-        # sample saves two of ten forward passes.
-        'fresh_sample': True,
-        'label_smoothing': 0.1,
-        'optimizer': optimizer(learning_rate),
-      },
+      'auxiliary': _auxiliary(learning_rate),
       'gan': _gan(),
       'reward': _reward(),
       'optimizer': optimizer(learning_rate),
@@ -94,6 +90,38 @@ def small_distillation(
   return section(config, changes)
 
 
+# Adam of the official code in mixed precision; it clips the generator only.
+OFFICIAL_ADAM = {
+  'auxiliary': {'optimizer': {'eps': 1e-6, 'clip_norm': 0.0}},
+  'optimizer': {'eps': 1e-6},
+}
+
+
+def initial() -> dict[str, Any]:
+  """x_init: the share of masked entries, and the noise on their embeddings.
+
+  `noise_unit` 'absolute' has unit variance, as in the official code of MaskGit
+  and Meissonic; 'table' has that of the table's entries, which matters where
+  these are small.
+  """
+  return {'mask_ratio': 0.6, 'noise_scale': 0.1, 'noise_unit': 'absolute'}
+
+
+def _auxiliary(learning_rate: float) -> dict[str, Any]:
+  return {
+    # Alg. 1 draws a fresh sample for the auxiliary; sharing the student's
+    # sample saves two of ten forward passes.
+    'fresh_sample': True,
+    'label_smoothing': 0.1,
+    # Updates per update of the student; those after the first draw fresh
+    # samples.
+    'updates': 1,
+    # First steps of the stage in which only the auxiliary is trained.
+    'burn_in': 0,
+    'optimizer': optimizer(learning_rate),
+  }
+
+
 def _gan() -> dict[str, Any]:
   return {
     'weight': 0.0,
@@ -102,7 +130,8 @@ def _gan() -> dict[str, Any]:
     # 'soft': the heads learn to reject the embeddings that they judge; 'hard':
     # samples instead, so that they do not learn to detect softness itself.
     'fakes': 'soft',
-    'temperature': 1.0,
+    # Of the student's tokens in this term; None is the stage's.
+    'temperature': placeholder(float),
     'max_mask_ratio': 0.95,
     'r1_weight': 0.0,
     'taps': (5, 11, 17, 23),
@@ -117,7 +146,8 @@ def _reward() -> dict[str, Any]:
   return {
     'weight': 0.0,
     'relaxation': 'soft',
-    'temperature': 1.0,
+    # Of the student's tokens in this term; None is the stage's.
+    'temperature': placeholder(float),
     # Images decoded and scored at once, a divisor of the batch; 0 for all.
     'micro_batch': 0,
     # Weights in the maximised sum; zero leaves a reward out.

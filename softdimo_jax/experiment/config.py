@@ -1,5 +1,6 @@
 """Reading and remembering the configuration of a run."""
 
+import copy
 import json
 import pathlib
 from typing import Any
@@ -13,6 +14,11 @@ CONFIG_FILE = 'config.json'
 # How a run is spread over devices, not what it computes: may differ between
 # the starts of a run.
 SPREAD = 'mesh'
+# Fields of a distillation that version 0.1 did not have, with its behaviour.
+_ADDED = {
+  'init': {'noise_unit': 'absolute'},
+  'auxiliary': {'updates': 1, 'burn_in': 0},
+}
 
 
 def check_loaded(config: ml_collections.ConfigDict) -> None:
@@ -51,7 +57,7 @@ def claim_workdir(
       f'workdir {workdir} cannot be written to ({error.strerror}); choose '
       'another --workdir'
     ) from error
-  before, now = _flat(_read(path)), _flat(json.loads(text))
+  before, now = (_flat(_settled(x)) for x in (_read(path), json.loads(text)))
   keys = sorted(
     key
     for key in before.keys() | now.keys()
@@ -86,12 +92,40 @@ def load(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
   try:
-    return json.loads(path.read_text('utf-8'))
+    return _completed(json.loads(path.read_text('utf-8')))
   except ValueError as error:
     raise UserError(
       f'{path} is not valid JSON ({error}); restore it or choose another '
       '--workdir'
     ) from error
+
+
+def _completed(config: dict[str, Any]) -> dict[str, Any]:
+  """The configuration of an older version, with the fields added since."""
+  for section in _distillations(config):
+    for part, fields in _ADDED.items():
+      section[part] = fields | section[part]
+  return config
+
+
+def _settled(config: dict[str, Any]) -> dict[str, Any]:
+  """The configuration with the values that its empty fields stand for."""
+  config = copy.deepcopy(config)
+  sections = _distillations(config)
+  for section in sections:
+    for part in ('gan', 'reward'):
+      if section[part]['temperature'] is None:
+        section[part]['temperature'] = section['temperature']
+  temperatures = {section['temperature'] for section in sections}
+  sampling = config.get('sampling', {})
+  if sampling.get('temperature', 0) is None and len(temperatures) == 1:
+    sampling['temperature'] = temperatures.pop()
+  return config
+
+
+def _distillations(config: dict[str, Any]) -> list[dict[str, Any]]:
+  sections = [x for x in config.values() if isinstance(x, dict)]
+  return [x for x in sections if x.get('kind') == 'distill']
 
 
 def _tuples(value: Any) -> Any:

@@ -89,6 +89,8 @@ def sampled(
     name: run.config.sampling.get(name) if value is None else value
     for name, value in given.items()
   }
+  if run.config[stage].kind == 'distill':
+    used['temperature'] = student_temperature(run, stage, temperature)
   sampler = _sampler(run, stage, batch_size, given)
   if run.config[stage].kind == 'teacher':
     steps, guidance_scale = used['steps'], used['guidance_scale']
@@ -127,10 +129,21 @@ def _sampler(
     )
   else:
     init = run.config[stage].init
+    drawn = student_temperature(run, stage, given['temperature'])
     tokens_fn = lambda params, key, condition: one_step_tokens(
-      family, params, key, condition, init=init, temperature=options.temperature
+      family, params, key, condition, init=init, temperature=drawn
     )
   return Sampler(tokens_fn, family, batch_size)
+
+
+def student_temperature(
+  run: Run, stage: str, given: float | None = None
+) -> float:
+  """Temperature of a student's tokens: given, configured or as in training."""
+  if given is not None:
+    return given
+  configured = run.config.sampling.temperature
+  return run.config[stage].temperature if configured is None else configured
 
 
 def _check_plan(run: Run, options: ml_collections.ConfigDict) -> None:
@@ -181,7 +194,7 @@ def optimizer(
     init=run.config[stage].init,
     starts=starts,
     steps=steps,
-    temperature=run.config.sampling.temperature,
+    temperature=student_temperature(run, stage),
     batch_size=config.batch_size,
     learning_rate=(
       config.learning_rate if learning_rate is None else learning_rate

@@ -24,7 +24,9 @@ _FREE = (
 )
 
 
-def load(family: Family, stage: str, weights: str, folder: str) -> Params:
+def load(
+  family: Family, stage: str, weights: str, folder: str, role: str = 'model'
+) -> Params | None:
   """Parameters of a stage that the run does not have itself.
 
   Args:
@@ -35,19 +37,27 @@ def load(family: Family, stage: str, weights: str, folder: str) -> Params:
       full-size run without downloads.
     folder: that `python -m softdimo_jax.convert` wrote, or the folder of a
       finished stage of another run.
+    role: 'model', or 'auxiliary' of a finished distillation.
+
+  Returns:
+    The parameters; None for an auxiliary that the folder does not have.
 
   Raises:
     UserError: if the folder is missing, broken or of another model.
   """
   module, shapes = expected(family, stage)
   if weights == 'rule':
-    return rule_params(shapes)
+    return rule_params(shapes) if role == 'model' else None
   path = _existing(stage, folder)
   if is_converted(path):
+    if role != 'model':  # only students are published
+      return None
     found, params = load_converted(path)
     _check_module(stage, folder, found, module)
   else:
-    params = checkpoint.load_params(path / 'params')['model']
+    params = checkpoint.load_params(path / 'params').get(role)
+    if params is None:
+      return None
   optional = ()
   if stage == 'tokenizer':  # Of a decoder alone the encoder may be left out.
     read = jax.eval_shape(family.init_decoder, jax.random.key(0))

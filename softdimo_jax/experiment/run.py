@@ -179,13 +179,17 @@ class Run:
     """
     if stage in self.config.stages:
       return checkpoint.load_params(self.folder(stage) / _PARAMS)[role]
-    # Only the student of a distillation is published: its auxiliary starts
-    # from the teacher again, as in Alg. 1.
-    stage = 'teacher' if role == 'auxiliary' else stage
-    config = self.config
-    return pretrained.load(
-      self.family, stage, config.weights, config.pretrained[stage]
+    load = lambda stage, role: pretrained.load(
+      self.family,
+      stage,
+      self.config.weights,
+      self.config.pretrained[stage],
+      role,
     )
+    found = load(stage, role)
+    # A published student comes without its auxiliary, which then starts from
+    # the teacher again, as in Alg. 1.
+    return load('teacher', 'model') if found is None else found
 
   def export(self, stage: str, state: TrainState) -> None:
     """Writes what later stages and users read; marks the stage as done."""

@@ -16,6 +16,7 @@ from softdimo_jax.method.soft_embedding import RELAXATIONS
 from softdimo_jax.runtime import sharding
 from softdimo_jax.training import optim
 from softdimo_jax.training.distill.reward_term import used_terms
+from softdimo_jax.training.distill.student import temperature_of
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -134,6 +135,19 @@ def _validate_distillation(
     ('gan.max_mask_ratio', stage.gan.max_mask_ratio),
   ):
     between(name, value, 0, 1)
+  choice('init.noise_unit', stage.init.noise_unit, masking.NOISE_UNITS)
+  for part in ('gan', 'reward'):
+    temperature = temperature_of(stage, part)
+    if stage[part].weight > 0 and temperature <= 0:
+      raise ValueError(
+        f'{part}.temperature={temperature} must be positive: the arg max has '
+        'no gradient'
+      )
+  if stage.auxiliary.updates < 1 or stage.auxiliary.burn_in < 0:
+    raise ValueError(
+      f'auxiliary.updates={stage.auxiliary.updates} must be at least 1, '
+      f'auxiliary.burn_in={stage.auxiliary.burn_in} at least 0'
+    )
   _validate_optimizer('auxiliary.optimizer', stage.auxiliary.optimizer)
   weights = [stage[x].weight for x in ('divergence', 'gan', 'reward')]
   if max(weights) <= 0:

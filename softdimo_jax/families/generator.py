@@ -217,7 +217,7 @@ class GeneratorCalls:
     """The one-step generator's input [B, L, D] (Di[M]O section 4.3).
 
     A fresh x_init, embedded and perturbed; the same in training and at
-    inference. `init` holds `mask_ratio` and `noise_scale`.
+    inference. `init` holds `mask_ratio`, `noise_scale` and `noise_unit`.
     """
     token_key, noise_key = jax.random.split(key)
     length, groups = self.token_shape
@@ -233,7 +233,16 @@ class GeneratorCalls:
     features = self.generator.apply(
       {'params': params}, self.embed(params, tokens), method='features'
     )
-    return masking.perturb(noise_key, features, init.noise_scale)
+    unit = self.noise_unit(params, init)
+    return masking.perturb(noise_key, features, init.noise_scale, unit=unit)
+
+  def noise_unit(
+    self, params: Params, init: ml_collections.ConfigDict
+  ) -> jax.Array | float:
+    """Standard deviation of the noise at `init.noise_scale` = 1."""
+    if init.noise_unit == 'absolute':
+      return 1.0
+    return masking.table_rms(self.table(params)[:, :-1])
 
   def stored(self, params: Params) -> Params:
     """Parameters of a frozen generator as a step keeps them.

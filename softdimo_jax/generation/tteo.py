@@ -49,8 +49,9 @@ class TTEO:
     starts: N.
     steps: K.
     learning_rate: of the ascent.
-    temperature: of the draw that decodes; a start keeps its random numbers, so
-      that an iterate differs from it by the embedding only. 0 is the arg max.
+    temperature: of the tokens, drawn and expected. A start keeps its random
+      numbers, so that an iterate differs from it by the embedding only. 0 draws
+      the arg max; expectations then have temperature 1.
     batch_size: starts that run at once, over all local devices, rounded up to
       them; of the others only images and scores are kept.
   """
@@ -137,7 +138,8 @@ class TTEO:
     def evaluate(embeddings: jax.Array) -> tuple[jax.Array, Decoded]:
       logits = self.family.one_step(params, embeddings, text, self.init).logits
       logits = logits[..., : self.family.vocab_size]
-      soft = self.family.decode_soft(tokenizer, jax.nn.softmax(logits), text)
+      probabilities = jax.nn.softmax(logits / (self.temperature or 1))
+      soft = self.family.decode_soft(tokenizer, probabilities, text)
       tokens = sampling.sample_tokens(
         draw_key, logits, temperature=self.temperature
       )

@@ -9,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+NOISE_UNITS = ('absolute', 'table')
 SCHEDULES = ('arccos', 'cosine', 'linear', 'square')
 RAMPS = ('linear', 'exp', 'cos')
 
@@ -152,31 +153,50 @@ def initial_tokens(
 
 
 def perturb(
-  key: jax.Array, embeddings: jax.Array, noise_scale: float
+  key: jax.Array,
+  embeddings: jax.Array,
+  noise_scale: float,
+  *,
+  unit: jax.Array | float = 1.0,
 ) -> jax.Array:
   """Variance-preserving noise on the one-step generator's input embeddings.
 
-  sqrt(1 - sigma^2) e + sigma eps with eps ~ N(0, I), at every position
-  (Di[M]O section 4.3).
+  sqrt(1 - sigma^2) e + sigma unit eps with eps ~ N(0, I), at every position
+  (Di[M]O section 4.3, where the unit is 1).
 
   Args:
     key: random key.
     embeddings: [B, L, D], image positions only.
-    noise_scale: sigma in [0, 1]; eps has unit variance regardless of the
-      scale of the embeddings.
+    noise_scale: sigma in [0, 1].
+    unit: standard deviation of the noise at sigma = 1. With that of the
+      embeddings, `table_rms`, the mix keeps their variance.
 
   Returns:
     [B, L, D].
   """
   chex.assert_rank(embeddings, 3)
   noise = jax.random.normal(key, embeddings.shape, embeddings.dtype)
-  return mix_noise(embeddings, noise, noise_scale)
+  return mix_noise(embeddings, unit * noise, noise_scale)
+
+
+def table_rms(table: jax.Array) -> jax.Array:
+  """Root mean square of the embeddings of uniformly random codes.
+
+  Args:
+    table: [G, V, D], without the row of the mask; rows of different groups are
+      taken as uncorrelated.
+
+  Returns:
+    float32 [].
+  """
+  squares = jnp.square(table.astype(jnp.float32))
+  return jnp.sqrt(squares.mean((1, 2)).sum())
 
 
 def mix_noise(
   embeddings: jax.Array, noise: jax.Array, noise_scale: float
 ) -> jax.Array:
-  """`perturb` with given standard normal noise [B, L, D]."""
+  """`perturb` with given noise [B, L, D]."""
   return math.sqrt(1 - noise_scale**2) * embeddings + noise_scale * noise
 
 

@@ -165,19 +165,25 @@ def test_logits_of_some_positions_are_those_of_all(name):
 
 def test_initial_embeddings_are_those_of_masked_random_tokens():
   family, params = build('maskgit')
-  draw = lambda **init: family.initial_embeddings(
-    params, jax.random.key(0), 64, ml_collections.ConfigDict(init)
+  draw = lambda scale, unit: family.initial_embeddings(
+    params,
+    jax.random.key(0),
+    64,
+    ml_collections.ConfigDict(
+      {'mask_ratio': 0.5, 'noise_scale': scale, 'noise_unit': unit}
+    ),
   )
-  clean = draw(mask_ratio=0.5, noise_scale=0.0)
+  clean = draw(0.0, 'absolute')
   table = family.table(params)[0]
   distance = jnp.abs(clean[:, :, None] - table).sum(-1)
   tokens = distance.argmin(-1)
   np.testing.assert_array_equal(distance.min(-1), 0)
   np.testing.assert_array_equal((tokens == CODES).sum(1), LENGTH // 2)
   assert len(np.unique(tokens)) == CODES + 1
-  noisy = draw(mask_ratio=0.5, noise_scale=0.3)
-  residual = noisy - 0.91**0.5 * clean
-  assert abs(residual.std() - 0.3) < 0.02
+  rms = float(jnp.sqrt(jnp.square(table[:CODES]).mean()))
+  for unit, size in (('absolute', 1.0), ('table', rms)):
+    residual = draw(0.3, unit) - 0.91**0.5 * clean
+    assert abs(residual.std() / size - 0.3) < 0.02
 
 
 @pytest.mark.parametrize('role', ['generator', 'tokenizer'])
@@ -281,7 +287,7 @@ def test_kernels_of_text_families_in_the_dtype_of_products(name):
 def test_the_initial_embedding_enters_where_the_noise_belongs(name):
   family, params, text, _ = build_text(name)
   init = ml_collections.FrozenConfigDict(
-    {'mask_ratio': 1.0, 'noise_scale': 0.0}
+    {'mask_ratio': 1.0, 'noise_scale': 0.0, 'noise_unit': 'absolute'}
   )
   start = family.initial_embeddings(params, jax.random.key(0), 2, init)
   masked = jnp.full((2, LENGTH, 1), family.mask_id)

@@ -21,7 +21,9 @@ LENGTH, CODES, PROMPTS = 4, 6, 2
 TOWER = {
   'width': 8, 'depth': 2, 'num_heads': 2, 'mlp_width': 8, 'projection_width': 8,
 }  # fmt: skip
-INIT = ml_collections.FrozenConfigDict({'mask_ratio': 0.5, 'noise_scale': 0.5})
+INIT = ml_collections.FrozenConfigDict(
+  {'mask_ratio': 0.5, 'noise_scale': 0.5, 'noise_unit': 'absolute'}
+)
 CAPTIONS = np.array([[1, 2, 8, 0], [3, 4, 5, 8]])
 
 

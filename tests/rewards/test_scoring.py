@@ -179,7 +179,7 @@ def test_one_hot_logits_are_rewarded_as_their_tokens(reward):
     'weight': 2.0, 'relaxation': 'soft', 'temperature': 1.0, 'micro_batch': 0
   }  # fmt: skip
   terms = {'clip': 3.0, 'other': 0.0}  # not even computed
-  config = ml_collections.ConfigDict(config | {'terms': terms})
+  config = ml_collections.ConfigDict({'reward': config | {'terms': terms}})
   reward_term = RewardTerm.create(
     family, config, {'clip': reward, 'other': None}
   )

@@ -17,6 +17,7 @@ from softdimo_jax.method.soft_embedding import relax, soft_masked_embedding
 from softdimo_jax.networks.discriminator import DiscriminatorHeads
 from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.training import optim
+from softdimo_jax.training.distill.student import temperature_of
 from softdimo_jax.training.state import Role
 from softdimo_jax.types import Batch, Metrics, Params
 
@@ -27,14 +28,16 @@ class GANTerm:
 
   Attributes:
     family: generator and vocabulary facts.
-    config: the stage's `gan`: weight, loss, relaxation, temperature, fakes,
+    config: the stage's `gan`: weight, loss, relaxation, fakes,
       max_mask_ratio, taps, width, r1_weight, delay_steps, ramp_steps.
+    temperature: of the student's tokens, soft and hard ones.
     heads: Linen module.
     tx: optimiser of the heads.
   """
 
   family: Family
   config: ml_collections.FrozenConfigDict
+  temperature: float
   heads: DiscriminatorHeads
   tx: optax.GradientTransformationExtraArgs
 
@@ -46,6 +49,7 @@ class GANTerm:
     return cls(
       family,
       ml_collections.FrozenConfigDict(config.gan),
+      temperature_of(config, 'gan'),
       DiscriminatorHeads(config.gan.width),
       optim.optimizer(config.gan.optimizer, config.steps),
     )
@@ -93,7 +97,7 @@ class GANTerm:
         relax_key,
         logits[..., : self.family.vocab_size],
         relaxation=config.relaxation,
-        temperature=config.temperature,
+        temperature=self.temperature,
       )
       table = self.family.table(teacher)
       fake = soft_masked_embedding(probabilities, table, mask)
@@ -105,7 +109,9 @@ class GANTerm:
     real = self._hard_embedding(teacher, batch['tokens'], mask)
     if config.fakes == 'hard':
       tokens = sampling.sample_tokens(
-        sample_key, logits[..., : self.family.vocab_size]
+        sample_key,
+        logits[..., : self.family.vocab_size],
+        temperature=self.temperature,
       )
       embeddings = self._hard_embedding(teacher, tokens, mask)
       fake = self._features(teacher, embeddings, condition)

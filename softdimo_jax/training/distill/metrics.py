@@ -21,7 +21,7 @@ def concentration(
   Args:
     family: of the teacher.
     teacher: whole generator parameters.
-    logits: [B, L, G, C] of the student.
+    logits: [B, L, G, C] of the student over its temperature.
     chunk: positions at once, a divisor of L; 0 for all.
   """
   table = family.table(teacher)[:, :-1]

@@ -15,6 +15,7 @@ from softdimo_jax.method.soft_embedding import relax
 from softdimo_jax.rewards import scoring
 from softdimo_jax.training import optim
 from softdimo_jax.training.accumulation import in_parts, joined
+from softdimo_jax.training.distill.student import temperature_of
 from softdimo_jax.types import Batch, Metrics, Params
 
 # The entries of a batch that the term reads.
@@ -34,12 +35,14 @@ class RewardTerm:
   Attributes:
     family: generator and tokenizer.
     config: the stage's `reward`: weight, terms (name -> lambda; 0 disables
-      it), relaxation, temperature, micro_batch.
+      it), relaxation, micro_batch.
+    temperature: of the student's expected embeddings.
     rewards: by name, those with a nonzero weight.
   """
 
   family: Family
   config: ml_collections.FrozenConfigDict
+  temperature: float
   rewards: Mapping[str, scoring.Reward]
 
   @classmethod
@@ -49,9 +52,14 @@ class RewardTerm:
     config: ml_collections.ConfigDict,
     rewards: Mapping[str, scoring.Reward],
   ) -> 'RewardTerm':
-    """The term from the `reward` section of a stage."""
-    used = {name: rewards[name] for name in used_terms(config)}
-    return cls(family, ml_collections.FrozenConfigDict(config), used)
+    """The term from the configuration of a distillation."""
+    used = {name: rewards[name] for name in used_terms(config.reward)}
+    return cls(
+      family,
+      ml_collections.FrozenConfigDict(config.reward),
+      temperature_of(config, 'reward'),
+      used,
+    )
 
   def gradient(
     self,
@@ -103,7 +111,7 @@ class RewardTerm:
         key,
         logits[..., : self.family.vocab_size],
         relaxation=self.config.relaxation,
-        temperature=self.config.temperature,
+        temperature=self.temperature,
       )
       images = self.family.decode_soft(
         tokenizer, probabilities, batch.get('text')

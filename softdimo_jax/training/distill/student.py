@@ -13,6 +13,18 @@ from softdimo_jax.ops.parallel import constrain_batch
 from softdimo_jax.types import Params
 
 
+def temperature_of(config: ml_collections.ConfigDict, part: str) -> float:
+  """Temperature of the student's tokens in a part of a distillation.
+
+  Args:
+    config: of the stage.
+    part: 'gan', 'reward' or another section with its own `temperature`; None
+      there means that of the stage.
+  """
+  own = config[part].temperature
+  return config.temperature if own is None else own
+
+
 @flax.struct.dataclass
 class Sample:
   """Tokens of the student and the result of the forward process on them.

@@ -25,8 +25,8 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import measure
 from softdimo_jax.evaluation.evaluator import (
   CLIP_PROTOCOLS,
+  EvaluationRequest,
   Evaluator,
-  Request,
 )
 from softdimo_jax.evaluation.features import probes
 from softdimo_jax.evaluation.measure import Options, Row
@@ -107,10 +107,10 @@ def main(argv: list[str]) -> None:
   print(f'protocol and numbers in {request.out / _RESULTS}')
 
 
-def _request() -> Request:
+def _request() -> EvaluationRequest:
   workdir = sampling_flags.WORKDIR.value
   default = pathlib.Path(workdir or '.') / 'evaluation'
-  return Request(
+  return EvaluationRequest(
     metrics=tuple(_METRICS.value),
     out=pathlib.Path(_OUT.value or default),
     reference=_REFERENCE.value,
@@ -129,7 +129,7 @@ def _request() -> Request:
   )
 
 
-def _check_saving(request: Request) -> None:
+def _check_saving(request: EvaluationRequest) -> None:
   """Raises UserError if there would be no moments to save, or several."""
   if not _SAVE_REFERENCE.value:
     return
@@ -142,7 +142,7 @@ def _check_saving(request: Request) -> None:
 
 
 def _sets(
-  request: Request, notice: PreemptionNotice
+  request: EvaluationRequest, notice: PreemptionNotice
 ) -> Iterator[tuple[Row, ImageSet, Sequence[str] | None, Evaluator]]:
   """(columns that name a row, its images, their prompts, who evaluates)."""
   if _IMAGES.value:
@@ -160,7 +160,7 @@ def _sets(
   evaluator = Evaluator(request, notice)
   for temperature in temperatures:
     title, images = _METHOD.images(run, stage, conditions, order, temperature)
-    row = {'model': title} | _named(images.facts['sampler'])
+    row = {'model': title} | _named(images.fingerprint['sampler'])
     prompts = images.prompts() if run.family.reads_text else None
     yield row, images, prompts, evaluator
 

@@ -98,7 +98,7 @@ def _generate() -> None:
     _OUT.value,
     records=records,
     per_prompt=_PER_PROMPT.value,
-    made_by=made.facts,
+    made_by=made.fingerprint,
     images_per_range=probes.range_of(made.size()),
   )
   images.write(made, export, 'geneval', notice)
@@ -175,7 +175,7 @@ def _classifier() -> tuple[ColorClassifier, dict[str, str]]:
   )
   embedder = image_embedder(found.module, params, batch_size=16)
   classifier = ColorClassifier(embedder, lambda texts: tokenizer(texts).ids)
-  return classifier, probes.network_facts(found, params)
+  return classifier, probes.network_fingerprint(found, params)
 
 
 def _made_by(root: pathlib.Path) -> Any:

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from softdimo_jax import defaults, rewards
-from softdimo_jax.data.cache.records import module_facts
+from softdimo_jax.data.cache.records import module_fingerprint
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.benchmarks import hpsv2_scores
 from softdimo_jax.evaluation.features import clip, probes
@@ -108,11 +108,11 @@ def _generate(
     export = JpegExport(
       pathlib.Path(_OUT.value) / style,
       num_images=len(texts),
-      made_by=made.facts,
+      made_by=made.fingerprint,
       images_per_range=probes.range_of(made.size()),
     )
     images.write(made, export, style, notice)
-    made_by[style] = made.facts
+    made_by[style] = made.fingerprint
   return title, made_by
 
 
@@ -139,10 +139,10 @@ class _Scorer:
       network=network,
       outputs=('embeddings',),
       prepare=_stack,
-      facts={
+      fingerprint={
         'weights': combined.sources[_NAME],
         'antialias': _ANTIALIAS.value,
-        **module_facts(self._reward.module, params),
+        **module_fingerprint(self._reward.module, params),
       },
     )
 
@@ -160,7 +160,7 @@ class _Scorer:
     row['num_images'] = sum(map(len, everything))
     if any(missing.values()):
       row['missing'] = sum(missing.values())
-    protocol = {'network': dict(self._probe.facts), 'missing': missing}
+    protocol = {'network': dict(self._probe.fingerprint), 'missing': missing}
     return row, protocol
 
   def _style(
@@ -175,7 +175,7 @@ class _Scorer:
         f'{len(texts)} prompts'
       )
     store = self._probe.store(root / _FEATURES, images)
-    probes.look(images, [(self._probe, store)], self._notice, style)
+    probes.extract(images, [(self._probe, store)], self._notice, style)
     features = clip.embed_prompts(
       self._reward.module,
       jax.device_get(self._probe.network.params),

@@ -20,7 +20,7 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config, config_flag, validation
 from softdimo_jax.networks.layers import REMAT_POLICIES
 from softdimo_jax.planning import chips, report
-from softdimo_jax.planning.roofline import Choice, Plan, make_plan
+from softdimo_jax.planning.roofline import Choice, MachinePlan, make_plan
 from softdimo_jax.runtime import cli, sharding
 
 _CONFIG = config_flag.define('configs/maskbit.py')
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> None:
   print(report.table(stage, plan(choice)))
 
 
-def sweep(plan, meshes, remats, batches) -> list[Plan]:
+def sweep(plan, meshes, remats, batches) -> list[MachinePlan]:
   """Plans of all choices but those larger than one that does not fit."""
   plans = []
   for mesh, remat in itertools.product(meshes, remats):

@@ -115,7 +115,7 @@ def test_manifest_names_tokenizer_source_and_skipped(folder, params, tmp_path):
   assert (cache.spec.length, cache.spec.groups) == (16, 2)
   assert cache.spec.vocab_size == 4
   assert cache.spec.tokenizer['name'] == 'MaskBitTokenizer'
-  assert cache.spec.source == streams.ImageFolder(folder).facts
+  assert cache.spec.source == streams.ImageFolder(folder).fingerprint
   assert cache.skipped == ('class_0/0004.png',)
 
 

@@ -15,7 +15,7 @@ from softdimo_jax.evaluation.features import clip as embeddings
 from softdimo_jax.evaluation.features import probes
 from softdimo_jax.evaluation.features.probes import Probe
 from softdimo_jax.evaluation.features.store import FeatureStore
-from softdimo_jax.evaluation.measure import Options, Row, Seen
+from softdimo_jax.evaluation.measure import Features, Options, Row
 from softdimo_jax.evaluation.reference import ReferenceSet
 from softdimo_jax.evaluation.sets.images import ImageSet
 from softdimo_jax.evaluation.sets.reference_file import save_reference
@@ -35,7 +35,7 @@ _KERNEL_GAIN = 1.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
+class EvaluationRequest:
   """What is to be measured, and with which networks.
 
   Attributes:
@@ -103,7 +103,7 @@ class Request:
 class Evaluator:
   """Looks at sets of images with networks that are loaded once."""
 
-  def __init__(self, request: Request, notice: PreemptionNotice):
+  def __init__(self, request: EvaluationRequest, notice: PreemptionNotice):
     """Loads the networks and opens the reference.
 
     Raises:
@@ -153,15 +153,17 @@ class Evaluator:
       name: (probe, probe.store(self._root, images))
       for name, probe in self._probes.items()
     }
-    probes.look(images, list(views.values()), self._notice, title)
+    probes.extract(images, list(views.values()), self._notice, title)
     stores = {name: store for name, (_, store) in views.items()}
-    seen = Seen(
+    features = Features(
       **stores,
-      captions=self._captions(prompts, len(images)),
+      prompts=self._prompt_features(prompts, len(images)),
       reference=reference,
-      **self._look_at(reference),
+      **self._reference_features(reference),
     )
-    row = measure.measure(self._request.metrics, seen, self._request.options)
+    row = measure.measure(
+      self._request.metrics, features, self._request.options
+    )
     return row | {
       'num_images': len(images),
       'protocol': self._protocol(images, size, reference),
@@ -176,8 +178,8 @@ class Evaluator:
       pool=store.moments('vectors'),
       spatial=store.moments('spatial'),
       protocol={
-        'network': dict(probe.facts),
-        'images': images.facts,
+        'network': dict(probe.fingerprint),
+        'images': images.fingerprint,
         'image_size': list(images.size()),
       },
     )
@@ -190,10 +192,10 @@ class Evaluator:
     probe = self._probes.get('inception')
     widths = {} if probe is None else probe.widths(size)
     reference = ReferenceSet.open(request.reference, widths=widths)
-    facts = {} if probe is None else probe.facts
+    fingerprint = {} if probe is None else probe.fingerprint
     # CLIP's preparations and the crop bring any image to one size.
     any_size = probe is None or request.resize == 'crop'
-    reference.check(size, facts, any_size=any_size)
+    reference.check(size, fingerprint, any_size=any_size)
     for name in self._compared:
       reference.needs_images(name)
     return reference
@@ -202,7 +204,9 @@ class Evaluator:
   def _compared(self) -> list[str]:
     return [x for x in self._request.metrics if x in measure.OF_REFERENCE]
 
-  def _look_at(self, reference: ReferenceSet | None) -> dict[str, FeatureStore]:
+  def _reference_features(
+    self, reference: ReferenceSet | None
+  ) -> dict[str, FeatureStore]:
     """Stores of the reference's images, where a metric needs them."""
     if reference is None:
       return {}
@@ -212,17 +216,17 @@ class Evaluator:
       'cmmd': 'cmmd' in looked,
     }
     views = {
-      f'their_{name}': (probe, probe.store(self._root, reference.images))
+      f'reference_{name}': (probe, probe.store(self._root, reference.images))
       for name, probe in self._probes.items()
       if wanted.get(name)
     }
     if views:
-      probes.look(
+      probes.extract(
         reference.images, list(views.values()), self._notice, 'reference'
       )
     return {name: store for name, (_, store) in views.items()}
 
-  def _captions(
+  def _prompt_features(
     self, prompts: Sequence[str] | None, count: int
   ) -> np.ndarray | None:
     """Features of the prompts, each read once."""
@@ -256,8 +260,10 @@ class Evaluator:
     return {
       'num_images': len(images),
       'image_size': list(size),
-      'images': images.facts,
-      'networks': {name: probe.facts for name, probe in self._probes.items()},
+      'images': images.fingerprint,
+      'networks': {
+        name: probe.fingerprint for name, probe in self._probes.items()
+      },
       'reference': None if reference is None else reference.metadata,
       'clip_prefix': (
         CLIP_PROTOCOLS[request.clip_protocol][1]

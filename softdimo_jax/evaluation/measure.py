@@ -35,7 +35,7 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Seen:
+class Features:
   """What the networks saw of a set and of its reference; None: not looked.
 
   Attributes:
@@ -44,47 +44,47 @@ class Seen:
     cmmd: of ours, in the CLIP of CMMD.
     captions: features float32 [N, E] of our prompts.
     reference: what ours are compared with.
-    their_inception: of the reference's images.
-    their_cmmd: likewise.
+    reference_inception: of the reference's images.
+    reference_cmmd: likewise.
   """
 
   inception: FeatureStore | None = None
   clip: FeatureStore | None = None
   cmmd: FeatureStore | None = None
-  captions: np.ndarray | None = None
+  prompts: np.ndarray | None = None
   reference: ReferenceSet | None = None
-  their_inception: FeatureStore | None = None
-  their_cmmd: FeatureStore | None = None
+  reference_inception: FeatureStore | None = None
+  reference_cmmd: FeatureStore | None = None
 
 
-def _fid(seen: Seen, options: Options) -> Row:
+def _fid(features: Features, options: Options) -> Row:
   del options
-  return {'fid': _distance(seen, 'fid', 'vectors')}
+  return {'fid': _distance(features, 'fid', 'vectors')}
 
 
-def _sfid(seen: Seen, options: Options) -> Row:
+def _sfid(features: Features, options: Options) -> Row:
   del options
-  return {'sfid': _distance(seen, 'sfid', 'spatial')}
+  return {'sfid': _distance(features, 'sfid', 'spatial')}
 
 
-def _distance(seen: Seen, metric: str, name: str) -> float:
+def _distance(features: Features, metric: str, name: str) -> float:
   reference = reference_set.moments(
-    seen.reference, metric, seen.their_inception, name
+    features.reference, metric, features.reference_inception, name
   )
-  return metrics.frechet_distance(seen.inception.moments(name), reference)
+  return metrics.frechet_distance(features.inception.moments(name), reference)
 
 
-def _inception_score(seen: Seen, options: Options) -> Row:
+def _inception_score(features: Features, options: Options) -> Row:
   del options
-  split = metrics.shuffled_splits(seen.inception.num_images, _SPLITS)
-  scores = _split_scores(seen.inception, split)
+  split = metrics.shuffled_splits(features.inception.num_images, _SPLITS)
+  scores = _split_scores(features.inception, split)
   return {'is': float(np.mean(scores)), 'is_std': float(np.std(scores))}
 
 
-def _adm_inception_score(seen: Seen, options: Options) -> Row:
+def _adm_inception_score(features: Features, options: Options) -> Row:
   del options
-  split = metrics.consecutive_splits(seen.inception.num_images, _ADM_SPLIT)
-  return {'is_adm': float(np.mean(_split_scores(seen.inception, split)))}
+  split = metrics.consecutive_splits(features.inception.num_images, _ADM_SPLIT)
+  return {'is_adm': float(np.mean(_split_scores(features.inception, split)))}
 
 
 def _split_scores(store: FeatureStore, split: np.ndarray) -> list[float]:
@@ -100,10 +100,12 @@ def _split_scores(store: FeatureStore, split: np.ndarray) -> list[float]:
   return [statistics[number].score for number in sorted(statistics)]
 
 
-def _kid(seen: Seen, options: Options) -> Row:
+def _kid(features: Features, options: Options) -> Row:
   found = metrics.kid(
-    reference_set.vectors(seen.reference, 'kid', seen.their_inception),
-    seen.inception.stack('vectors'),
+    reference_set.vectors(
+      features.reference, 'kid', features.reference_inception
+    ),
+    features.inception.stack('vectors'),
     subsets=options.kid_subsets,
     subset_size=options.kid_subset_size,
   )
@@ -111,11 +113,11 @@ def _kid(seen: Seen, options: Options) -> Row:
 
 
 def _precision_recall(
-  name: str, adm_float16: bool, seen: Seen, options: Options
+  name: str, adm_float16: bool, features: Features, options: Options
 ) -> Row:
   found = metrics.precision_recall(
-    seen.their_inception.stack('vectors'),
-    seen.inception.stack('vectors'),
+    features.reference_inception.stack('vectors'),
+    features.inception.stack('vectors'),
     options.neighbours,
     adm_float16=adm_float16,
   )
@@ -125,18 +127,18 @@ def _precision_recall(
   }
 
 
-def _pr(seen: Seen, options: Options) -> Row:
-  return _precision_recall('', False, seen, options)
+def _pr(features: Features, options: Options) -> Row:
+  return _precision_recall('', False, features, options)
 
 
-def _pr_float16(seen: Seen, options: Options) -> Row:
-  return _precision_recall('_float16', True, seen, options)
+def _pr_float16(features: Features, options: Options) -> Row:
+  return _precision_recall('_float16', True, features, options)
 
 
-def _prdc(seen: Seen, options: Options) -> Row:
+def _prdc(features: Features, options: Options) -> Row:
   found = metrics.precision_recall_density_coverage(
-    seen.their_inception.stack('vectors'),
-    seen.inception.stack('vectors'),
+    features.reference_inception.stack('vectors'),
+    features.inception.stack('vectors'),
     options.neighbours,
   )
   return {
@@ -147,18 +149,19 @@ def _prdc(seen: Seen, options: Options) -> Row:
   }
 
 
-def _cmmd(seen: Seen, options: Options) -> Row:
+def _cmmd(features: Features, options: Options) -> Row:
   del options
   ours, others = (
-    _unit(store.stack('embeddings')) for store in (seen.cmmd, seen.their_cmmd)
+    _unit(store.stack('embeddings'))
+    for store in (features.cmmd, features.reference_cmmd)
   )
   return {'cmmd': metrics.cmmd(others, ours)}
 
 
-def _clip_score(seen: Seen, options: Options) -> Row:
+def _clip_score(features: Features, options: Options) -> Row:
   del options
-  images = seen.clip.stack('embeddings')
-  return {'clip_score': metrics.clip_score(images, seen.captions)}
+  images = features.clip.stack('embeddings')
+  return {'clip_score': metrics.clip_score(images, features.prompts)}
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -167,19 +170,21 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 
 # Every metric by its name, in the order of a row.
-METRICS: Mapping[str, Callable[[Seen, Options], Row]] = types.MappingProxyType(
-  {
-    'fid': _fid,
-    'sfid': _sfid,
-    'is': _inception_score,
-    'is_adm': _adm_inception_score,
-    'kid': _kid,
-    'pr': _pr,
-    'pr_float16': _pr_float16,
-    'prdc': _prdc,
-    'cmmd': _cmmd,
-    'clip_score': _clip_score,
-  }
+METRICS: Mapping[str, Callable[[Features, Options], Row]] = (
+  types.MappingProxyType(
+    {
+      'fid': _fid,
+      'sfid': _sfid,
+      'is': _inception_score,
+      'is_adm': _adm_inception_score,
+      'kid': _kid,
+      'pr': _pr,
+      'pr_float16': _pr_float16,
+      'prdc': _prdc,
+      'cmmd': _cmmd,
+      'clip_score': _clip_score,
+    }
+  )
 )
 # What they read.
 OF_INCEPTION = frozenset(METRICS) - {'cmmd', 'clip_score'}
@@ -187,13 +192,13 @@ OF_REFERENCE = frozenset(METRICS) - {'is', 'is_adm', 'clip_score'}
 
 
 def measure(
-  names: tuple[str, ...], seen: Seen, options: Options = Options()
+  names: tuple[str, ...], features: Features, options: Options = Options()
 ) -> Row:
   """Values of the metrics.
 
   Args:
     names: in `METRICS`.
-    seen: all that they read.
+    features: all that they read.
     options: numbers that they depend on.
 
   Raises:
@@ -203,7 +208,7 @@ def measure(
   row = {}
   for name in names:
     try:
-      row |= METRICS[name](seen, options)
+      row |= METRICS[name](features, options)
     except ValueError as error:
       raise UserError(f'{name} cannot be computed: {error}') from error
   return row

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from softdimo_jax.data.cache.records import module_facts
+from softdimo_jax.data.cache.records import module_fingerprint
 from softdimo_jax.evaluation.sets.images import ImageSet
 from softdimo_jax.evaluation.sets.pictures import to_uint8
 from softdimo_jax.evaluation.sets.writers import ImageExport
@@ -46,13 +46,13 @@ class RunImages(ImageSet):
     self._key = jax.random.key(seed)
     self._size = run.family.image_shape[:2]
     params, tokenizer = run.params(method.stage), run.params('tokenizer')
-    self._facts = {
+    self._fingerprint = {
       'kind': 'generated',
       'workdir': str(run.workdir),
       'config_sha256': _digest(run.config.to_dict()),
       'stage': method.stage,
-      'generator': module_facts(run.family.generator, params),
-      'tokenizer': module_facts(run.family.tokenizer, tokenizer),
+      'generator': module_fingerprint(run.family.generator, params),
+      'tokenizer': module_fingerprint(run.family.tokenizer, tokenizer),
       'sampler': dict(method.options),
       'conditions': {
         'number': len(conditions),
@@ -66,8 +66,8 @@ class RunImages(ImageSet):
     return len(self._order)
 
   @property
-  def facts(self) -> dict[str, Any]:
-    return self._facts
+  def fingerprint(self) -> dict[str, Any]:
+    return self._fingerprint
 
   def floats(self, start: int, stop: int) -> np.ndarray:
     """float32 [stop - start, H, W, C] in [0, 1]."""

@@ -97,10 +97,10 @@ def _prompts() -> list[str]:
   return prompts
 
 
-def file_scale(run: Run, wanted: int | None, small: int) -> int:
+def file_scale(run: Run, requested: int | None, small: int) -> int:
   """Pixels of the file per pixel: as asked, else `small` for small images."""
   side = max(run.family.image_shape[:2])
-  return wanted or (small if side < _SMALL else 1)
+  return requested or (small if side < _SMALL else 1)
 
 
 @dataclasses.dataclass(frozen=True)

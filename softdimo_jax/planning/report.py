@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from softdimo_jax.planning.roofline import Plan
+from softdimo_jax.planning.roofline import MachinePlan
 
 _GIB = 2**30
 
 
-def table(stage: str, plan: Plan) -> str:
+def table(stage: str, plan: MachinePlan) -> str:
   """Everything about one plan, as a table of two columns."""
   chip, rows = plan.topology.chip, _head(stage, plan)
   rows += _memory(plan)
@@ -45,7 +45,7 @@ def table(stage: str, plan: Plan) -> str:
   return '\n'.join(f'{name:<{width}}  {value}'.rstrip() for name, value in rows)
 
 
-def _head(stage: str, plan: Plan) -> list[tuple[str, str]]:
+def _head(stage: str, plan: MachinePlan) -> list[tuple[str, str]]:
   count = plan.topology.num_chips
   how = 'compiled' if plan.compiled else 'estimated from shapes'
   return [
@@ -57,7 +57,7 @@ def _head(stage: str, plan: Plan) -> list[tuple[str, str]]:
   ]
 
 
-def _memory(plan: Plan) -> list[tuple[str, str]]:
+def _memory(plan: MachinePlan) -> list[tuple[str, str]]:
   limit = plan.topology.chip.memory
   if plan.memory is None:
     needed = f'{plan.needed / _GIB:.2f} GiB' if plan.needed else 'more'
@@ -76,11 +76,11 @@ def _memory(plan: Plan) -> list[tuple[str, str]]:
   ]
 
 
-def _mesh(plan: Plan) -> str:
+def _mesh(plan: MachinePlan) -> str:
   return ','.join(f'{k}:{v}' for k, v in plan.mesh.items() if v > 1) or 'data:1'
 
 
-def comparison(stage: str, plans: Sequence[Plan]) -> str:
+def comparison(stage: str, plans: Sequence[MachinePlan]) -> str:
   """A line a plan, and which one to take."""
   head = (
     'mesh', 'batch a chip', 'remat', 'GiB a chip', 'bound by', 'ms a step',
@@ -104,7 +104,7 @@ def comparison(stage: str, plans: Sequence[Plan]) -> str:
   return '\n'.join([f'stage {stage}', *text, advice])
 
 
-def _line(plan: Plan) -> tuple[str, ...]:
+def _line(plan: MachinePlan) -> tuple[str, ...]:
   if plan.memory is None:
     memory = f'> {plan.topology.chip.memory / _GIB:.2f}'
   else:

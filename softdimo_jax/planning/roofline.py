@@ -54,7 +54,7 @@ class Memory:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class MachinePlan:
   """A step on a machine.
 
   Attributes:
@@ -142,7 +142,7 @@ def make_plan(
   *,
   price: float | None = None,
   utilization: float = 0.4,
-) -> Plan:
+) -> MachinePlan:
   """Compiles the stage's step for the machine, or estimates it.
 
   Args:
@@ -168,7 +168,7 @@ def make_plan(
     memory, needed, traffic = _compiled(step, choice, topology, config)
   plain = config.copy_and_resolve_references()
   plain.model.generator.remat = 'none'
-  return Plan(
+  return MachinePlan(
     topology=topology,
     mesh=sizes,
     batch=config[stage].batch_size,

@@ -13,7 +13,7 @@ from softdimo_jax.data.images.pixels import center_crop
 from softdimo_jax.data.prompts.text_tokens import DIMO_PREFIX, CLIPTokenizer
 from softdimo_jax.errors import Preempted, UserError
 from softdimo_jax.evaluation import measure, metrics
-from softdimo_jax.evaluation.evaluator import Evaluator, Request
+from softdimo_jax.evaluation.evaluator import EvaluationRequest, Evaluator
 from softdimo_jax.evaluation.features import clip as embeddings
 from softdimo_jax.evaluation.features import probes
 from softdimo_jax.evaluation.features.inception import feature_extractor
@@ -97,7 +97,7 @@ def request_of(place):
       'batch_size': 8,
       'options': Options(kid_subsets=3, kid_subset_size=6),
     }
-    return Request(metrics=tuple(names), **fields | changes)
+    return EvaluationRequest(metrics=tuple(names), **fields | changes)
 
   return make
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softdimo_jax.convert.weights import Weights
-from softdimo_jax.data.cache.records import module_facts
+from softdimo_jax.data.cache.records import module_fingerprint
 from softdimo_jax.evaluation.features.clip import (
   PREPARATIONS,
   Preparation,
@@ -45,18 +45,21 @@ class Probe:
     network: over images of one size.
     outputs: names of what it returns.
     prepare: makes the images of a range one array.
-    facts: JSON values that tell its features from others'.
+    fingerprint: JSON values that tell its features from others'.
   """
 
   network: ImageNetwork
   outputs: tuple[str, ...]
   prepare: Prepare
-  facts: Mapping[str, Any]
+  fingerprint: Mapping[str, Any]
 
   def store(self, root: pathlib.Path, images: ImageSet) -> FeatureStore:
     """Where the features of a set are."""
-    facts = {'network': dict(self.facts), 'images': images.facts}
-    return FeatureStore(root, facts, len(images), range_of(images.size()))
+    fingerprint = {
+      'network': dict(self.fingerprint),
+      'images': images.fingerprint,
+    }
+    return FeatureStore(root, fingerprint, len(images), range_of(images.size()))
 
   def widths(self, size: tuple[int, int]) -> dict[str, int]:
     """Width of every output, for images of this size."""
@@ -98,7 +101,7 @@ def inception_probe(weights: Weights, resize: str, batch_size: int) -> Probe:
     ),
     outputs=('vectors', 'spatial', 'logits'),
     prepare=prepare,
-    facts=network_facts(weights, params) | {'resize': resize},
+    fingerprint=network_fingerprint(weights, params) | {'resize': resize},
   )
 
 
@@ -116,7 +119,8 @@ def clip_probe(weights: Weights, preparation: str, batch_size: int) -> Probe:
     network=image_embedder(module, params, batch_size),
     outputs=('embeddings',),
     prepare=lambda images, _: _prepared(prepare, side, images),
-    facts=network_facts(weights, params) | {'preparation': preparation},
+    fingerprint=network_fingerprint(weights, params)
+    | {'preparation': preparation},
   )
 
 
@@ -128,12 +132,14 @@ def _prepared(
     return np.stack(list(pool.map(lambda x: prepare(x, side), images)))
 
 
-def network_facts(weights: Weights, params: Any) -> dict[str, str]:
+def network_fingerprint(weights: Weights, params: Any) -> dict[str, str]:
   """JSON values that tell a network from another."""
-  return {'weights': weights.source} | module_facts(weights.module, params)
+  return {'weights': weights.source} | module_fingerprint(
+    weights.module, params
+  )
 
 
-def look(
+def extract(
   images: ImageSet,
   views: Sequence[tuple[Probe, FeatureStore]],
   notice: PreemptionNotice,

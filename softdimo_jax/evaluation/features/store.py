@@ -34,7 +34,7 @@ class FeatureStore:
   def __init__(
     self,
     root: pathlib.Path,
-    facts: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
     num_images: int,
     images_per_range: int,
   ):
@@ -42,7 +42,7 @@ class FeatureStore:
 
     Args:
       root: folder of all stores.
-      facts: JSON values that tell these features from all others.
+      fingerprint: JSON values that tell these features from all others.
       num_images: N.
       images_per_range: of all files but the last.
 
@@ -52,7 +52,7 @@ class FeatureStore:
     self.num_images = num_images
     self.images_per_range = images_per_range
     claim = {
-      **facts,
+      **fingerprint,
       'num_images': num_images,
       'images_per_range': images_per_range,
     }

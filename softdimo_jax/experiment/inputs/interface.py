@@ -177,7 +177,7 @@ class Inputs(abc.ABC):
 
   @abc.abstractmethod
   def conditions(
-    self, wanted: Iterable[int] | Iterable[str], rewards: Iterable[str] = ()
+    self, requested: Iterable[int] | Iterable[str], rewards: Iterable[str] = ()
   ) -> Conditions:
     """Labels, or prompts as the generator and these rewards read them.
 

@@ -25,10 +25,10 @@ class _Labels(Inputs):
     """See `Inputs.validate`; all fields are checked already."""
 
   def conditions(
-    self, wanted: Iterable[int], rewards: Iterable[str] = ()
+    self, requested: Iterable[int], rewards: Iterable[str] = ()
   ) -> Conditions:
     """Labels; errors as `Inputs.conditions`."""
-    labels, classes = list(wanted), self.family.null_label
+    labels, classes = list(requested), self.family.null_label
     outside = [label for label in labels if not 0 <= label < classes]
     if outside:
       raise UserError(

@@ -23,7 +23,7 @@ from absl import logging
 
 from softdimo_jax.convert.rule_weights import RULE
 from softdimo_jax.data.cache.prompts import PromptCache
-from softdimo_jax.data.cache.records import MANIFEST, module_facts
+from softdimo_jax.data.cache.records import MANIFEST, module_fingerprint
 from softdimo_jax.data.prompts.text_tokens import (
   CLEANINGS,
   CLIPTokenizer,
@@ -169,10 +169,10 @@ class Prompts(Inputs):
     return TextEncoder(self.family, self.tower)
 
   def conditions(
-    self, wanted: Iterable[str], rewards: Iterable[str] = ()
+    self, requested: Iterable[str], rewards: Iterable[str] = ()
   ) -> Conditions:
     """Prompts; errors as `Inputs.conditions`."""
-    texts = tuple(wanted)
+    texts = tuple(requested)
     ids, prompt_ids = self.ids(texts), self.prompt_ids(texts, rewards)
     # `encode` is read here, so that a missing tower is found at once.
     return Conditions(texts, ids, self.encode, prompt_ids)
@@ -217,13 +217,13 @@ class Prompts(Inputs):
   # Prompts of the training.
 
   @property
-  def facts(self) -> dict[str, Any]:
+  def fingerprint(self) -> dict[str, Any]:
     """What a cache of this run's prompts says of itself, without prompts."""
     tower = self.family.text
     return {
       'length': tower.length,
       'features': {name: list(shape) for name, shape in self._shapes.items()},
-      'tower': module_facts(tower, self.tower)
+      'tower': module_fingerprint(tower, self.tower)
       | {'options': pretrained.meaningful_options(tower)},
       'tokens': {
         'clean': self.tokenizer.clean,
@@ -255,7 +255,7 @@ class Prompts(Inputs):
         '--out=CACHE) and give --config.data.prompts=CACHE'
       )
     cache = PromptCache(folder)
-    cache.check(self.facts)
+    cache.check(self.fingerprint)
     self.__dict__.pop('tower')  # large, and read for the comparison only
     return cache
 

@@ -192,9 +192,9 @@ class Scenes(Inputs):
     return shapes.tokenize_all(texts)
 
   def conditions(
-    self, wanted: Iterable[str], rewards: Iterable[str] = ()
+    self, requested: Iterable[str], rewards: Iterable[str] = ()
   ) -> Conditions:
     """Prompts; errors as `Inputs.conditions`."""
-    prompts = tuple(wanted)
+    prompts = tuple(requested)
     ids = self.prompt_ids(prompts, rewards)
     return Conditions(prompts, ids, self.encode, ids)

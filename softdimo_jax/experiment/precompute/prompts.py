@@ -67,8 +67,8 @@ def encode(
     dtype=options.dtype,
     num_prompts=len(prompts),
     prompts_per_shard=options.prompts_per_shard,
-    prompts=prompts.facts,
-    **inputs.facts,
+    prompts=prompts.fingerprint,
+    **inputs.fingerprint,
   )
   writer = PromptCacheWriter(folder, spec)
   encode = functools.cache(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softdimo_jax.convert.folder import load_converted
-from softdimo_jax.data.cache.records import module_facts
+from softdimo_jax.data.cache.records import module_fingerprint
 from softdimo_jax.data.cache.tokens import (
   TokenCache,
   TokenCacheSpec,
@@ -157,8 +157,8 @@ def _spec(
     flip=options.flip,
     num_images=len(source),
     images_per_shard=options.images_per_shard,
-    tokenizer=module_facts(tokenizer, params),
-    source=source.facts,
+    tokenizer=module_fingerprint(tokenizer, params),
+    source=source.fingerprint,
   )
 
 

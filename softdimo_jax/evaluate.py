@@ -120,7 +120,7 @@ def _request() -> EvaluationRequest:
     cmmd_clip=_CMMD_CLIP.value,
     clip_vocabulary=_CLIP_VOCABULARY.value,
     clip_protocol=_CLIP_PROTOCOL.value,
-    batch_size=_METHOD.batch_size.value,
+    batch_size=_METHOD.images_per_call,
     options=Options(
       neighbours=_NEIGHBOURS.value,
       kid_subsets=_KID_SUBSETS.value,

@@ -133,7 +133,7 @@ class _Scorer:
     self._tokenizer = combined.tokenizers[_NAME]
     params = combined.load_params()[_NAME]
     network = hpsv2_scores.score_embedder(
-      self._reward, params, _METHOD.batch_size.value
+      self._reward, params, _METHOD.images_per_call
     )
     self._probe = Probe(
       network=network,

@@ -163,6 +163,7 @@ def optimizer(
   starts: int,
   steps: int,
   learning_rate: float | None = None,
+  batch_size: int | None = None,
 ) -> TTEO:
   """Test-time optimisation of a student on the score of `config.tteo`.
 
@@ -172,6 +173,7 @@ def optimizer(
     starts: N per prompt.
     steps: K per start.
     learning_rate: of the ascent; None follows the configuration.
+    batch_size: starts per call, over all devices; None follows `config.tteo`.
   """
   config, terms = run.config.tteo, tteo_terms(run)
   return TTEO(
@@ -182,14 +184,21 @@ def optimizer(
     starts=starts,
     steps=steps,
     temperature=run.config.sampling.temperature,
-    batch_size=config.batch_size,
+    batch_size=config.batch_size if batch_size is None else batch_size,
     learning_rate=(
       config.learning_rate if learning_rate is None else learning_rate
     ),
   )
 
 
-def best_of(run: Run, stage: str, *, starts: int, steps: int) -> Method:
+def best_of(
+  run: Run,
+  stage: str,
+  *,
+  starts: int,
+  steps: int,
+  batch_size: int | None = None,
+) -> Method:
   """Best of N by the run's rewards, after test-time optimisation if steps > 0.
 
   Unlike an oracle, it does not know the judge that evaluates the images.
@@ -201,7 +210,9 @@ def best_of(run: Run, stage: str, *, starts: int, steps: int) -> Method:
     raise UserError(
       'best of N is chosen by the rewards of config.tteo, of a distilled stage'
     )
-  tteo = optimizer(run, stage, starts=starts, steps=steps)
+  tteo = optimizer(
+    run, stage, starts=starts, steps=steps, batch_size=batch_size
+  )
   rewards = tteo.place(run.reward_params(tteo.terms))
   name = f'{stage}, best of {starts} by {", ".join(tteo.terms)}'
 
@@ -218,6 +229,7 @@ def best_of(run: Run, stage: str, *, starts: int, steps: int) -> Method:
       'learning_rate': tteo.learning_rate,
       'rewards': dict(tteo.terms),
       'temperature': tteo.temperature,
+      'batch_size': tteo.batch_size,
     },
     generate=generate,
     place=tteo.place,

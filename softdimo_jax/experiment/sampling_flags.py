@@ -28,7 +28,7 @@ _PROMPTS = flags.DEFINE_string(
   'prompts', None, 'File of prompts: one per line, or .jsonl with "prompt".'
 )
 
-
+_IMAGES_PER_CALL = 64
 # Images of at least this many pixels per side are written at their own size.
 _SMALL = 128
 
@@ -110,7 +110,7 @@ class MethodFlags:
   sampler: 'SamplerFlags'
   best_of: flags.FlagHolder[int]
   tteo_steps: flags.FlagHolder[int]
-  batch_size: flags.FlagHolder[int]
+  batch_size: flags.FlagHolder[int | None]
 
   @classmethod
   def define(cls) -> 'MethodFlags':
@@ -124,9 +124,18 @@ class MethodFlags:
         'tteo_steps', 0, 'Steps of test-time optimisation per start.', 0
       ),
       flags.DEFINE_integer(
-        'batch_size', 64, 'Images per call, over all devices.', 1
+        'batch_size',
+        None,
+        'Images per call, over all devices; default: 64. With --best_of or '
+        '--tteo_steps, also starts per call; default: config.tteo.batch_size.',
+        1,
       ),
     )
+
+  @property
+  def images_per_call(self) -> int:
+    """Images per call of a sampler, or of a network that scores images."""
+    return self.batch_size.value or _IMAGES_PER_CALL
 
   def rewards(self, run: Run) -> tuple[str, ...]:
     """Names of the rewards that choose, which need the prompts, too."""
@@ -157,7 +166,7 @@ class MethodFlags:
       options['temperature'] = temperature
     starts, steps = self.best_of.value, self.tteo_steps.value
     if starts == 1 and steps == 0:
-      size = min(self.batch_size.value, num_images)
+      size = min(self.images_per_call, num_images)
       return methods.sampled(run, stage, size, **options)
     given = [name for name, value in options.items() if value is not None]
     if given:
@@ -165,7 +174,9 @@ class MethodFlags:
         f'--{given[0]} does not go with --best_of or --tteo_steps, whose '
         'temperature is that of the configuration'
       )
-    return methods.best_of(run, stage, starts=starts, steps=steps)
+    return methods.best_of(
+      run, stage, starts=starts, steps=steps, batch_size=self.batch_size.value
+    )
 
   def images(
     self,

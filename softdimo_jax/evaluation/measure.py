@@ -1,4 +1,4 @@
-"""Metrics of a set of images from what the probes kept of it."""
+"""Metrics of an image set, from its stored features."""
 
 import dataclasses
 import types
@@ -15,18 +15,18 @@ from softdimo_jax.evaluation.reference import ReferenceSet
 
 Row = dict[str, Any]
 
-# Splits of torch-fidelity's Inception score, samples of a split of ADM's.
+# Inception score: number of splits in torch-fidelity, samples per split in ADM.
 _SPLITS, _ADM_SPLIT = 10, 5000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-  """Numbers that metrics depend on; defaults are the published ones.
+  """Hyper-parameters of metrics; the defaults are the published ones.
 
   Attributes:
     neighbours: k of precision, recall, density and coverage.
-    kid_subsets: how many.
-    kid_subset_size: of each; no more than there are images.
+    kid_subsets: number of random subsets for KID.
+    kid_subset_size: images per subset, at most the size of the smaller set.
   """
 
   neighbours: int = 3
@@ -36,16 +36,16 @@ class Options:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features:
-  """What the networks saw of a set and of its reference; None: not looked.
+  """Features of N images and of their reference; None if not extracted.
 
   Attributes:
-    inception: of ours.
-    clip: of ours, in the CLIP of the CLIP score.
-    cmmd: of ours, in the CLIP of CMMD.
-    captions: features float32 [N, E] of our prompts.
-    reference: what ours are compared with.
-    reference_inception: of the reference's images.
-    reference_cmmd: likewise.
+    inception: Inception features of the images.
+    clip: features of the images from the CLIP of the CLIP score.
+    cmmd: features of the images from the CLIP of CMMD.
+    prompts: float32 [N, E], features of the prompts from the CLIP of `clip`.
+    reference: the reference.
+    reference_inception: Inception features of the reference images.
+    reference_cmmd: features of the reference images from the CLIP of CMMD.
   """
 
   inception: FeatureStore | None = None
@@ -88,12 +88,12 @@ def _adm_inception_score(features: Features, options: Options) -> Row:
 
 
 def _split_scores(store: FeatureStore, split: np.ndarray) -> list[float]:
-  """Score of every split, in memory that the number of images leaves alone."""
+  """Score of every split, in memory independent of the number of images."""
   statistics, start = {}, 0
   for logits in store.parts('logits'):
-    places = split[start : start + len(logits)]
-    for number in np.unique(places):
-      chosen = logits[places == number]
+    numbers = split[start : start + len(logits)]
+    for number in np.unique(numbers):
+      chosen = logits[numbers == number]
       empty = metrics.ClassStatistics.empty(logits.shape[1])
       statistics[number] = statistics.get(number, empty).update(chosen)
     start += len(logits)
@@ -101,7 +101,7 @@ def _split_scores(store: FeatureStore, split: np.ndarray) -> list[float]:
 
 
 def _kid(features: Features, options: Options) -> Row:
-  found = metrics.kid(
+  kid = metrics.kid(
     reference_set.vectors(
       features.reference, 'kid', features.reference_inception
     ),
@@ -109,21 +109,21 @@ def _kid(features: Features, options: Options) -> Row:
     subsets=options.kid_subsets,
     subset_size=options.kid_subset_size,
   )
-  return {'kid': found.mean, 'kid_std': found.std}
+  return {'kid': kid.mean, 'kid_std': kid.std}
 
 
 def _precision_recall(
   name: str, adm_float16: bool, features: Features, options: Options
 ) -> Row:
-  found = metrics.precision_recall(
+  scores = metrics.precision_recall(
     features.reference_inception.stack('vectors'),
     features.inception.stack('vectors'),
     options.neighbours,
     adm_float16=adm_float16,
   )
   return {
-    f'precision{name}': found.precision,
-    f'recall{name}': found.recall,
+    f'precision{name}': scores.precision,
+    f'recall{name}': scores.recall,
   }
 
 
@@ -136,16 +136,16 @@ def _pr_float16(features: Features, options: Options) -> Row:
 
 
 def _prdc(features: Features, options: Options) -> Row:
-  found = metrics.precision_recall_density_coverage(
+  scores = metrics.precision_recall_density_coverage(
     features.reference_inception.stack('vectors'),
     features.inception.stack('vectors'),
     options.neighbours,
   )
   return {
-    'prdc_precision': found.precision,
-    'prdc_recall': found.recall,
-    'density': found.density,
-    'coverage': found.coverage,
+    'prdc_precision': scores.precision,
+    'prdc_recall': scores.recall,
+    'density': scores.density,
+    'coverage': scores.coverage,
   }
 
 
@@ -169,7 +169,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
   return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-# Every metric by its name, in the order of a row.
+# Metrics by name, in the order of a row.
 METRICS: Mapping[str, Callable[[Features, Options], Row]] = (
   types.MappingProxyType(
     {
@@ -186,7 +186,7 @@ METRICS: Mapping[str, Callable[[Features, Options], Row]] = (
     }
   )
 )
-# What they read.
+# Metrics that read Inception features, and that need a reference.
 OF_INCEPTION = frozenset(METRICS) - {'cmmd', 'clip_score'}
 OF_REFERENCE = frozenset(METRICS) - {'is', 'is_adm', 'clip_score'}
 
@@ -194,16 +194,16 @@ OF_REFERENCE = frozenset(METRICS) - {'is', 'is_adm', 'clip_score'}
 def measure(
   names: tuple[str, ...], features: Features, options: Options = Options()
 ) -> Row:
-  """Values of the metrics.
+  """Computes metrics from features.
 
   Args:
-    names: in `METRICS`.
-    features: all that they read.
-    options: numbers that they depend on.
+    names: names in `METRICS`.
+    features: features that these metrics read.
+    options: hyper-parameters.
 
   Raises:
-    UserError: for too few images, other widths and features that are not
-      finite, naming the metric.
+    UserError: for too few images, different widths or features that are not
+      finite; names the metric.
   """
   row = {}
   for name in names:

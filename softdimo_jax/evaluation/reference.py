@@ -129,13 +129,13 @@ def moments(
   reference: ReferenceSet, metric: str, store: FeatureStore | None, name: str
 ) -> FeatureStatistics:
   """Moments of the reference: stored ones if present, else from `store`."""
-  found = reference.stored(metric)
-  return store.moments(name) if found is None else found
+  stored = reference.stored(metric)
+  return store.moments(name) if stored is None else stored
 
 
 def vectors(
   reference: ReferenceSet, metric: str, store: FeatureStore | None
 ) -> np.ndarray:
   """Pooled features of the reference, chosen as in `moments`."""
-  found = reference.stored(metric)
-  return store.stack('vectors') if found is None else found
+  stored = reference.stored(metric)
+  return store.stack('vectors') if stored is None else stored

@@ -318,16 +318,18 @@ def test_too_few_images_are_one_sentence(
 
 def test_as_many_prompts_as_images(place, request_of, evaluated):
   evaluator = Evaluator(request_of(['clip_score']), PreemptionNotice())
-  with pytest.raises(UserError, match='12 images need as many prompts'):
+  with pytest.raises(
+    UserError, match='12 images need 12 prompts, but --prompts has 1'
+  ):
     evaluator.evaluate(FolderImages(place / 'ours'), ['one'])
 
 
 @pytest.mark.parametrize(
   ('names', 'changes', 'message'),
   [
-    (['fdd'], {}, "--metrics names 'fdd'; choose of fid"),
+    (['fdd'], {}, '--metrics=fdd is unknown; choose from fid'),
     ([], {}, '--metrics is empty'),
-    (['fid'], {'reference': None}, 'fid compares with a reference'),
+    (['fid'], {'reference': None}, 'fid needs a reference'),
     (['clip_score'], {}, 'give --prompts'),
     (['is'], {'inception': ''}, '--inception names no weights: .*convert'),
     (['cmmd'], {'cmmd_clip': ''}, '--cmmd_clip names no weights'),

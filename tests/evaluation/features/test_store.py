@@ -44,12 +44,12 @@ def test_broken_files_are_named(tmp_path):
   fill(store(tmp_path))
   file = next(tmp_path.rglob('000003.npz'))
   file.write_bytes(file.read_bytes()[:50])
-  with pytest.raises(UserError, match=r'000003\.npz is missing or broken'):
+  with pytest.raises(UserError, match=r'000003\.npz is missing or damaged'):
     store(tmp_path).stack('vectors')
 
 
 def test_features_that_are_not_finite_are_refused(tmp_path):
-  with pytest.raises(UserError, match=r'vectors .*from 3 on hold NaN'):
+  with pytest.raises(UserError, match=r'vectors .*from 3 on contain NaN'):
     store(tmp_path).write(3, {'vectors': VECTORS[:3] * np.nan})
   assert len(store(tmp_path).missing()) == 3
 

@@ -197,7 +197,7 @@ def test_tokenizer_of_a_converted_checkpoint(params, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, loaded, jax.device_get(params))
   save_converted(tmp_path / 'b', 'maskgit', {}, params, source)
   with pytest.raises(
-    UserError, match='holds a MaskGitTransformer, which is no'
+    UserError, match='contains a MaskGitTransformer, which is not'
   ):
     load_tokenizer(str(tmp_path / 'b'), None)
 

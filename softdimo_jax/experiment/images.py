@@ -1,4 +1,4 @@
-"""Images of a run by number: the same ones for export and for evaluation."""
+"""Numbered images of a run, identical for export and evaluation."""
 
 import hashlib
 import json
@@ -19,10 +19,10 @@ from softdimo_jax.runtime.progress import Progress
 
 
 class RunImages(ImageSet):
-  """Images made range by range.
+  """Images of a run, generated range by range.
 
-  A range is a function of its beginning, its length and the seed, whatever
-  else has been made before.
+  A range depends on its start, its length and the seed, but not on the ranges
+  generated before it.
   """
 
   def __init__(
@@ -33,14 +33,14 @@ class RunImages(ImageSet):
     order: np.ndarray,
     seed: int,
   ):
-    """Loads and places the parameters.
+    """Loads the parameters and puts them on the devices.
 
     Args:
       run: workdir and configuration.
-      method: how the images are made.
+      method: how images are generated.
       conditions: M labels or prompts.
-      order: int [N], which of them each image shows.
-      seed: of the samples.
+      order: int [N], index of the condition of each image.
+      seed: seed of the samples.
     """
     self._method, self._conditions, self._order = method, conditions, order
     self._key = jax.random.key(seed)
@@ -91,7 +91,7 @@ class RunImages(ImageSet):
     return self._size
 
   def prompts(self) -> list[str]:
-    """What every image was asked to show."""
+    """The prompt, or label, of every image."""
     return [self._prompt(index) for index in range(len(self))]
 
   def _prompt(self, index: int) -> str:
@@ -101,16 +101,16 @@ class RunImages(ImageSet):
 def write(
   images: RunImages, export: ImageExport, name: str, notice: PreemptionNotice
 ) -> None:
-  """Makes the images that an export still lacks, and finishes it.
+  """Generates the images missing from an export, and finishes it.
 
   Args:
-    images: of the run.
-    export: an interrupted one goes on where it stopped.
-    name: of the progress line.
+    images: images of the run.
+    export: new or interrupted export; finished ranges are skipped.
+    name: title of the progress line.
     notice: checked before every range.
 
   Raises:
-    Preempted: if a signal came; finished ranges are kept.
+    Preempted: after a signal; finished ranges are kept.
   """
   missing = list(export.missing())
   progress = Progress(name, 0, len(missing), unit='parts')

@@ -68,8 +68,8 @@ _RESIZE = flags.DEFINE_enum(
   "Resize protocol for Inception's input.",
 )
 _INCEPTION = network_flags.weights('inception', 'Inception')
-_CLIP = network_flags.weights('clip', 'the CLIP of the CLIP score')
-_CMMD_CLIP = network_flags.weights('cmmd_clip', 'the CLIP of CMMD')
+_CLIP = network_flags.weights('clip', 'the CLIP model for the CLIP score')
+_CMMD_CLIP = network_flags.weights('cmmd_clip', 'the CLIP model for CMMD')
 _CLIP_PROTOCOL = flags.DEFINE_enum(
   'clip_protocol', 'dimo', tuple(CLIP_PROTOCOLS), 'Protocol of the CLIP score.'
 )

@@ -49,7 +49,7 @@ _DETECTIONS = flags.DEFINE_string(
 )
 _CLIP = network_flags.weights(
   'clip',
-  "the CLIP that classifies colours missing from the detections (OpenAI's "
+  "the CLIP model for colours missing from the detections (OpenAI's "
   'ViT-L/14 in GenEval)',
 )
 _CLIP_VOCABULARY = network_flags.clip_vocabulary()

@@ -39,6 +39,18 @@ def test_paths_exist(name):
 
 
 @each_document
+def test_links_lead_to_headings(name):
+  text = DOCUMENTS[name].read_text('utf-8')
+  missing = [
+    f'{path}#{heading}'
+    for path, heading in re.findall(r'\]\(([\w./-]*)#([\w-]+)\)', text)
+    if heading
+    not in _headings(DOCUMENTS[name].parent / path if path else DOCUMENTS[name])
+  ]
+  assert not missing
+
+
+@each_document
 def test_dotted_names_exist(name):
   text = '' if name == HISTORY else DOCUMENTS[name].read_text('utf-8')
   dotted = re.findall(r'\b(?:softdimo_jax|benchmarks)(?:\.\w+)+', text)
@@ -107,6 +119,12 @@ def _prose(name):
   """The text without blocks of code."""
   text = DOCUMENTS[name].read_text('utf-8')
   return re.sub(r'^```.*?^```', '', text, flags=re.DOTALL | re.MULTILINE)
+
+
+def _headings(file):
+  """Anchors of the headings of a document, as GitHub makes them."""
+  lines = re.findall(r'^#+ (.*)', file.read_text('utf-8'), re.MULTILINE)
+  return {re.sub(r'[^\w\s-]', '', x).lower().replace(' ', '-') for x in lines}
 
 
 def _paths(name):

@@ -1,4 +1,7 @@
-"""What the documents name exists: paths, modules, flags, variants, keys."""
+"""What the documents name exists: paths, modules, flags, variants, keys.
+
+Docstrings of configurations and helps of scripts are documents, too.
+"""
 
 import ast
 import functools
@@ -16,15 +19,20 @@ from tests.commands import ROOT
 PACKAGE = ROOT / 'softdimo_jax'
 DOCUMENTS = {
   str(path.relative_to(ROOT)): path
-  for path in (
-    *ROOT.glob('*.md'),
-    *(ROOT / 'docs').glob('*.md'),
-    *(ROOT / '.github').rglob('*.md'),
-    *(ROOT / 'tests').glob('*/README.md'),
-    ROOT / 'benchmarks' / 'README.md',
-    ROOT / 'launch' / 'README.md',
+  for path in sorted(
+    [
+      *ROOT.glob('*.md'),
+      *(ROOT / 'docs').glob('*.md'),
+      *(ROOT / '.github').rglob('*.md'),
+      *(ROOT / 'tests').glob('*/README.md'),
+      *(ROOT / 'configs').glob('*.py'),
+      *(ROOT / 'launch').glob('*.s*'),
+      ROOT / 'benchmarks' / 'README.md',
+      ROOT / 'launch' / 'README.md',
+    ]
   )
 }
+CONFIGS = tuple((ROOT / 'configs').glob('*.py'))
 HISTORY = 'CHANGELOG.md'  # may name what is gone
 FOLDERS = 'benchmarks|configs|docs|launch|softdimo_jax|tests'
 PLACEHOLDER = re.compile(r'NAME|COMMAND|[*$<]')
@@ -40,7 +48,7 @@ def test_paths_exist(name):
 
 @each_document
 def test_links_lead_to_headings(name):
-  text = DOCUMENTS[name].read_text('utf-8')
+  text = _text(name)
   missing = [
     f'{path}#{heading}'
     for path, heading in re.findall(r'\]\(([\w./-]*)#([\w-]+)\)', text)
@@ -52,7 +60,7 @@ def test_links_lead_to_headings(name):
 
 @each_document
 def test_dotted_names_exist(name):
-  text = '' if name == HISTORY else DOCUMENTS[name].read_text('utf-8')
+  text = '' if name == HISTORY else _text(name)
   dotted = re.findall(r'\b(?:softdimo_jax|benchmarks)(?:\.\w+)+', text)
   dotted = {x for x in dotted if not PLACEHOLDER.search(x)}
   assert not [x for x in dotted if not _defined(x)]
@@ -86,8 +94,23 @@ def test_commands_name_keys_of_their_configuration(name):
 
 
 @each_document
+def test_keys_in_the_text_exist(name):
+  pattern = r'(?<![\w.])(?:--)?config\.(?!json)([a-z][\w.]*\w)'
+  keys = (
+    set() if name.startswith('tests/') else re.findall(pattern, _prose(name))
+  )
+  configs = [_config(f'configs/{x.name}') for x in CONFIGS]
+  configs.append(_config('configs/maskgen.py:tteo'))
+  assert not [
+    key
+    for key in keys
+    if not any(_has(config, key.split('.')) for config in configs)
+  ]
+
+
+@each_document
 def test_variants_exist(name):
-  text = DOCUMENTS[name].read_text('utf-8')
+  text = _text(name)
   for source in set(re.findall(r'configs/\w+\.py:[\w,]*\w', text)):
     _config(source)
 
@@ -100,24 +123,35 @@ def test_flags_in_the_text_exist(name):
 
 
 def test_every_command_is_in_the_readme():
-  text = DOCUMENTS['README.md'].read_text('utf-8')
-  modules = {path.stem for path in PACKAGE.glob('*.py')}
-  modules |= {path.parent.name for path in PACKAGE.glob('*/__main__.py')}
-  modules -= {'__init__', 'errors', 'types'}
-  assert not [name for name in modules if f'| `{name}` |' not in text]
+  text = _text('README.md')
+  section = text.split('\n## Commands\n')[1].split('\n## ')[0]
+  listed = re.findall(r'^\| `(\w+)` \|', section, re.MULTILINE)
+  assert sorted(listed) == sorted(_command_names())
 
 
 def test_every_room_is_in_the_readme_and_in_the_rows():
   rooms = {path.parent.name for path in PACKAGE.glob('*/__init__.py')}
-  readme = DOCUMENTS['README.md'].read_text('utf-8')
-  rows = DOCUMENTS['docs/architecture.md'].read_text('utf-8')
+  readme = _text('README.md')
+  rows = _text('docs/architecture.md')
   assert not [name for name in rooms if f'`softdimo_jax/{name}/`' not in readme]
   assert not [name for name in rooms if f'| `{name}/` |' not in rows]
 
 
+@functools.cache
+def _text(name):
+  """A document; of a configuration its docstring, of a script its help."""
+  text = DOCUMENTS[name].read_text('utf-8')
+  if name.endswith('.py'):
+    return ast.get_docstring(ast.parse(text))
+  if name.startswith('launch/') and not name.endswith('.md'):
+    head = itertools.takewhile(lambda x: x.startswith('#'), text.splitlines())
+    return '\n'.join(line[2:] for line in head)
+  return text
+
+
 def _prose(name):
   """The text without blocks of code."""
-  text = DOCUMENTS[name].read_text('utf-8')
+  text = _text(name)
   return re.sub(r'^```.*?^```', '', text, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -129,7 +163,7 @@ def _headings(file):
 
 def _paths(name):
   """Paths of this repository, wherever the document has them."""
-  text = DOCUMENTS[name].read_text('utf-8')
+  text = _text(name)
   found = set(re.findall(rf'(?<![\w./-])(?:{FOLDERS})/[\w./-]*\w/?', text))
   if name != HISTORY:
     spans = re.findall(r'`([^`\s]+)`', _prose(name))
@@ -158,7 +192,8 @@ def _defined(dotted):
     file = _source(parts[:end])
     if file is not None:
       rest = parts[end:]
-      return not rest or rest[0] in file.read_text('utf-8')
+      text = file.read_text('utf-8')
+      return not rest or re.search(rf'\b{rest[0]}\b', text) is not None
   return False
 
 
@@ -172,7 +207,7 @@ def _source(parts):
 
 def _commands(name):
   """(module, words) of every `python -m` in the document."""
-  text = DOCUMENTS[name].read_text('utf-8')
+  text = _text(name)
   lines = re.sub(r'\\\n\s*', ' ', text)
   pattern = r'python -m ((?:softdimo_jax|benchmarks)[\w.]*)([^`\n]*)'
   for module, arguments in re.findall(pattern, lines):
@@ -190,6 +225,12 @@ def _flags(words):
     for word in own
     if (match := re.match(r'--([\w.-]+)', word)) and word != '--help'
   ]
+
+
+def _command_names():
+  names = {path.stem for path in PACKAGE.glob('*.py')}
+  names |= {path.parent.name for path in PACKAGE.glob('*/__main__.py')}
+  return names - {'__init__', 'errors', 'types'}
 
 
 @functools.cache
@@ -218,10 +259,8 @@ def _defined_flags(file):
 def _all_flags():
   """Flags of all commands, benchmarks and scripts."""
   found = {'help'}
-  for path in PACKAGE.rglob('*.py'):
-    if path.read_text('utf-8').endswith('\n  cli.run(main)\n'):
-      name = path.parent.name if path.stem == '__main__' else path.stem
-      found |= _flags_of(f'softdimo_jax.{name}')
+  for name in _command_names():
+    found |= _flags_of(f'softdimo_jax.{name}')
   for name in ('train_step', 'sampler'):
     found |= _flags_of(f'benchmarks.{name}')
   for script in (ROOT / 'launch').iterdir():

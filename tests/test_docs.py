@@ -258,7 +258,7 @@ def _defined_flags(file):
 @functools.cache
 def _all_flags():
   """Flags of all commands, benchmarks and scripts."""
-  found = {'help'}
+  found = {'help', 'helpfull'}
   for name in _command_names():
     found |= _flags_of(f'softdimo_jax.{name}')
   for name in ('train_step', 'sampler'):

@@ -106,8 +106,8 @@ class TextBlock(nn.Module):
   Attributes:
     num_heads: attention heads.
     mlp_width: hidden width of the MLP.
-    epsilon: of the norms.
-    dtype: of the matrix products.
+    epsilon: epsilon of the norms.
+    dtype: dtype of the matrix products.
   """
 
   num_heads: int

@@ -20,7 +20,7 @@ class LinearHead(nn.Module):
 
   Attributes:
     widths: of the outputs of the layers; the last is 1.
-    dtype: of the matrix products; parameters are float32.
+    dtype: dtype of the matrix products; parameters are float32.
 
   Raises:
     ValueError: at first use, if the last width is not 1.

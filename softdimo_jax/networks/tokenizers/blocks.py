@@ -53,7 +53,7 @@ class ResBlock(nn.Module):
       MaskGIT tokenizer that MaskBit kept: released weights depend on it.
     bias: of the convolutions.
     num_norm_groups: groups of the group norms.
-    dtype: of the convolutions.
+    dtype: dtype of the convolutions.
   """
 
   features: int

@@ -132,7 +132,7 @@ class CodebookTokenizer(ImageTokenizer):
     in_channels: C of the images.
     codebook_size: V.
     embedding_dim: D.
-    dtype: of the matrix products and convolutions; parameters are float32.
+    dtype: dtype of the matrix products and convolutions; parameters are float32.
   """
 
   in_channels: int = 3

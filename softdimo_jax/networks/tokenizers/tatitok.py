@@ -33,7 +33,7 @@ class _Coder(nn.Module):
     width: W.
     depth: blocks.
     num_heads: attention heads.
-    dtype: of the matrix products.
+    dtype: dtype of the matrix products.
     attention: see `transformer.SelfAttention`.
     remat: see `layers.scan_blocks`.
     unroll: see `layers.scan_blocks`.

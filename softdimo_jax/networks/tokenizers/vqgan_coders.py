@@ -27,7 +27,7 @@ class _Coder(nn.Module):
     attention_levels: levels with attention after every residual block.
     middle_attention: attention between the two blocks of the middle.
     num_norm_groups: groups of the group norms.
-    dtype: of the convolutions.
+    dtype: dtype of the convolutions.
     remat: what of a residual block the backward pass keeps, a key of
       `layers.REMAT_POLICIES`.
   """

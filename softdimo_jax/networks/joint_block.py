@@ -21,7 +21,7 @@ Streams = tuple[jax.Array, jax.Array]
 def modulate(
   x: jax.Array, shift: jax.Array, scale: jax.Array, dtype: jnp.dtype
 ) -> jax.Array:
-  """Normalized x [B, N, D] times 1 + scale, plus shift (both [B, 1, D])."""
+  """Normalised x [B, N, D] times 1 + scale, plus shift (both [B, 1, D])."""
   # float32, because adding 1 costs half precision most of its digits.
   factor = 1 + scale.astype(jnp.float32)
   return (layers.standardize(x, EPSILON) * factor + shift).astype(dtype)

@@ -214,7 +214,7 @@ def test_a_checkpoint_of_another_family_is_named(maskgit):
   state, convert = maskgit
   with pytest.raises(UserError, match='of the family maskgit, not maskbit'):
     convert(state, family='maskbit', overrides={})
-  with pytest.raises(UserError, match='no maskbit checkpoint: there is no'):
+  with pytest.raises(UserError, match='not a maskbit checkpoint: there is no'):
     convert({'weight': np.zeros(2, np.float32)}, family='maskbit', overrides={})
 
 
@@ -271,7 +271,7 @@ def test_a_killed_conversion_leaves_nothing_that_looks_whole(
     ({'weights': 'x.pth', 'check': True, 'out': 'o'}, 'give --out'),
     ({'manifest': 'm.json', 'out': 'o'}, 'add --check'),
     ({'weights': 'x.pth', 'manifest': 'm.json', 'check': True}, 'give --wei'),
-    ({'weights': './no/such/x.pth', 'out': 'o'}, 'x.pth is no file'),
+    ({'weights': './no/such/x.pth', 'out': 'o'}, 'x.pth is neither a file'),
   ],
 )
 def test_requests_that_make_no_sense(request_, message):
@@ -282,11 +282,11 @@ def test_requests_that_make_no_sense(request_, message):
 
 def test_what_is_no_converted_folder(maskgit, tmp_path):
   state, convert = maskgit
-  with pytest.raises(UserError, match='is no converted checkpoint'):
+  with pytest.raises(UserError, match='is not a converted checkpoint'):
     folder.load_converted(tmp_path)
   convert(state)
   out = tmp_path / 'out'
-  with pytest.raises(UserError, match='holds a maskgit where a maskbit is'):
+  with pytest.raises(UserError, match='contains maskgit, expected maskbit'):
     folder.load_converted(out, 'maskbit')
   model = json.loads((out / 'model.json').read_text())
   for text in (
@@ -296,7 +296,7 @@ def test_what_is_no_converted_folder(maskgit, tmp_path):
     json.dumps(model | {'options': None}),
   ):
     (out / 'model.json').write_text(text)
-    with pytest.raises(UserError, match='names no model that this version'):
+    with pytest.raises(UserError, match='a model unknown to this version'):
       folder.load_converted(out)
   (out / 'model.json').write_text('{')
   with pytest.raises(UserError, match='cannot be read'):
@@ -336,5 +336,5 @@ def test_the_command_refuses_in_one_sentence(tmp_path):
   torch_format.save(file, {'weight': Call('os.system', f'touch {trace}')})
   out = tmp_path / 'out'
   arguments = ('--family=maskgit', f'--weights={file}', f'--out={out}')
-  fails(call('convert', *arguments), f'error: {file}: refused', 'os.system')
+  fails(call('convert', *arguments), f'error: {file}: rejected', 'os.system')
   assert not trace.exists() and not out.exists()

@@ -119,7 +119,7 @@ def test_entries_that_lack_or_are_unknown_are_refused(state):
 
 def test_a_layer_of_another_size_is_refused(state):
   changed = {'Mixed_6b.branch_pool.bn.bias': np.zeros(5, np.float32)}
-  with pytest.raises(ConversionError, match=r'bias has shape \(5,\) where'):
+  with pytest.raises(ConversionError, match=r'bias has shape \(5,\), expected'):
     convert_inception(state | changed, SMALL)
 
 

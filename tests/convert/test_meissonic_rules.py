@@ -57,7 +57,7 @@ def test_every_entry_is_demanded_and_no_other(name):
   with pytest.raises(tree.ConversionError, match='no official entry sets'):
     convert(less, module)
   with pytest.raises(
-    tree.ConversionError, match=r'takes the .* entries nonsense'
+    tree.ConversionError, match=r'matches the .* entries nonsense'
   ):
     convert(state | {'nonsense': state[entry]}, module)
   with pytest.raises(tree.ConversionError, match='has shape'):

@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_an_error(change, message, make):
 
 def test_an_entry_that_two_rules_take_is_an_error():
   rules = (*RULES, Rule(r'ln\.bias', 'ln/scale'))
-  with pytest.raises(ConversionError, match=r'ln\.bias is taken by two rules'):
+  with pytest.raises(ConversionError, match=r'ln\.bias matches two rules'):
     tree.convert(STATE, rules, TARGET)
 
 

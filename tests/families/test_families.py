@@ -264,7 +264,7 @@ def test_text_families(name):
     rtol=1e-4,
     atol=1e-4,
   )
-  with pytest.raises(ValueError, match='no null condition'):
+  with pytest.raises(ValueError, match='no default null condition'):
     family.guided_logits(params, tokens, text, 2.0)
 
 
@@ -301,9 +301,9 @@ def test_the_initial_embedding_enters_where_the_noise_belongs(name):
 def test_text_of_another_width_is_refused():
   config = text_configuration('maskgen')
   config.text.width = 16
-  with pytest.raises(ValueError, match='width 8, the tower has 16'):
+  with pytest.raises(ValueError, match='width 8, but the text tower has 16'):
     families.build(config)
   config = text_configuration('meissonic')
   config.micro = (6.5,)
-  with pytest.raises(ValueError, match='reads 5 numbers'):
+  with pytest.raises(ValueError, match='reads 5 micro-conditions'):
     families.build(config)

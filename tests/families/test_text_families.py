@@ -152,7 +152,7 @@ def test_tokens_of_one_dimension_make_images():
 
 def test_the_decoder_has_to_be_given_the_text():
   n = networks('maskgen')
-  with pytest.raises(ValueError, match='reads the text of its images'):
+  with pytest.raises(ValueError, match='reads text features'):
     n.family.decode(n.tokenizer, n.tokens())
   assert networks('meissonic').text.final is None
 

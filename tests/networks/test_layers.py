@@ -166,7 +166,7 @@ def test_the_fused_attention_is_asked_for_the_same(monkeypatch, causal):
   )
   assert asked == ['cudnn']
   np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-6)
-  with pytest.raises(ValueError, match='knows no dropout'):
+  with pytest.raises(ValueError, match='does not support dropout'):
     run('cudnn', dropout=0.1).apply(variables, inputs(), deterministic=False)
 
 

@@ -161,7 +161,7 @@ def test_fixtures_of_unknown_kinds_are_named(run, tmp_path):
   np.savez(tmp_path / 'strange.npz', array=np.zeros(3))
   status, lines = run(tmp_path)
   assert status == 1
-  assert lines == ['strange not covered: no family computes nobody.py']
+  assert lines == ['strange not covered: no function computes nobody.py']
 
 
 @pytest.mark.parametrize('name', ['google_ratio_cosine', 'halton_order_4'])
@@ -213,8 +213,8 @@ def test_a_broken_fixture_does_not_hide_the_others(run, copy):
   (folder / 'b_alone.npz').write_bytes(b'')
   status, lines = run(folder)
   assert status == 1
-  assert lines[0].startswith('a_broken cannot be rebuilt')
-  assert lines[1].startswith('b_alone cannot be rebuilt')
+  assert lines[0].startswith('a_broken cannot be computed')
+  assert lines[1].startswith('b_alone cannot be computed')
   assert f'{SMALL} google_mask_topk 0.0e+00 0 ok' in lines
 
 
@@ -245,5 +245,5 @@ def test_tags_that_begin_alike_are_told_apart():
 def test_bad_arguments_are_refused(tmp_path):
   fails(call('parity'), 'FOLDER')
   fails(call('parity', tmp_path / 'nowhere'), 'is not a folder')
-  fails(call('parity', tmp_path), 'holds no fixture')
+  fails(call('parity', tmp_path), 'contains no fixture')
   fails(call('parity', GOLDEN, '--only=x'), '--only=x is not in', SMALL)

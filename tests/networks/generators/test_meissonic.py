@@ -144,7 +144,7 @@ def test_the_time_counts_if_the_mode_says_so(variables, logits):
 
 @pytest.mark.parametrize('micro', [None, MICRO[:, :4]])
 def test_numbers_about_the_image_are_demanded(variables, micro):
-  with pytest.raises(ValueError, match='5 numbers'):
+  with pytest.raises(ValueError, match=r'micro \[B, 5\]'):
     TINY.apply(variables, CONDITION.replace(micro=micro), method='modulator')
 
 

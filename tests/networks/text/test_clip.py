@@ -65,7 +65,7 @@ def test_short_prompts_read_the_first_positions(variables):
   whole = TINY.apply(variables, IDS)
   short = TINY.apply(variables, IDS[:, :4])
   np.testing.assert_allclose(short.final, whole.final[:, :4], rtol=1e-5)
-  with pytest.raises(ValueError, match='7 tokens are too long for 6'):
+  with pytest.raises(ValueError, match='7 tokens, more than the 6'):
     TINY.apply(variables, jnp.zeros((1, 7), jnp.int32))
 
 

@@ -163,5 +163,5 @@ def test_positions_that_are_no_square_are_refused(module):
 
 def test_groups_are_refused_for_a_codebook():
   module = MaskBitTokenizer(codebook_size=16, num_groups=2, **TINY)
-  with pytest.raises(ValueError, match='one group'):
+  with pytest.raises(ValueError, match='num_groups must be 1'):
     jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))

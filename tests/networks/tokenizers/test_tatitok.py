@@ -97,14 +97,14 @@ def test_bfloat16_computes_with_float32_parameters_and_outputs():
 
 
 def test_other_shapes_are_refused(variables):
-  with pytest.raises(ValueError, match='images of shape'):
+  with pytest.raises(ValueError, match='images have shape'):
     TINY.apply(variables, IMAGES[:, :4, :4], method='encode')
   codes = jnp.zeros((2, 3, 5))
   for args, name in (
     ((codes[:, :2], TEXT), 'codes'),
     ((codes, TEXT[:, :3]), 'text'),
   ):
-    with pytest.raises(ValueError, match=f'{name} of shape'):
+    with pytest.raises(ValueError, match=f'{name} have shape'):
       TINY.apply(variables, *args, method='decode_embeddings')
-  with pytest.raises(ValueError, match='patches of 3'):
+  with pytest.raises(ValueError, match='by patch 3'):
     TINY.clone(decoder_patch=3).apply(variables, IMAGES, method='encode')

@@ -17,11 +17,11 @@ def ramp(*shape, dtype=np.float32):
   return np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
 
 
-def check_equal(found, expected):
-  assert list(found) == list(expected)
+def check_equal(loaded, expected):
+  assert list(loaded) == list(expected)
   for name, array in expected.items():
-    assert found[name].dtype == array.dtype
-    np.testing.assert_array_equal(found[name], array)
+    assert loaded[name].dtype == array.dtype
+    np.testing.assert_array_equal(loaded[name], array)
 
 
 STATE = {
@@ -53,7 +53,7 @@ def test_parameters_are_tensors(tmp_path):
   check_equal(torch_file.load(file), {'weight': weight})
 
 
-def test_what_lies_beside_the_weights_is_neither_imported_nor_needed(tmp_path):
+def test_objects_stored_with_the_weights_are_not_imported(tmp_path):
   """As in a Lightning checkpoint, with classes as keys of its callbacks."""
   file = tmp_path / 'last.ckpt'
   lightning = 'pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint'
@@ -125,14 +125,14 @@ def test_a_bare_pickle_that_calls_is_refused_too(tmp_path, protocol):
   assert not trace.exists()
 
 
-def test_the_old_format_says_how_to_save_anew(tmp_path):
+def test_the_old_format_is_refused_with_advice(tmp_path):
   file = tmp_path / 'old.pth'
   file.write_bytes(pickle.dumps(torch_format.LEGACY_MAGIC, 2) + b'rest')
   with pytest.raises(ConversionError, match=r'before torch 1\.6.*torch\.save'):
     torch_file.load(file)
 
 
-def test_files_that_are_no_checkpoint(tmp_path):
+def test_files_that_are_not_checkpoints(tmp_path):
   file = tmp_path / 'model.pth'
   torch_format.save(file, STATE)
   whole = file.read_bytes()
@@ -210,11 +210,11 @@ def test_files_of_torch_itself(tmp_path):
   }
   file = tmp_path / 'model.pth'
   torch.save({'model_state_dict': tensors, **beside}, file)
-  found = torch_file.load(file)
-  check_equal({name: found[name] for name in expected}, expected)
+  loaded = torch_file.load(file)
+  check_equal({name: loaded[name] for name in expected}, expected)
   torch.save(linear.state_dict(), file)  # An OrderedDict with attributes.
-  found = torch_file.load(file)
-  np.testing.assert_array_equal(found['weight'], linear.weight.detach())
+  loaded = torch_file.load(file)
+  np.testing.assert_array_equal(loaded['weight'], linear.weight.detach())
   torch.save(tensors, file, _use_new_zipfile_serialization=False)
   with pytest.raises(ConversionError, match=r'before torch 1\.6'):
     torch_file.load(file)

@@ -48,7 +48,7 @@ def test_other_shapes_are_refused(variables):
     TINY.apply(variables, jnp.zeros((1, 4, 5)), method='decode_embeddings')
 
 
-def test_one_hot_probabilities_take_the_road_of_tokens(variables):
+def test_one_hot_probabilities_match_tokens(variables):
   bound = TINY.bind(variables)
   tokens = jnp.array([[0, 5, 3, 3, 1, 2]])[..., None]
   soft = soft_embedding(jax.nn.one_hot(tokens, 6), bound.table())

@@ -55,7 +55,7 @@ def _branches(
   tokens: np.ndarray,
   arrays: Arrays,
 ) -> tuple[dict[str, jax.Array], OutputOf]:
-  """Logits with the fixture's dropped labels, with all and with no conditions.
+  """Logits with conditions dropped by `drop_label`, all kept and all dropped.
 
   The three branches run as one batch.
 
@@ -63,7 +63,7 @@ def _branches(
     module: the generator.
     params: parameters of the generator.
     tokens: int [B, L, G].
-    arrays: `labels` and `drop_label` [B], where 1 drops the condition.
+    arrays: `labels` and `drop_label`, int [B]; 1 drops the condition.
 
   Returns:
     The logits `first`, `with` and `without`; and a look-up of submodules'

@@ -156,7 +156,7 @@ def _maskgit_run(
     order=_MASKGIT_ORDERS[options['randomize']],
   )
   decoding = _decode(family, params, plan, run)
-  # The official code can sample the mask's logit.
+  # The official code may also sample the mask.
   tokens = jnp.minimum(decoding.tokens, family.vocab_size - 1)
   images = family.tokenizer.apply({'params': decoder}, tokens, method='decode')
   square = lambda x: _square(x[..., 0])

@@ -138,7 +138,7 @@ def test_files_that_are_not_to_be_had(tmp_path, monkeypatch):
     CLIPTokenizer.load(str(tmp_path))
   with pytest.raises(UserError, match=r'has no vocab\.txt; copy it there'):
     WordPieceTokenizer.load(str(tmp_path))
-  with pytest.raises(UserError, match=r'nowhere is neither a file nor'):
+  with pytest.raises(UserError, match=r'nowhere.* is neither a file'):
     WordPieceTokenizer.load('/nowhere')
 
   def refuse(*_):

@@ -259,11 +259,11 @@ class TATiTok(CodebookTokenizer):
   ) -> jax.Array:
     for name, array, expected in (
       ('codes', embeddings, (self.length, self.embedding_dim)),
-      ('text features', text, (self.text_length, self.text_width)),
+      ('text', text, (self.text_length, self.text_width)),
     ):
       if array.shape[1:] != expected:
         raise ValueError(
-          f'{name} have shape {array.shape[1:]}, expected {expected}'
+          f'{name} must have shape {expected}, not {array.shape[1:]}'
         )
     images = self.decoder(self._normed(embeddings), text)
     return images.astype(jnp.float32)  # [B, H, W, C]

@@ -104,7 +104,7 @@ def test_other_shapes_are_refused(variables):
     ((codes[:, :2], TEXT), 'codes'),
     ((codes, TEXT[:, :3]), 'text'),
   ):
-    with pytest.raises(ValueError, match=f'{name} have shape'):
+    with pytest.raises(ValueError, match=f'{name} must have shape'):
       TINY.apply(variables, *args, method='decode_embeddings')
   with pytest.raises(ValueError, match='by patch 3'):
     TINY.clone(decoder_patch=3).apply(variables, IMAGES, method='encode')

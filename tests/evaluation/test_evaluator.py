@@ -341,5 +341,5 @@ def test_requests_are_checked_first(request_of, names, changes, message):
 
 
 def test_weights_that_are_not_there_are_named(request_of):
-  with pytest.raises(UserError, match=r'--inception: none\.pth is no file'):
+  with pytest.raises(UserError, match=r'--inception: none\.pth is neither'):
     Evaluator(request_of(['is'], inception='none.pth'), PreemptionNotice())

@@ -90,6 +90,7 @@ _SAVE_REFERENCE = flags.DEFINE_string(
   'save_reference', None, 'Output .npz file for the moments of these images.'
 )
 _METHOD = sampling_flags.MethodFlags.define()
+flags.adopt_module_key_flags(sampling_flags)
 
 _RESULTS = 'results.json'
 _DEFAULT_NUM = 50_000

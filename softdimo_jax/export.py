@@ -33,6 +33,7 @@ _BATCH_SIZE = flags.DEFINE_integer(
   'batch_size', 64, 'Images generated per call, over all devices.', 1
 )
 _SAMPLER = sampling_flags.SamplerFlags.define()
+flags.adopt_module_key_flags(sampling_flags)
 flags.mark_flag_as_required('out')
 
 

@@ -54,6 +54,7 @@ _CLIP = network_flags.weights(
 )
 _CLIP_VOCABULARY = network_flags.clip_vocabulary()
 _METHOD = sampling_flags.MethodFlags.define()
+flags.adopt_module_key_flags(sampling_flags)
 
 _RESULTS = 'geneval.json'
 

@@ -52,6 +52,7 @@ _ANTIALIAS = flags.DEFINE_bool(
   'antialias', True, 'Antialias the resize; torchvision below 0.17 did not.'
 )
 _METHOD = sampling_flags.MethodFlags.define()
+flags.adopt_module_key_flags(sampling_flags)
 
 _NAME = 'hpsv2'
 _RESULTS, _FEATURES = 'hpsv2.json', '.features'

@@ -25,6 +25,7 @@ _SCALE = flags.DEFINE_integer(
   1,
 )
 _SAMPLER = sampling_flags.SamplerFlags.define()
+flags.adopt_module_key_flags(sampling_flags)
 
 _BATCH = 256
 

@@ -47,6 +47,7 @@ _SCALE = flags.DEFINE_integer(
   'Output pixels per image pixel; 8 for images below 128 px, else 1.',
   1,
 )
+flags.adopt_module_key_flags(sampling_flags)
 
 # Curves are drawn for at most this many prompts.
 _DRAWN = 8

@@ -2,12 +2,13 @@
 
   python -m softdimo_jax.main --config=configs/cifar10.py --workdir=runs/cifar10
 
-reads `cifar10` (array_record) of TFDS from `--config.data.dir`, or else from
-TFDS's default folder. Written for one GPU: about 20 minutes expected, never
-measured. The variant `cpu` is a short version for two cores (16 minutes, 8.6 GB
-measured; FID 962 for the teacher in 32 steps, students untrained, see
-docs/results.md). Other variants: `maskbit` (bits instead of a codebook),
-`ablations`, `tiny` (one minute, only to test the machinery).
+This reads TFDS's `cifar10` (array_record) from `--config.data.dir`, by default
+from TFDS's own folder. For one GPU: about 20 minutes expected, never measured.
+
+Variants after a colon, joined by commas: `cpu`, a short version for two cores
+(measured: 16 minutes, 8.6 GB, FID 962 for the teacher in 32 steps, students
+hardly trained; see docs/results.md); `maskbit` (bits instead of a codebook);
+`ablations`; `tiny` (one minute, only to test the machinery).
 """
 
 from ml_collections import ConfigDict

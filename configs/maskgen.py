@@ -86,7 +86,7 @@ def _sections(size: dict[str, int]) -> dict[str, Any]:
         'num_heads': 12,
         'mlp_width': 3072,
         'projection_width': 768,
-        # OpenAI's weights; README.md discusses the teacher's own activation.
+        # OpenAI's weights; docs/text_to_image.md discusses the activation.
         'activation': 'quick_gelu',
       },
     },

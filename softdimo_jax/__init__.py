@@ -3,12 +3,12 @@
 Shape legend, used in every `# [B, L, G, V]` comment of the project:
 
   B  batch
-  L  token positions of one image (row-major over the grid h x w)
-  G  groups (sub-tokens) of a position: 1 for MaskGit, the splits of MaskBit
-  V  codes of one group; id V is the mask. C is the number of logits, C >= V:
+  L  token positions per image (row-major over the grid h x w)
+  G  groups (sub-tokens) per position: 1 for MaskGit, the splits of MaskBit
+  V  codes per group; id V is the mask. C is the number of logits, C >= V:
      MaskGit has a logit for the mask too
-  D  width of an embedding
-  H W C  pixels; images are float32 in [0, 1] unless said otherwise
+  D  embedding width
+  H W C  pixels; images are float32 in [0, 1] unless noted otherwise
 """
 
 __version__ = '0.2.0'

@@ -1,13 +1,13 @@
-"""Features of prompts, computed once and read by every training.
+"""Encodes prompts once, into a cache of text features that training reads.
 
   python -m softdimo_jax.encode_prompts --config=configs/maskgen.py \
       --config.pretrained.text=DIR --prompts=FILE --out=DIR
 
-Prompts are a text file with one a line, a .jsonl file of objects, a .json list,
-a .csv with a column `text`, a .parquet file or a folder of them, or a TFDS data
-set with captions. The configuration says which text tower reads them and how.
-Repeating the command continues an interrupted one. Exit codes: 0 finished, 2 a
-mistake in the input, 75 stopped by a signal.
+Prompts are a text file with one prompt per line, a .jsonl file of objects, a
+.json list, a .csv file with a column `text`, a .parquet file or a folder of
+them, or a TFDS data set with captions. The configuration names the text tower
+and its tokenization. Repeating the command continues an interrupted one. Exit
+codes: see `softdimo_jax.runtime.cli`.
 """
 
 import pathlib
@@ -34,31 +34,36 @@ _PROMPTS = flags.DEFINE_string(
 _FIELD = flags.DEFINE_string(
   'field',
   None,
-  'Of the objects, the column or the TFDS feature (captions/text); by default '
-  'the first of prompt, caption, text, captions.',
+  'Key of the objects, column, or TFDS feature (e.g. captions/text); default: '
+  'the first of prompt, caption, text, captions that exists.',
 )
 _DATA_DIR = flags.DEFINE_string(
-  'data_dir', None, "Where TFDS's data lie; its own place by default."
+  'data_dir', None, "Folder of TFDS's data; default: TFDS's own."
 )
-_SPLIT = flags.DEFINE_string('split', None, 'Of TFDS; train by default.')
-_OUT = flags.DEFINE_string('out', None, 'Folder of the prompt cache.')
+_SPLIT = flags.DEFINE_string(
+  'split', None, 'Split of the TFDS data set; default: train.'
+)
+_OUT = flags.DEFINE_string('out', None, 'Output folder of the prompt cache.')
 _DTYPE = flags.DEFINE_enum(
   'dtype',
   'float32',
   prompt_cache.DTYPES,
-  'Of the features on disk; float16 halves them.',
+  'Data type of the features on disk; float16 halves their size.',
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size', 64, 'Prompts of a call, over all devices.', 1
+  'batch_size', 64, 'Prompts per call, over all devices.', 1
 )
 _PROMPTS_PER_SHARD = flags.DEFINE_integer(
-  'prompts_per_shard', 512, 'What an interruption may cost.', 1
+  'prompts_per_shard',
+  512,
+  'Prompts per shard; an interruption loses at most one shard.',
+  1,
 )
 flags.mark_flags_as_required(['config', 'prompts', 'out'])
 
 
 def main(argv: list[str]) -> None:
-  """Writes the cache and says what is in it."""
+  """Writes the cache and prints its size."""
   cli.no_arguments(argv)
   notice = PreemptionNotice()
   notice.install()
@@ -67,8 +72,8 @@ def main(argv: list[str]) -> None:
   run = Run(pathlib.Path(_OUT.value).absolute(), _CONFIG.value)
   if not isinstance(run.inputs, Prompts):
     raise UserError(
-      f'{_CONFIG.value.name} reads no prompts from a cache; choose '
-      'configs/maskgen.py, configs/meissonic.py or one like them'
+      f'{_CONFIG.value.name} does not read a prompt cache; choose '
+      'configs/maskgen.py, configs/meissonic.py or a similar configuration'
     )
   prompts = sources.read(
     _PROMPTS.value,

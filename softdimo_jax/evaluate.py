@@ -1,15 +1,14 @@
-"""FID and other metrics of a run's images, or of anybody's.
+"""FID and other metrics for images of a run, or from any other source.
 
   python -m softdimo_jax.evaluate --workdir=DIR --metrics=fid,is,pr \
     --reference=FILE --inception=WEIGHTS --num=50000
   python -m softdimo_jax.evaluate --images=FOLDER --metrics=fid --inception=W \
     --reference=FILE
 
-Prints a table and writes results.json with the protocol of every number into
---out. Features are kept there, too: an interrupted command goes on when it is
-repeated, and a metric that is added later finds them. Exit codes: 0 finished, 2
-a mistake in the input, 75 stopped by a signal. docs/evaluation.md has the
-protocols of the field.
+Prints a table and writes results.json, with the protocol behind every number,
+to --out. Features are stored there too: repeating the command continues an
+interrupted evaluation, and metrics added later reuse them. docs/evaluation.md
+describes the published protocols. Exit codes: see `softdimo_jax.runtime.cli`.
 """
 
 import json
@@ -25,61 +24,73 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import measure
 from softdimo_jax.evaluation.evaluator import (
   CLIP_PROTOCOLS,
+  EvaluationRequest,
   Evaluator,
-  Request,
 )
 from softdimo_jax.evaluation.features import probes
 from softdimo_jax.evaluation.measure import Options, Row
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.evaluation.sets.images import ImageSet, open_images
-from softdimo_jax.experiment import sampling_flags
+from softdimo_jax.experiment import network_flags, sampling_flags
 from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _METRICS = flags.DEFINE_list(
-  'metrics', ['fid'], f'Any of {", ".join(measure.METRICS)}.'
+  'metrics',
+  ['fid'],
+  f'Metrics to compute, any of {", ".join(measure.METRICS)}.',
 )
 _IMAGES = flags.DEFINE_string(
-  'images', None, 'Folder or .npz of images, instead of --workdir.'
+  'images', None, 'Folder or .npz file of images, instead of --workdir.'
 )
 _REFERENCE = flags.DEFINE_string(
-  'reference', None, 'An .npz of statistics or images, or a folder of images.'
+  'reference',
+  None,
+  'Reference: an .npz file of statistics or images, or a folder of images.',
 )
 _NUM = flags.DEFINE_integer(
-  'num', None, 'Images; of a run 50000, of files all by default.', 1
+  'num',
+  None,
+  'Number of images; default: 50000 for a run, all for --images.',
+  1,
 )
 _TEMPERATURES = flags.DEFINE_list(
-  'temperatures', None, 'Sampling temperatures, a row each, e.g. 1,2,4,7.'
+  'temperatures', None, 'Sampling temperatures, one row each, e.g. 1,2,4,7.'
 )
 _OUT = flags.DEFINE_string(
-  'out', None, 'Folder to write; WORKDIR/evaluation or evaluation by default.'
+  'out', None, 'Output folder; default: WORKDIR/evaluation or evaluation.'
 )
 _RESIZE = flags.DEFINE_enum(
-  'resize', 'tensorflow', probes.RESIZES, 'How images come to Inception.'
+  'resize',
+  'tensorflow',
+  probes.RESIZES,
+  "Resize protocol for Inception's input.",
 )
-_INCEPTION = flags.DEFINE_string(
-  'inception', '', "Weights: converted folder, official file or 'rule'."
-)
-_CLIP = flags.DEFINE_string('clip', '', 'Weights of the CLIP score, likewise.')
-_CMMD_CLIP = flags.DEFINE_string('cmmd_clip', '', 'Weights of CMMD, likewise.')
+_INCEPTION = network_flags.weights('inception', 'Inception')
+_CLIP = network_flags.weights('clip', 'the CLIP model for the CLIP score')
+_CMMD_CLIP = network_flags.weights('cmmd_clip', 'the CLIP model for CMMD')
 _CLIP_PROTOCOL = flags.DEFINE_enum(
-  'clip_protocol', 'dimo', tuple(CLIP_PROTOCOLS), 'Of the CLIP score.'
+  'clip_protocol', 'dimo', tuple(CLIP_PROTOCOLS), 'Protocol of the CLIP score.'
 )
-_CLIP_VOCABULARY = flags.DEFINE_string(
-  'clip_vocabulary',
-  'openai',
-  "CLIP's, which is included; else a folder, a Hub id or 'rule'.",
+_CLIP_VOCABULARY = network_flags.clip_vocabulary()
+_NEIGHBOURS = flags.DEFINE_integer(
+  'neighbours', 3, 'Neighbours k for pr, pr_float16 and prdc.', 1
 )
-_NEIGHBOURS = flags.DEFINE_integer('neighbours', 3, 'k of pr and prdc.', 1)
-_KID_SUBSETS = flags.DEFINE_integer('kid_subsets', 100, 'How many.', 1)
+_KID_SUBSETS = flags.DEFINE_integer(
+  'kid_subsets', 100, 'Number of random subsets for kid.', 1
+)
 _KID_SUBSET_SIZE = flags.DEFINE_integer(
-  'kid_subset_size', 1000, 'Images of each, at most all of them.', 2
+  'kid_subset_size',
+  1000,
+  'Images per subset for kid, at most the size of the smaller set.',
+  2,
 )
 _SAVE_REFERENCE = flags.DEFINE_string(
-  'save_reference', None, 'An .npz to write: moments of these images.'
+  'save_reference', None, 'Output .npz file for the moments of these images.'
 )
 _METHOD = sampling_flags.MethodFlags.define()
+flags.adopt_module_key_flags(sampling_flags)
 
 _RESULTS = 'results.json'
 _DEFAULT_NUM = 50_000
@@ -92,7 +103,7 @@ def main(argv: list[str]) -> None:
   notice = PreemptionNotice()
   notice.install()
   if bool(_IMAGES.value) == bool(sampling_flags.WORKDIR.value):
-    raise UserError('give --workdir=DIR of a run, or --images=FOLDER')
+    raise UserError('give either --workdir=DIR of a run or --images=FOLDER')
   request = _request()
   request.check(has_prompts=bool(sampling_flags.texts()))
   _check_saving(request)
@@ -104,13 +115,13 @@ def main(argv: list[str]) -> None:
     if _SAVE_REFERENCE.value:
       evaluator.save_reference(images, pathlib.Path(_SAVE_REFERENCE.value))
   print(table.format_table([_shown(row) for row in rows]))
-  print(f'protocol and numbers in {request.out / _RESULTS}')
+  print(f'numbers and protocols in {request.out / _RESULTS}')
 
 
-def _request() -> Request:
+def _request() -> EvaluationRequest:
   workdir = sampling_flags.WORKDIR.value
   default = pathlib.Path(workdir or '.') / 'evaluation'
-  return Request(
+  return EvaluationRequest(
     metrics=tuple(_METRICS.value),
     out=pathlib.Path(_OUT.value or default),
     reference=_REFERENCE.value,
@@ -120,7 +131,7 @@ def _request() -> Request:
     cmmd_clip=_CMMD_CLIP.value,
     clip_vocabulary=_CLIP_VOCABULARY.value,
     clip_protocol=_CLIP_PROTOCOL.value,
-    batch_size=_METHOD.batch_size.value,
+    batch_size=_METHOD.images_per_call,
     options=Options(
       neighbours=_NEIGHBOURS.value,
       kid_subsets=_KID_SUBSETS.value,
@@ -129,25 +140,26 @@ def _request() -> Request:
   )
 
 
-def _check_saving(request: Request) -> None:
-  """Raises UserError if there would be no moments to save, or several."""
+def _check_saving(request: EvaluationRequest) -> None:
+  """Raises UserError unless there is exactly one set of moments to save."""
   if not _SAVE_REFERENCE.value:
     return
   if not set(request.metrics) & measure.OF_INCEPTION:
     raise UserError(
-      '--save_reference takes moments of Inception: add a metric such as is'
+      '--save_reference writes Inception moments: add a metric that reads '
+      'Inception, such as is'
     )
   if len(_TEMPERATURES.value or ()) > 1:
-    raise UserError('--save_reference is of one set: give one temperature')
+    raise UserError('--save_reference needs one set: give one temperature')
 
 
 def _sets(
-  request: Request, notice: PreemptionNotice
+  request: EvaluationRequest, notice: PreemptionNotice
 ) -> Iterator[tuple[Row, ImageSet, Sequence[str] | None, Evaluator]]:
-  """(columns that name a row, its images, their prompts, who evaluates)."""
+  """Yields (columns that name a row, images, prompts, evaluator)."""
   if _IMAGES.value:
     if _TEMPERATURES.value:
-      raise UserError('--temperatures are of a run: give --workdir')
+      raise UserError('--temperatures applies to a run: give --workdir')
     images = open_images(_IMAGES.value, _NUM.value)
     prompts = _prompts_of(images)
     yield {'model': _IMAGES.value}, images, prompts, Evaluator(request, notice)
@@ -160,13 +172,13 @@ def _sets(
   evaluator = Evaluator(request, notice)
   for temperature in temperatures:
     title, images = _METHOD.images(run, stage, conditions, order, temperature)
-    row = {'model': title} | _named(images.facts['sampler'])
+    row = {'model': title} | _named(images.fingerprint['sampler'])
     prompts = images.prompts() if run.family.reads_text else None
     yield row, images, prompts, evaluator
 
 
 def _named(options: dict[str, Any]) -> Row:
-  """Columns of a sampler's options."""
+  """Sampler options that are columns of the table."""
   return {name: options[name] for name in _COLUMNS if name in options}
 
 
@@ -186,7 +198,7 @@ def _temperatures() -> list[float | None]:
 
 
 def _prompts_of(images: ImageSet) -> list[str] | None:
-  """Prompts of files, by name where the prompt file has names."""
+  """Prompts of --images, by file name if the prompt file has names."""
   path = sampling_flags.prompt_file()
   named = None if path is None else captions_of(path)
   if named is None:
@@ -196,7 +208,7 @@ def _prompts_of(images: ImageSet) -> list[str] | None:
     stem = pathlib.Path(images.name(index)).stem
     key = stem.lstrip('0') or '0'
     if key not in named:
-      raise UserError(f'{path} has no caption of {images.name(index)}')
+      raise UserError(f'{path} has no caption for {images.name(index)}')
     prompts.append(named[key])
   return prompts
 

@@ -1,11 +1,11 @@
-"""Many samples of a run for other people's metrics: .npz or a PNG folder.
+"""Writes samples of a run for external metrics: an .npz file or a PNG folder.
 
   python -m softdimo_jax.export --workdir=DIR --num=50000 --out=samples.npz
 
-An --out that ends with .npz becomes one file with `arr_0`, uint8 [N, H, W, 3],
-as ADM's evaluator reads it; anything else a folder of PNG files. Repeating the
-command continues an interrupted one. Exit codes: 0 finished, 2 a mistake in
-the input, 75 stopped by a signal.
+If --out ends with .npz, one file with `arr_0`, uint8 [N, H, W, 3], is written,
+the format of ADM's evaluator; otherwise a folder of PNG files. Repeating the
+command continues an interrupted export. Exit codes: see
+`softdimo_jax.runtime.cli`.
 """
 
 import numpy as np
@@ -24,18 +24,21 @@ from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _NUM = flags.DEFINE_integer(
-  'num', 50_000, 'Images; as many of each class or prompt, give or take one.', 1
+  'num', 50_000, 'Number of images, split evenly over classes or prompts.', 1
 )
-_OUT = flags.DEFINE_string('out', None, 'File ending with .npz, or a folder.')
+_OUT = flags.DEFINE_string(
+  'out', None, 'Output: an .npz file, or else a folder.'
+)
 _BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size', 64, 'Images per call, over all devices.', 1
+  'batch_size', 64, 'Images generated per call, over all devices.', 1
 )
 _SAMPLER = sampling_flags.SamplerFlags.define()
+flags.adopt_module_key_flags(sampling_flags)
 flags.mark_flag_as_required('out')
 
 
 def main(argv: list[str]) -> None:
-  """Writes the images and says where they are."""
+  """Writes the images and prints their path."""
   cli.no_arguments(argv)
   notice = PreemptionNotice()
   notice.install()
@@ -46,8 +49,8 @@ def main(argv: list[str]) -> None:
   size = min(_BATCH_SIZE.value, export.images_per_range, _NUM.value)
   method = methods.sampled(run, stage, size, **_SAMPLER.values)
   order = np.arange(_NUM.value) % len(conditions)
-  made = RunImages(run, method, conditions, order, sampling_flags.SEED.value)
-  images.write(made, export, 'export', notice)
+  samples = RunImages(run, method, conditions, order, sampling_flags.SEED.value)
+  images.write(samples, export, 'export', notice)
   print(f'{_NUM.value} images of {stage} in {_OUT.value}')
 
 

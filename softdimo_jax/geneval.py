@@ -1,15 +1,15 @@
-"""GenEval: pictures of a run for it, and scores from a detector's findings.
+"""GenEval: generates images for it, and scores them from detections.
 
-  python -m softdimo_jax.geneval --workdir=DIR --out=PICTURES \
+  python -m softdimo_jax.geneval --workdir=DIR --out=IMAGES \
     --prompts=evaluation_metadata.jsonl
-  python -m softdimo_jax.geneval --images=PICTURES --detections=FILE.json \
+  python -m softdimo_jax.geneval --images=IMAGES --detections=FILE.json \
     --clip=WEIGHTS
 
-The first makes a folder in GenEval's format, which any detector's script reads;
-interrupted, it goes on when it is repeated. The second applies GenEval's rules,
-prints the accuracy of every task and writes geneval.json into the folder.
-docs/evaluation.md says what a file of detections holds. Exit codes: 0 finished,
-2 a mistake in the input, 75 stopped by a signal.
+The first writes a folder in GenEval's format, which detector scripts read;
+repeating it continues an interrupted one. The second applies GenEval's rules,
+prints the accuracy per task and writes geneval.json to the folder.
+docs/evaluation.md specifies the file of detections. Exit codes: see
+`softdimo_jax.runtime.cli`.
 """
 
 import dataclasses
@@ -35,40 +35,37 @@ from softdimo_jax.evaluation.benchmarks.geneval_folder import (
 from softdimo_jax.evaluation.features import probes
 from softdimo_jax.evaluation.features.clip import image_embedder
 from softdimo_jax.evaluation.report import table
-from softdimo_jax.experiment import images, sampling_flags
+from softdimo_jax.experiment import images, network_flags, sampling_flags
 from softdimo_jax.networks.rewards.clip import openai_vit_l
 from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
-_OUT = flags.DEFINE_string('out', None, 'Folder of pictures to write.')
-_PER_PROMPT = flags.DEFINE_integer('num', 4, 'Pictures a prompt.', 1)
-_IMAGES = flags.DEFINE_string('images', None, 'Folder of pictures to score.')
+_OUT = flags.DEFINE_string('out', None, 'Output folder of the images.')
+_PER_PROMPT = flags.DEFINE_integer('num', 4, 'Images per prompt.', 1)
+_IMAGES = flags.DEFINE_string('images', None, 'Folder of images to score.')
 _DETECTIONS = flags.DEFINE_string(
-  'detections', None, 'JSON of what a detector found in them.'
+  'detections', None, 'JSON file of detections in --images.'
 )
-_CLIP = flags.DEFINE_string(
+_CLIP = network_flags.weights(
   'clip',
-  '',
-  'Weights of the CLIP that names colours, where the detections do not: '
-  "OpenAI's ViT-L/14. Converted folder, official file, Hub id or 'rule'.",
+  "the CLIP model for colours missing from the detections (OpenAI's "
+  'ViT-L/14 in GenEval)',
 )
-_CLIP_VOCABULARY = flags.DEFINE_string(
-  'clip_vocabulary',
-  'openai',
-  "CLIP's, which is included; else a folder, a Hub id or 'rule'.",
-)
+_CLIP_VOCABULARY = network_flags.clip_vocabulary()
 _METHOD = sampling_flags.MethodFlags.define()
+flags.adopt_module_key_flags(sampling_flags)
 
 _RESULTS = 'geneval.json'
 
 
 def main(argv: list[str]) -> None:
-  """Makes pictures, or scores them."""
+  """Generates images, or scores them."""
   cli.no_arguments(argv)
   if bool(_IMAGES.value) == bool(sampling_flags.WORKDIR.value):
     raise UserError(
-      'give --workdir=DIR to make pictures, or --images=FOLDER to score them'
+      'give either --workdir=DIR to generate images, or --images=FOLDER to '
+      'score them'
     )
   if _IMAGES.value:
     _score(pathlib.Path(_IMAGES.value))
@@ -78,7 +75,7 @@ def main(argv: list[str]) -> None:
 
 def _generate() -> None:
   if not _OUT.value:
-    raise UserError('say where the pictures go: --out=FOLDER')
+    raise UserError('give the output folder: --out=FOLDER')
   if sampling_flags.prompt_file() is None:
     raise UserError(
       "give GenEval's prompts: --prompts=evaluation_metadata.jsonl"
@@ -88,32 +85,32 @@ def _generate() -> None:
   records = read_records(sampling_flags.prompt_file())
   run = sampling_flags.load_run()
   if not run.family.reads_text:
-    raise UserError('GenEval asks in words, but this run knows classes')
+    raise UserError('GenEval needs prompts, but this run is class-conditional')
   stage = run.generator(sampling_flags.MODEL.value)
   prompts = [record['prompt'] for record in records]
   conditions = run.inputs.conditions(prompts, _METHOD.rewards(run))
   order = np.repeat(np.arange(len(records)), _PER_PROMPT.value)
-  title, made = _METHOD.images(run, stage, conditions, order)
+  title, samples = _METHOD.images(run, stage, conditions, order)
   export = GenEvalExport(
     _OUT.value,
     records=records,
     per_prompt=_PER_PROMPT.value,
-    made_by=made.facts,
-    images_per_range=probes.range_of(made.size()),
+    made_by=samples.fingerprint,
+    images_per_range=probes.range_of(samples.size()),
   )
-  images.write(made, export, 'geneval', notice)
-  print(f'{len(order)} pictures of {title} in {_OUT.value}')
+  images.write(samples, export, 'geneval', notice)
+  print(f'{len(order)} images of {title} in {_OUT.value}')
 
 
 def _score(root: pathlib.Path) -> None:
   if not _DETECTIONS.value:
-    raise UserError('give what a detector found: --detections=FILE.json')
+    raise UserError('give the detections: --detections=FILE.json')
   samples = geneval_folder.read_samples(root)
   pictures = read_detections(_DETECTIONS.value)
   classifier, network = _classifier() if _CLIP.value else (None, None)
   verdicts = geneval_folder.judge(root, samples, pictures, classifier)
   rows = _rows(root, samples, verdicts)
-  found = {
+  results = {
     'rows': rows,
     'protocol': {
       'rules': dataclasses.asdict(geneval_rules.OFFICIAL),
@@ -132,9 +129,9 @@ def _score(root: pathlib.Path) -> None:
       for sample, verdict in zip(samples, verdicts, strict=True)
     ],
   }
-  write_atomically(root / _RESULTS, json.dumps(found, indent=2) + '\n')
+  write_atomically(root / _RESULTS, json.dumps(results, indent=2) + '\n')
   print(table.format_table(rows))
-  print(f'every picture in {root / _RESULTS}')
+  print(f'verdicts per image in {root / _RESULTS}')
 
 
 def _rows(
@@ -142,7 +139,7 @@ def _rows(
   samples: Sequence[Sample],
   verdicts: Sequence[geneval_rules.Verdict],
 ) -> list[dict[str, Any]]:
-  """The score, and apart from it what an oracle would make of the pictures."""
+  """The score; a second row is an oracle that picks the best image."""
   tags = [sample.record['tag'] for sample in samples]
   row = _row(str(root), tags, [verdict.correct for verdict in verdicts])
   best_tags, right, most = geneval_folder.oracle(samples, verdicts)
@@ -166,20 +163,20 @@ def _row(
 
 def _classifier() -> tuple[ColorClassifier, dict[str, str]]:
   try:
-    found = official.find(_CLIP.value, 'clip', default=openai_vit_l)
+    weights = official.find(_CLIP.value, 'clip', default=openai_vit_l)
   except UserError as error:
     raise UserError(f'--clip: {error}') from error
-  params = found.load()
+  params = weights.load()
   tokenizer = CLIPTokenizer.load(
-    _CLIP_VOCABULARY.value, clean='openai', length=found.module.text.length
+    _CLIP_VOCABULARY.value, clean='openai', length=weights.module.text.length
   )
-  embedder = image_embedder(found.module, params, batch_size=16)
+  embedder = image_embedder(weights.module, params, batch_size=16)
   classifier = ColorClassifier(embedder, lambda texts: tokenizer(texts).ids)
-  return classifier, probes.network_facts(found, params)
+  return classifier, probes.network_fingerprint(weights, params)
 
 
 def _made_by(root: pathlib.Path) -> Any:
-  """What the pictures are of, where we made them."""
+  """Fingerprint of the images, if this command generated them."""
   claim = root / '.export.json'
   if not claim.exists():
     return None

@@ -1,14 +1,13 @@
-"""The HPSv2 benchmark of a run, or of anybody's images.
+"""The HPSv2 benchmark for images of a run, or from any other source.
 
   python -m softdimo_jax.hpsv2 --workdir=DIR --benchmark=PROMPTS --out=IMAGES
   python -m softdimo_jax.hpsv2 --images=IMAGES --benchmark=PROMPTS
 
-PROMPTS holds anime.json, concept-art.json, paintings.json and photo.json (of
-zhwang/HPDv2 on the Hub). The images of a run are written as the benchmark has
-them, IMAGES/STYLE/00000.jpg, and scored from these files. Prints a table and
-writes hpsv2.json beside the images; interrupted, it goes on when it is
-repeated. Exit codes: 0 finished, 2 a mistake in the input, 75 stopped by a
-signal.
+PROMPTS contains anime.json, concept-art.json, paintings.json and photo.json
+(from zhwang/HPDv2 on the Hub). Images of a run are written as in the benchmark,
+IMAGES/STYLE/00000.jpg, and scored from these files. Prints a table and writes
+hpsv2.json next to the images; repeating the command continues an interrupted
+one. Exit codes: see `softdimo_jax.runtime.cli`.
 """
 
 import json
@@ -21,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from softdimo_jax import defaults, rewards
-from softdimo_jax.data.cache.records import module_facts
+from softdimo_jax.data.cache.records import module_fingerprint
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.benchmarks import hpsv2_scores
 from softdimo_jax.evaluation.features import clip, probes
@@ -29,48 +28,43 @@ from softdimo_jax.evaluation.features.probes import Probe
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.evaluation.sets.images import FolderImages, same_size
 from softdimo_jax.evaluation.sets.writers import JpegExport
-from softdimo_jax.experiment import images, sampling_flags
+from softdimo_jax.experiment import images, network_flags, sampling_flags
 from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _BENCHMARK = flags.DEFINE_string(
-  'benchmark', None, 'Folder with STYLE.json of every style.'
+  'benchmark', None, 'Folder with one STYLE.json per style.'
 )
 _STYLES = flags.DEFINE_list(
-  'styles', list(hpsv2_scores.STYLES), 'Which, in order.'
+  'styles', list(hpsv2_scores.STYLES), 'Styles to score, in order.'
 )
 _LIMIT = flags.DEFINE_integer(
-  'limit', None, 'Prompts of each style, all by default: 800.', 1
+  'limit', None, 'Prompts per style; default: all (800).', 1
 )
-_OUT = flags.DEFINE_string('out', None, 'Folder of images to write.')
+_OUT = flags.DEFINE_string('out', None, 'Output folder of the images.')
 _IMAGES = flags.DEFINE_string('images', None, 'Folder of images to score.')
-_WEIGHTS = flags.DEFINE_string(
-  'weights',
-  defaults.rewards().weights.hpsv2,
-  "HPSv2: converted folder, official file, Hub id or 'rule'.",
+_WEIGHTS = network_flags.weights(
+  'weights', 'HPSv2', defaults.rewards().weights.hpsv2
 )
-_CLIP_VOCABULARY = flags.DEFINE_string(
-  'clip_vocabulary',
-  'openai',
-  "CLIP's, which is included; else a folder, a Hub id or 'rule'.",
-)
+_CLIP_VOCABULARY = network_flags.clip_vocabulary()
 _ANTIALIAS = flags.DEFINE_bool(
-  'antialias', True, 'Of the resize; torchvision below 0.17 did not.'
+  'antialias', True, 'Antialias the resize; torchvision below 0.17 did not.'
 )
 _METHOD = sampling_flags.MethodFlags.define()
+flags.adopt_module_key_flags(sampling_flags)
 
 _NAME = 'hpsv2'
 _RESULTS, _FEATURES = 'hpsv2.json', '.features'
 
 
 def main(argv: list[str]) -> None:
-  """Makes images where they are of a run, and scores them."""
+  """Generates the images if they are of a run, and scores them."""
   cli.no_arguments(argv)
   notice = PreemptionNotice()
   notice.install()
   if bool(_IMAGES.value) == bool(sampling_flags.WORKDIR.value):
-    raise UserError('give --workdir=DIR of a run, or --images=FOLDER')
+    raise UserError('give either --workdir=DIR of a run or --images=FOLDER')
   if not _BENCHMARK.value:
     raise UserError('give the prompts: --benchmark=FOLDER')
   prompts = hpsv2_scores.style_prompts(
@@ -83,9 +77,9 @@ def main(argv: list[str]) -> None:
     title, made_by = _generate(prompts, notice)
   row, protocol = scorer.score(pathlib.Path(root), prompts)
   row = {'model': title} | row
-  found = {'rows': [row], 'protocol': protocol | {'images': made_by}}
+  results = {'rows': [row], 'protocol': protocol | {'images': made_by}}
   path = pathlib.Path(root) / _RESULTS
-  write_atomically(path, json.dumps(found, indent=2) + '\n')
+  write_atomically(path, json.dumps(results, indent=2) + '\n')
   print(table.format_table([row]))
   print(f'protocol in {path}')
 
@@ -93,31 +87,31 @@ def main(argv: list[str]) -> None:
 def _generate(
   prompts: Mapping[str, Sequence[str]], notice: PreemptionNotice
 ) -> tuple[str, Any]:
-  """Writes the images; (title of the method, what they are of)."""
+  """Writes the images; (title of the method, fingerprints by style)."""
   if not _OUT.value:
-    raise UserError('say where the images go: --out=FOLDER')
+    raise UserError('give the output folder: --out=FOLDER')
   run = sampling_flags.load_run()
   if not run.family.reads_text:
-    raise UserError('the benchmark asks in words, but this run knows classes')
+    raise UserError('HPSv2 needs prompts, but this run is class-conditional')
   stage = run.generator(sampling_flags.MODEL.value)
   made_by = {}
   for style, texts in prompts.items():
     conditions = run.inputs.conditions(texts, _METHOD.rewards(run))
     order = np.arange(len(texts))
-    title, made = _METHOD.images(run, stage, conditions, order)
+    title, samples = _METHOD.images(run, stage, conditions, order)
     export = JpegExport(
       pathlib.Path(_OUT.value) / style,
       num_images=len(texts),
-      made_by=made.facts,
-      images_per_range=probes.range_of(made.size()),
+      made_by=samples.fingerprint,
+      images_per_range=probes.range_of(samples.size()),
     )
-    images.write(made, export, style, notice)
-    made_by[style] = made.facts
+    images.write(samples, export, style, notice)
+    made_by[style] = samples.fingerprint
   return title, made_by
 
 
 class _Scorer:
-  """HPSv2, loaded once."""
+  """HPSv2, loaded once for all styles."""
 
   def __init__(self, notice: PreemptionNotice):
     self._notice = notice
@@ -133,49 +127,49 @@ class _Scorer:
     self._tokenizer = combined.tokenizers[_NAME]
     params = combined.load_params()[_NAME]
     network = hpsv2_scores.score_embedder(
-      self._reward, params, _METHOD.batch_size.value
+      self._reward, params, _METHOD.images_per_call
     )
     self._probe = Probe(
       network=network,
       outputs=('embeddings',),
       prepare=_stack,
-      facts={
+      fingerprint={
         'weights': combined.sources[_NAME],
         'antialias': _ANTIALIAS.value,
-        **module_facts(self._reward.module, params),
+        **module_fingerprint(self._reward.module, params),
       },
     )
 
   def score(
     self, root: pathlib.Path, prompts: Mapping[str, Sequence[str]]
   ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(row of all styles, protocol)."""
-    row, everything, missing = {}, [], {}
+    """Returns (row with all styles, protocol)."""
+    row, all_scores, missing = {}, [], {}
     for style, texts in prompts.items():
       scores = self._style(root, style, texts)
       row[style], row[f'{style}_std'] = hpsv2_scores.summarise(scores)
-      everything.append(scores)
+      all_scores.append(scores)
       missing[style] = len(texts) - len(scores)
-    row['average'] = float(np.concatenate(everything).mean())
-    row['num_images'] = sum(map(len, everything))
+    row['average'] = float(np.concatenate(all_scores).mean())
+    row['num_images'] = sum(map(len, all_scores))
     if any(missing.values()):
       row['missing'] = sum(missing.values())
-    protocol = {'network': dict(self._probe.facts), 'missing': missing}
+    protocol = {'network': dict(self._probe.fingerprint), 'missing': missing}
     return row, protocol
 
   def _style(
     self, root: pathlib.Path, style: str, texts: Sequence[str]
   ) -> np.ndarray:
-    """Scores of the images that there are, in the order of their prompts."""
+    """Scores of the existing images, in the order of their prompts."""
     images = FolderImages(root / style)
     numbers = hpsv2_scores.numbered(images)
     if max(numbers) >= len(texts):
       raise UserError(
-        f'{root / style} has image {max(numbers)}, but {style}.json '
+        f'{root / style} has an image {max(numbers)}, but {style}.json only '
         f'{len(texts)} prompts'
       )
     store = self._probe.store(root / _FEATURES, images)
-    probes.look(images, [(self._probe, store)], self._notice, style)
+    probes.extract(images, [(self._probe, store)], self._notice, style)
     features = clip.embed_prompts(
       self._reward.module,
       jax.device_get(self._probe.network.params),

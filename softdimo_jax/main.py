@@ -2,9 +2,8 @@
 
   python -m softdimo_jax.main --config=FILE --workdir=DIR
 
-Repeating the command continues an interrupted run and skips what is done.
-Exit codes: 0 finished, 2 a mistake in the input, 75 stopped by a signal after
-saving, 76 another process of the run died.
+Repeating the command continues an interrupted run and skips finished stages.
+Exit codes: see `softdimo_jax.runtime.cli`.
 """
 
 import json
@@ -32,20 +31,20 @@ _WORKDIR = flags.DEFINE_string(
 _COORDINATOR = flags.DEFINE_string(
   'coordinator',
   None,
-  'HOST:PORT of process 0 of a run of several processes; TPU, SLURM, GKE and '
-  'Open MPI tell this and the next two by themselves.',
+  'HOST:PORT of process 0 of a run with several processes; detected, like '
+  '--num_processes and --process_id, on TPU, SLURM, GKE and Open MPI.',
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
-  'num_processes', None, 'Processes of the run.', lower_bound=1
+  'num_processes', None, 'Number of processes of the run.', lower_bound=1
 )
 _PROCESS_ID = flags.DEFINE_integer(
-  'process_id', None, 'Which of them this is, from 0.', lower_bound=0
+  'process_id', None, 'Index of this process, from 0.', lower_bound=0
 )
 flags.mark_flags_as_required(['config', 'workdir'])
 
 
 def main(argv: list[str]) -> None:
-  """Trains what is missing, evaluates and reports."""
+  """Trains unfinished stages, evaluates and reports."""
   cli.no_arguments(argv)
   notice = PreemptionNotice()
   notice.install()
@@ -58,7 +57,7 @@ def main(argv: list[str]) -> None:
   run = Run(workdir, _CONFIG.value)
   distributed.agree(f'{workdir} {json.dumps(run.config.to_dict())}')
   distributed.together(lambda: _check(run))
-  # Nothing is written before all have found that it can work.
+  # Nothing is written until every process has passed the checks.
   distributed.together(lambda: config.claim_workdir(workdir, run.config))
   cli.cache_compilations(workdir / 'compilation_cache')
   logging.info('%d %s devices', jax.device_count(), jax.default_backend())
@@ -67,13 +66,13 @@ def main(argv: list[str]) -> None:
 
 
 def _check(run: Run) -> None:
-  """Refuses what cannot work."""
+  """Checks the configuration, weights and data."""
   validation.validate(run.config)
   run.check_inputs()
 
 
 def _report(run: Run, notice: PreemptionNotice) -> None:
-  """Evaluates, where the configuration says how."""
+  """Evaluates if the configuration has an `evaluation` section."""
   notice.unshare()
   if 'evaluation' in run.config:
     print(rows.summary(reports.evaluate(run, notice)))

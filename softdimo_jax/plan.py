@@ -1,11 +1,11 @@
-"""Plans a training step for a machine before it is rented.
+"""Estimates memory, time and cost of a training step on a given machine.
 
   python -m softdimo_jax.plan --config=configs/maskbit.py --topology=v5e:16x16
 
-compiles the step that training would run with the TPU compiler (no TPU is
-needed: pip install 'softdimo_jax[plan]') and prints memory, arithmetic,
-communication, time and cost; `--sweep` compares batches, remat and meshes. For
-GPUs it estimates from shapes. docs/performance.md explains the columns.
+compiles the training step with the TPU compiler (no TPU is needed: pip install
+'softdimo_jax[plan]') and prints memory, arithmetic, communication, time and
+cost; `--sweep` compares batch sizes, remat policies and meshes. For GPUs the
+numbers are estimated from shapes. docs/performance.md explains the columns.
 """
 
 import itertools
@@ -20,39 +20,48 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config, config_flag, validation
 from softdimo_jax.networks.layers import REMAT_POLICIES
 from softdimo_jax.planning import chips, report
-from softdimo_jax.planning.roofline import Choice, Plan, make_plan
+from softdimo_jax.planning.roofline import Choice, MachinePlan, make_plan
 from softdimo_jax.runtime import cli, sharding
 
 _CONFIG = config_flag.define('configs/maskbit.py')
 _TOPOLOGY = flags.DEFINE_string(
-  'topology', None, 'Chip and shape: v5e:16x16, v5p:4x4x4, v6e:8x8, h100:8.'
+  'topology',
+  None,
+  'Chip and shape, e.g. v5e:16x16, v5p:4x4x4, v6e:8x8 or h100:8.',
 )
 _STAGE = flags.DEFINE_string(
-  'stage', None, 'Stage of the configuration; by default its last.'
+  'stage', None, 'Stage of the configuration; default: its last.'
 )
 _MESH = flags.DEFINE_multi_string(
   'mesh',
   None,
-  "Devices by axis, data:64,fsdp:4; by default the configuration's. Repeat it "
-  'for a --sweep.',
+  "Devices per mesh axis, e.g. data:64,fsdp:4; default: the configuration's. "
+  'Repeat the flag for --sweep.',
 )
 _BATCH = flags.DEFINE_multi_integer(
   'batch',
   None,
-  "Images a chip; by default the configuration's global batch.",
+  "Images per chip; default: the configuration's global batch.",
   lower_bound=1,
 )
 _REMAT = flags.DEFINE_multi_enum(
-  'remat', None, list(REMAT_POLICIES), 'What the backward pass keeps.'
+  'remat',
+  None,
+  list(REMAT_POLICIES),
+  'What the backward pass recomputes: nothing, all but matrix products, or '
+  "everything; default: the configuration's policy.",
 )
 _SWEEP = flags.DEFINE_bool(
-  'sweep', False, 'Try batches, remat and meshes, and recommend.'
+  'sweep', False, 'Compare batch sizes, remat policies and meshes.'
 )
 _PRICE = flags.DEFINE_float(
-  'price', None, 'Dollars for a chip and hour.', lower_bound=0
+  'price',
+  None,
+  'Price in dollars per chip-hour; default: the list price.',
+  lower_bound=0,
 )
 _MFU = flags.DEFINE_float(
-  'mfu', 0.4, 'Share of the peak to expect at most.', lower_bound=0.001,
+  'mfu', 0.4, 'Highest expected share of peak FLOP/s.', lower_bound=0.001,
   upper_bound=1,
 )  # fmt: skip
 
@@ -60,7 +69,7 @@ _MFU = flags.DEFINE_float(
 def main(argv: list[str]) -> None:
   """Prints the plan."""
   cli.no_arguments(argv)
-  # Whatever this machine has: nothing runs on it.
+  # Nothing runs here, so accelerators of this machine stay free.
   jax.config.update('jax_platforms', 'cpu')
   config.check_loaded(_CONFIG.value)
   _validate(_CONFIG.value)
@@ -93,8 +102,8 @@ def main(argv: list[str]) -> None:
   print(report.table(stage, plan(choice)))
 
 
-def sweep(plan, meshes, remats, batches) -> list[Plan]:
-  """Plans of all choices but those larger than one that does not fit."""
+def sweep(plan, meshes, remats, batches) -> list[MachinePlan]:
+  """Plans of all choices; skips batches larger than one that does not fit."""
   plans = []
   for mesh, remat in itertools.product(meshes, remats):
     for batch in sorted(batches):
@@ -105,10 +114,10 @@ def sweep(plan, meshes, remats, batches) -> list[Plan]:
 
 
 def parse_mesh(text: str) -> dict[str, int]:
-  """Reads 'data:64,fsdp:4'; without `data` it is what the others leave.
+  """Parses 'data:64,fsdp:4'; `data` defaults to the remaining devices (-1).
 
   Raises:
-    ValueError: saying what a mesh looks like.
+    ValueError: for another format.
   """
   sizes = {'data': -1}
   for part in text.split(','):
@@ -123,7 +132,7 @@ def parse_mesh(text: str) -> dict[str, int]:
 
 
 def _validate(config: ml_collections.ConfigDict) -> None:
-  """All but the mesh, which is of another machine than this one."""
+  """Validates all but the mesh, which does not describe this machine."""
   config = config.copy_and_resolve_references()
   if 'mesh' in config:
     config.mesh = defaults.mesh()
@@ -133,7 +142,7 @@ def _validate(config: ml_collections.ConfigDict) -> None:
 def _meshes(
   config: ml_collections.ConfigDict, topology: chips.Topology
 ) -> list[Mapping[str, int]]:
-  """The configuration's; in a sweep all on data, and a quarter with fsdp."""
+  """The configuration's mesh; in a sweep, pure data parallel and fsdp:4."""
   if not _SWEEP.value:
     return [config.get('mesh', {'data': -1})]
   quarter = [{'data': -1, 'fsdp': 4}] if topology.num_chips % 4 == 0 else []
@@ -141,6 +150,6 @@ def _meshes(
 
 
 if __name__ == '__main__':
-  # Not above: who imports this module for its functions has other flags.
+  # Here, because programs that import this module have other flags.
   flags.mark_flags_as_required(['config', 'topology'])
   cli.run(main)

@@ -1,4 +1,4 @@
-"""Samples from a finished run, in one picture.
+"""Writes samples of a finished run as one PNG grid.
 
 python -m softdimo_jax.sample --workdir=DIR --labels=0,1,2 --num=64
 python -m softdimo_jax.sample --workdir=DIR --prompt="a red circle" --num=16
@@ -15,7 +15,7 @@ from softdimo_jax.experiment import methods, sampling_flags
 from softdimo_jax.runtime import cli, memory
 
 _NUM = flags.DEFINE_integer(
-  'num', 64, 'Number of images; labels or prompts repeat in their order.', 1
+  'num', 64, 'Number of images; labels or prompts repeat in order.', 1
 )
 _OUT = flags.DEFINE_string('out', 'samples.png', 'PNG file to write.')
 _SCALE = flags.DEFINE_integer(
@@ -25,12 +25,13 @@ _SCALE = flags.DEFINE_integer(
   1,
 )
 _SAMPLER = sampling_flags.SamplerFlags.define()
+flags.adopt_module_key_flags(sampling_flags)
 
 _BATCH = 256
 
 
 def main(argv: list[str]) -> None:
-  """Writes the picture; says where it is and what it took."""
+  """Writes the grid; prints its path, time and peak memory."""
   start = time.monotonic()
   cli.no_arguments(argv)
   run = sampling_flags.load_run()

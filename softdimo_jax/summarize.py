@@ -1,4 +1,4 @@
-"""Mean and spread over several runs as a Markdown table.
+"""Means and standard deviations over several runs, as a Markdown table.
 
 python -m softdimo_jax.summarize runs/seed0 runs/seed1 runs/seed2
 """
@@ -16,7 +16,7 @@ from softdimo_jax.runtime import cli
 
 
 def main(argv: list[str]) -> None:
-  """Prints one row for each row that the runs share."""
+  """Prints one row per model, averaged over the runs."""
   if len(argv) < 2:
     raise UserError('name the workdirs of the runs, e.g. runs/seed0 runs/seed1')
   rows = summarize(argv[1:])
@@ -24,10 +24,10 @@ def main(argv: list[str]) -> None:
 
 
 def summarize(workdirs: list[str]) -> list[dict[str, object]]:
-  """Means and standard deviations (ddof 1) over runs, in the first's order.
+  """Means and standard deviations (ddof 1), in the order of the first run.
 
   Raises:
-    UserError: if a run has no results.
+    UserError: if a run has no results.json.
   """
   groups = collections.defaultdict(list)
   for workdir in workdirs:

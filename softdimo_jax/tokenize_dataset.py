@@ -1,9 +1,9 @@
-"""Tokens of a data set, written once and read by every training.
+"""Tokenizes a data set once, into a cache that training reads.
 
   python -m softdimo_jax.tokenize_dataset --data=NAME --tokenizer=DIR --out=DIR
 
-Repeating the command continues an interrupted one. Exit codes: 0 finished, 2 a
-mistake in the input, 75 stopped by a signal.
+Repeating the command continues an interrupted one. Exit codes: see
+`softdimo_jax.runtime.cli`.
 """
 
 import pathlib
@@ -21,35 +21,42 @@ from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _DATA = flags.DEFINE_string(
-  'data', None, 'Image folder (one folder a class) or name of a TFDS data set.'
+  'data',
+  None,
+  'Image folder (one subfolder per class), or name of a TFDS data set.',
 )
 _DATA_DIR = flags.DEFINE_string(
-  'data_dir', None, "Where TFDS's data lie; its own place by default."
+  'data_dir', None, "Folder of TFDS's data; default: TFDS's own."
 )
-_SPLIT = flags.DEFINE_string('split', None, 'Of TFDS; train by default.')
+_SPLIT = flags.DEFINE_string(
+  'split', None, 'Split of the TFDS data set; default: train.'
+)
 _TOKENIZER = flags.DEFINE_string(
-  'tokenizer', None, 'Folder that python -m softdimo_jax.convert wrote.'
+  'tokenizer', None, 'Folder written by python -m softdimo_jax.convert.'
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Workdir of a run whose tokenizer to use instead.'
+  'workdir', None, 'Workdir of a run whose tokenizer is used instead.'
 )
-_OUT = flags.DEFINE_string('out', None, 'Folder of the token cache.')
-_SIZE = flags.DEFINE_integer('size', 256, 'Height and width of the images.', 1)
+_OUT = flags.DEFINE_string('out', None, 'Output folder of the token cache.')
+_SIZE = flags.DEFINE_integer('size', 256, 'Height and width in pixels.', 1)
 _FLIP = flags.DEFINE_bool('flip', False, 'Also tokenize the mirrored images.')
 _BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size', 64, 'Images of a call, over all devices.', 1
+  'batch_size', 64, 'Images per call, over all devices.', 1
 )
 _IMAGES_PER_SHARD = flags.DEFINE_integer(
-  'images_per_shard', 4096, 'What an interruption may cost.', 1
+  'images_per_shard',
+  4096,
+  'Images per shard; an interruption loses at most one shard.',
+  1,
 )
 flags.mark_flags_as_required(['data', 'out'])
 flags.mark_flags_as_mutual_exclusive(['tokenizer', 'workdir'], required=True)
 
-_SHOWN = 10  # names of unreadable images
+_SHOWN = 10  # names of unreadable images that are printed
 
 
 def main(argv: list[str]) -> None:
-  """Writes the cache and says what is in it."""
+  """Writes the cache and prints its size."""
   cli.no_arguments(argv)
   notice = PreemptionNotice()
   notice.install()
@@ -73,8 +80,8 @@ def main(argv: list[str]) -> None:
     shown = ', '.join(cache.skipped[:_SHOWN])
     more = ', ...' if len(cache.skipped) > _SHOWN else ''
     print(
-      f'{len(cache.skipped)} unreadable images are not among them '
-      f'({MANIFEST} has the list): {shown}{more}'
+      f'{len(cache.skipped)} unreadable images were left out '
+      f'({MANIFEST} lists them): {shown}{more}'
     )
 
 

@@ -1,11 +1,11 @@
-"""Test-time optimisation of a one-step model for prompts.
+"""Optimises the input embeddings of a one-step model for prompts (TTEO).
 
   python -m softdimo_jax.tteo --workdir=DIR --prompt="a red circle" --out=FOLDER
 
-Every start is moved by gradient ascent on the composite score of `config.tteo`;
-of all their iterates the best is kept. The folder gets an image a prompt, a
-picture of before and after, the score curves, and scores.json. Without steps
-it is best-of-N.
+Gradient ascent moves every start towards a higher composite score of
+`config.tteo`; the best of all iterates is kept. The folder receives one image
+per prompt, a before-and-after grid, the score curves and scores.json. With
+--steps=0 this is best-of-N.
 """
 
 import json
@@ -29,36 +29,41 @@ from softdimo_jax.generation.tteo import TTEO, Best
 from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.files import write_atomically
 
-_STARTS = flags.DEFINE_integer('starts', 16, 'Starts per prompt, N.', 1)
-_STEPS = flags.DEFINE_integer('steps', 4, 'Steps per start, K.', 0)
+_STARTS = flags.DEFINE_integer(
+  'starts', 16, 'Number of starts N per prompt.', 1
+)
+_STEPS = flags.DEFINE_integer(
+  'steps', 4, 'Number of ascent steps K per start.', 0
+)
 _LEARNING_RATE = flags.DEFINE_float(
   'learning_rate',
   None,
-  "Learning rate of the ascent; the configuration's by default.",
+  'Learning rate of the ascent; default: config.tteo.learning_rate.',
 )
-_OUT = flags.DEFINE_string('out', 'tteo', 'Folder to write.')
+_OUT = flags.DEFINE_string('out', 'tteo', 'Output folder.')
 _SCALE = flags.DEFINE_integer(
   'scale',
   None,
   'Output pixels per image pixel; 8 for images below 128 px, else 1.',
   1,
 )
+flags.adopt_module_key_flags(sampling_flags)
 
-# Prompts whose curves are drawn, at most.
+# Curves are drawn for at most this many prompts.
 _DRAWN = 8
 
 
 def main(argv: list[str]) -> None:
-  """Optimises, writes the folder and says what it cost."""
+  """Optimises, writes the folder and prints the latency."""
   cli.no_arguments(argv)
   run = sampling_flags.load_run()
   if not run.family.reads_text:
     raise UserError(
-      'test-time optimisation needs prompts; this run has classes'
+      'test-time optimisation needs prompts, but this run is class-conditional'
     )
   stage = run.generator(sampling_flags.MODEL.value)
   if run.config[stage].kind != 'distill':
-    raise UserError(f'--model={stage} is no one-step model of this run')
+    raise UserError(f'--model={stage} is not a one-step model of this run')
   conditions = sampling_flags.conditions(run, methods.tteo_terms(run))
   _check_memory(run, len(conditions))
   optimizer = methods.optimizer(
@@ -80,10 +85,10 @@ def main(argv: list[str]) -> None:
 
 
 def _check_memory(run: Run, prompts: int) -> None:
-  """Refuses what does not fit; batches are small, results are kept.
+  """Checks that the images and scores of all starts fit into host memory.
 
   Raises:
-    UserError: naming the flags.
+    UserError: if they need more than half of the free memory.
   """
   height, width, channels = run.family.image_shape
   floats = 2 * height * width * channels + _STEPS.value + 1
@@ -92,7 +97,7 @@ def _check_memory(run: Run, prompts: int) -> None:
   if needed > free / 2:
     raise UserError(
       f'--starts={_STARTS.value} with --steps={_STEPS.value} for {prompts} '
-      f'prompts needs {needed / 1e9:.0f} GB of the {free / 1e9:.0f} GB that '
+      f'prompts needs {needed / 1e9:.0f} GB, but only {free / 1e9:.0f} GB '
       'are free; lower them'
     )
 
@@ -123,7 +128,7 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(
-      f'--out={folder} cannot be made a folder: {error.strerror}'
+      f'--out={folder} cannot be created: {error.strerror}'
     ) from error
   for number, image in enumerate(best.images):
     pixels = pictures.image_grid(image[None], scale=scale, padding=0)
@@ -144,7 +149,7 @@ def _write(
 
 
 def _curve(conditions: Conditions, best: Best) -> Curve:
-  """The best score so far of every prompt, over all of its starts."""
+  """Running best score per prompt, over all of its starts."""
   so_far = np.maximum.accumulate(best.curves.max(1), axis=1)
   steps = np.arange(so_far.shape[1])
   return Curve(
@@ -177,7 +182,7 @@ def _print_latency(
   optimizer: TTEO,
   conditions: Conditions,
 ) -> None:
-  """Wall time of the first prompt alone, after compilation."""
+  """Prints the wall time for the first prompt alone, after compilation."""
   first = conditions.part(slice(1))
   one_step = methods.sampled(run, stage, 1)
   params = one_step.place(run.params(stage))
@@ -188,7 +193,7 @@ def _print_latency(
   )
   optimized = _seconds(lambda: _optimize(run, stage, optimizer, first))
   print(
-    f'latency of a prompt: one step {1e3 * plain:.1f} ms, {_STARTS.value} '
+    f'latency per prompt: one step {1e3 * plain:.1f} ms, {_STARTS.value} '
     f'starts with {_STEPS.value} steps {1e3 * optimized:.1f} ms'
   )
 

@@ -109,6 +109,11 @@ def trained(config: str):
   return workdir
 
 
+def flags_of(module: str) -> dict[str, flags.Flag]:
+  """Flags of `python -m softdimo_jax.MODULE` by name."""
+  return _load(module)[1]
+
+
 @functools.cache
 def _load(name: str):
   """(module of a command, its flags by name).

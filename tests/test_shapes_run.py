@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from softdimo_jax.runtime import checkpoint
+from softdimo_jax.runtime.batched import split_size
 from tests import released
 from tests.commands import call, fails, succeeds, trained
 
@@ -76,7 +77,7 @@ def test_test_time_optimisation(workdir, tmp_path):
       f'--out={tmp_path}',
     )
   )
-  assert 'latency of a prompt: one step' in result.out
+  assert 'latency per prompt: one step' in result.out
   scores = json.loads((tmp_path / 'scores.json').read_text())
   assert [entry['prompt'] for entry in scores] == [
     'a red circle left of a blue square',
@@ -182,8 +183,11 @@ def test_hpsv2_end_to_end(workdir, tmp_path):
     '--styles=anime,photo',
   )
   at = f'--workdir={workdir}'
-  succeeds(call('hpsv2', at, *network, f'--out={images}', '--best_of=2'))
+  options = ('--best_of=2', '--batch_size=3')
+  succeeds(call('hpsv2', at, *network, f'--out={images}', *options))
   saved = json.loads((images / 'hpsv2.json').read_text())
+  made_by = saved['protocol']['images']['photo']['sampler']
+  assert made_by['batch_size'] == split_size(3)
   (row,) = saved['rows']
   assert row['model'].startswith('softdimo, best of 2 by ')
   assert row['num_images'] == 6 and 'missing' not in row

@@ -115,7 +115,7 @@ def test_manifest_names_tokenizer_source_and_skipped(folder, params, tmp_path):
   assert (cache.spec.length, cache.spec.groups) == (16, 2)
   assert cache.spec.vocab_size == 4
   assert cache.spec.tokenizer['name'] == 'MaskBitTokenizer'
-  assert cache.spec.source == streams.ImageFolder(folder).facts
+  assert cache.spec.source == streams.ImageFolder(folder).fingerprint
   assert cache.skipped == ('class_0/0004.png',)
 
 
@@ -197,7 +197,7 @@ def test_tokenizer_of_a_converted_checkpoint(params, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, loaded, jax.device_get(params))
   save_converted(tmp_path / 'b', 'maskgit', {}, params, source)
   with pytest.raises(
-    UserError, match='holds a MaskGitTransformer, which is no'
+    UserError, match='contains a MaskGitTransformer, which is not'
   ):
     load_tokenizer(str(tmp_path / 'b'), None)
 

@@ -6,9 +6,10 @@
     --manifest=tests/golden/maskbit_generator_14bit_full.json
 
 Weights are a .pth, .pt, .bin, .ckpt, .safetensors or .msgpack file, a folder
-that holds one, org/name on the Hugging Face Hub, or org/name/path/in/repo.
-Every entry has to be known and every parameter has to be set. Sizes are read
-off the entries' shapes; the last five flags say what no shape tells.
+that contains one, org/name on the Hugging Face Hub, or org/name/path/in/repo.
+Every entry must be known and every parameter must be set. Sizes are inferred
+from the shapes of the entries; the last five flags give what shapes do not
+determine.
 """
 
 import pathlib
@@ -20,49 +21,54 @@ from softdimo_jax.networks import layers
 from softdimo_jax.runtime import cli
 
 _FAMILY = flags.DEFINE_enum(
-  'family', None, tuple(registry.FORMATS), 'What the checkpoint is.'
+  'family', None, tuple(registry.FORMATS), 'Format of the checkpoint.'
 )
 _WEIGHTS = flags.DEFINE_string('weights', None, 'File, folder or Hub id.')
 _OUT = flags.DEFINE_string('out', None, 'Folder to write; must not exist.')
 _MANIFEST = flags.DEFINE_string(
-  'manifest', None, 'JSON with `entries` of [name, shape, dtype], to check.'
+  'manifest', None, 'JSON with `entries` of [name, shape, dtype], for --check.'
 )
-_CHECK = flags.DEFINE_bool('check', False, 'Report and write nothing.')
+_CHECK = flags.DEFINE_bool('check', False, 'Report without writing anything.')
 _NUM_HEADS = flags.DEFINE_integer(
   'num_heads',
   None,
-  'Attention heads, where no shape tells them: 16; of text towers, and of the '
-  'image tower of a clip or image_reward, as many as width / 64, but 16 of '
-  'ViT-H/14 and g/14.',
+  'Attention heads, if shapes do not determine them. Default: 16, but width / '
+  '64 for text towers and the image towers of clip and image_reward (16 for '
+  'ViT-H/14 and g/14).',
   1,
 )
 _TEXT_HEADS = flags.DEFINE_integer(
   'text_heads',
   None,
-  'Attention heads of the text half of a clip or image_reward (width / 64).',
+  'Attention heads of the text tower of clip or image_reward. Default: width / '
+  '64.',
   1,
 )
 _NUM_CLASSES = flags.DEFINE_integer(
   'num_classes',
   None,
-  'Classes (1000) of maskgit, google_maskgit and maskgen.',
+  'Classes of maskgit, google_maskgit or maskgen. Default: 1000.',
   1,
 )
 _NUM_GROUPS = flags.DEFINE_integer(
-  'num_groups', None, 'Sub-tokens (2) of a maskbit_tokenizer with bits.', 1
+  'num_groups',
+  None,
+  'Sub-tokens per position of a lookup-free maskbit_tokenizer. Default: 2.',
+  1,
 )
 _ACTIVATION = flags.DEFINE_enum(
   'activation',
   None,
   tuple(layers.ACTIVATIONS),
-  'Of a text tower: gelu of clip_text, quick_gelu of openclip_text. Of both '
-  'towers of a clip: gelu of the widths of ViT-H/14 and g/14, else quick_gelu.',
+  'Activation of a text tower, or both towers of clip. Default: gelu for '
+  'clip_text and for clip with the widths of ViT-H/14 and g/14, else '
+  'quick_gelu.',
 )
 flags.mark_flag_as_required('family')
 
 
 def main(argv: list[str]) -> None:
-  """Converts, or checks."""
+  """Converts or checks a checkpoint."""
   cli.no_arguments(argv)
   overrides = {
     'num_heads': _NUM_HEADS.value,

@@ -3,7 +3,7 @@
 from softdimo_jax.convert import tree
 
 _PARTS = ('query', 'key', 'value')
-# Linear layers of transformers' `CLIPEncoderLayer`, and ours.
+# Linear layers of transformers' `CLIPEncoderLayer` -> ours.
 _ENCODER_LAYERS = {
   r'self_attn\.q_proj': 'attention/query',
   r'self_attn\.k_proj': 'attention/key',
@@ -12,7 +12,7 @@ _ENCODER_LAYERS = {
   r'mlp\.fc1': 'mlp_in',
   r'mlp\.fc2': 'mlp_out',
 }
-# Linear layers of diffusers' `JointTransformerBlock`, and ours.
+# Linear layers of diffusers' `JointTransformerBlock` -> ours.
 _JOINT_LAYERS = {
   r'attn\.to_q': 'image/query',
   r'attn\.to_k': 'image/key',
@@ -30,13 +30,13 @@ _JOINT_LAYERS = {
 
 
 def block_rules(inner: str, mlp_out: int) -> tuple[tree.Rule, ...]:
-  r"""Rules of the blocks that MaskGit and MaskBit number alike.
+  r"""Rules of the blocks of MaskGit and MaskBit.
 
   `transformer.layers.N.0` is attention and `transformer.layers.N.1` the MLP,
   each with its `norm`.
 
   Args:
-    inner: what stands between a sub-layer and its modules: r'fn\.' or ''.
+    inner: pattern between a sub-layer's name and its modules: r'fn\.' or ''.
     mlp_out: index of the MLP's second Linear in its Sequential.
   """
   layer = r'transformer\.layers\.(?P<layer>\d+)'
@@ -51,11 +51,11 @@ def block_rules(inner: str, mlp_out: int) -> tuple[tree.Rule, ...]:
 
 
 def residual_block_rules(layer: str, path: str) -> tuple[tree.Rule, ...]:
-  r"""Rules of open_clip's `ResidualAttentionBlock`, which TA-TiTok has, too.
+  r"""Rules of open_clip's `ResidualAttentionBlock`, also used by TA-TiTok.
 
   Args:
     layer: pattern of a block's name, with the group `layer`.
-    path: of the stacked blocks; may refer to the pattern's other groups.
+    path: path of the stacked blocks; may refer to other groups of the pattern.
   """
   return (
     *tree.norm(rf'{layer}\.ln_1', f'{path}/attention_norm'),
@@ -71,7 +71,7 @@ def encoder_layer_rules(layer: str, path: str) -> tuple[tree.Rule, ...]:
 
   Args:
     layer: pattern of a block's name, with the group `layer`.
-    path: of the stacked blocks.
+    path: path of the stacked blocks.
   """
   return (
     *tree.norm(rf'{layer}\.layer_norm1', f'{path}/attention_norm'),
@@ -97,9 +97,9 @@ def stacked_attention_rules(
   """Rules of attention with one projection for query, key and value.
 
   Args:
-    stacked: pattern of its names before `weight` and `bias`.
+    stacked: pattern of the projection's names, before `weight` and `bias`.
     out: pattern of the output layer's name.
-    path: of the `transformer.SelfAttention`.
+    path: path of the `transformer.SelfAttention`.
   """
   return (
     tree.Rule(
@@ -123,8 +123,9 @@ def joint_block_rules(
 
   Args:
     block: pattern of a block's name.
-    path: of the block, or of the stacked blocks.
-    last: the last block of a network, whose text has two modulations.
+    path: path of the block, or of the stacked blocks.
+    last: whether it is a network's last block, whose text modulation has two
+      parts.
   """
   return (
     *modulation_rules(rf'{block}\.norm1', f'{path}/image/modulation'),
@@ -146,9 +147,9 @@ def modulation_rules(
 
   Args:
     name: pattern of the norm's name.
-    path: of the module.
-    two: `AdaLayerNormContinuous`, whose scale comes before its shift; the six
-      of `AdaLayerNormZero` are in our order.
+    path: path of the module.
+    two: whether it is an `AdaLayerNormContinuous`, whose scale precedes its
+      shift; the six parts of `AdaLayerNormZero` are in our order.
   """
   order = tree.swap_halves if two else tree.identity
   kernel = lambda weight: tree.linear_kernel(order(weight))

@@ -1,7 +1,6 @@
 """Whole CLIP models -> `CLIP` parameters: transformers', open_clip's, HPSv2's.
 
-The text half has the rules of the text towers; `convert_clip_text` says why one
-set serves both layouts.
+The text half uses the rules of `clip_text`, which cover both layouts.
 """
 
 import math
@@ -22,10 +21,10 @@ from softdimo_jax.convert.shapes import (
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.networks.text.clip import CLIPTextTower
 
-# Heads of the image towers of LAION's ViT-H/14 and ViT-g/14, by their width;
-# heads of other towers are 64 wide.
+# Width -> heads of the image towers of LAION's ViT-H/14 and ViT-g/14; other
+# towers have heads of width 64.
 _LAION_HEADS = {1280: 16, 1408: 16}
-# The same sizes by other names in the two layouts.
+# Entries that determine the sizes, in the two layouts.
 _HF_IMAGE = {
   'patches': 'vision_model.embeddings.patch_embedding.weight',
   'positions': 'vision_model.embeddings.position_embedding.weight',
@@ -56,7 +55,7 @@ HF_IMAGE_RULES = (
   tree.Rule(
     rf'{_HF_EMBEDDINGS}\.patch_embedding\.weight', 'patch_kernel', patch_kernel
   ),
-  # The official name lacks an n.
+  # The official name is misspelt.
   *tree.norm(r'vision_model\.pre_layrnorm', 'initial_norm'),
   *encoder_layer_rules(_HF_LAYER, 'layers'),
   *tree.norm(r'vision_model\.post_layernorm', 'final_norm'),
@@ -79,10 +78,10 @@ RULES = (
 
 
 def convert_clip(state_dict: StateDict, model: CLIP) -> Converted:
-  """Official CLIP state dict, of either layout -> parameters of `model`.
+  """Official CLIP state dict in either layout -> parameters of `model`.
 
-  It is of transformers' `CLIPModel` (CLIP, PickScore), or of `CLIP` as OpenAI,
-  open_clip and HPSv2 have it.
+  The layouts are transformers' `CLIPModel` (CLIP, PickScore), and `CLIP` of
+  OpenAI, open_clip and HPSv2.
   """
   target = tree.parameter_shapes(
     model, image(model.image.resolution), prompt(model.text.length)
@@ -97,14 +96,15 @@ def clip_options(
   text_heads: int | None = None,
   activation: str | None = None,
 ) -> Options:
-  """`CLIP` of either layout: the options of both towers.
+  """Options of `CLIP` in either layout: those of both towers.
 
   Args:
-    shapes: of the official entries.
-    num_heads: of the image tower.
-    text_heads: of the text tower.
-    activation: of both; else gelu for the widths of ViT-H/14 and ViT-g/14, and
-      OpenAI's quick_gelu. LAION's models of OpenAI's sizes need it.
+    shapes: shapes of the official entries.
+    num_heads: heads of the image tower.
+    text_heads: heads of the text tower.
+    activation: activation of both towers. Default: gelu for the widths of
+      ViT-H/14 and ViT-g/14, else OpenAI's quick_gelu; LAION's models of
+      OpenAI's sizes must override it.
   """
   if _OPENCLIP_IMAGE['patches'] in shapes:
     names, text = _OPENCLIP_IMAGE, clip_text.openclip_text_options
@@ -131,7 +131,7 @@ def clip_options(
 
 
 def _model(image: Options, text: Options) -> CLIP:
-  """`CLIP` of the options of its towers, which JSON can hold."""
+  """`CLIP`, given JSON-serialisable options of its towers."""
   return CLIP(CLIPImageTower(**image), CLIPTextTower(**text))
 
 

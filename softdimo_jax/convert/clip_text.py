@@ -1,7 +1,7 @@
 """CLIP text towers -> `CLIPTextTower` parameters.
 
-One set of rules for both layouts, whose names differ throughout: transformers'
-(`text_model.`) and open_clip's. Files of whole CLIP models serve as well.
+One set of rules covers both layouts, transformers' (`text_model.`) and
+open_clip's, because they share no names. Files of whole CLIP models work too.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ OPENCLIP_RULES = (
 
 RULES = (*HF_RULES, *OPENCLIP_RULES)
 
-# What older files hold beside parameters: ranges, and OpenAI's sizes.
+# Non-parameters in older files: ranges, and OpenAI's sizes.
 CONSTANTS = (
   r'(?:text|vision)_model\.embeddings\.position_ids',
   r'input_resolution|context_length|vocab_size',
@@ -49,16 +49,16 @@ IGNORED = (
 
 
 def convert_clip_text(state_dict: StateDict, tower: CLIPTextTower) -> Converted:
-  """Official CLIP state dict, of either layout -> parameters of `tower`.
+  """Official CLIP state dict in either layout -> parameters of `tower`.
 
-  It is of `CLIPTextModelWithProjection`, or of a whole `CLIPModel` or open_clip
-  `CLIP`, whose image half is left out.
+  It may be that of `CLIPTextModelWithProjection`, or of a whole `CLIPModel` or
+  open_clip `CLIP`, whose image half is ignored.
   """
   target = tree.parameter_shapes(tower, prompt(tower.length))
   return tree.convert(state_dict, RULES, target, ignored=IGNORED)
 
 
-# Names of the entries of which `_sizes` reads the shapes.
+# Entries whose shapes `_sizes` reads.
 _HF_NAMES = {
   'tokens': 'text_model.embeddings.token_embedding.weight',
   'positions': 'text_model.embeddings.position_embedding.weight',
@@ -70,7 +70,7 @@ _HF_NAMES = {
 def clip_text_options(
   shapes: Shapes, *, num_heads: int | None = None, activation: str = 'gelu'
 ) -> Options:
-  """`CLIPTextTower` of transformers; released with the activation of ViT-H."""
+  """Options of `CLIPTextTower` for transformers; ViT-H's default activation."""
   return {
     **_sizes(shapes, _HF_NAMES, num_heads),
     'projection_width': shapes['text_projection.weight'][0],
@@ -92,7 +92,7 @@ def openclip_text_options(
   num_heads: int | None = None,
   activation: str = 'quick_gelu',
 ) -> Options:
-  """`CLIPTextTower` of open_clip; MaskGen's has OpenAI's activation."""
+  """Options of `CLIPTextTower` for open_clip; MaskGen's default activation."""
   return {
     **_sizes(shapes, _OPENCLIP_NAMES, num_heads),
     'projection_width': shapes['text_projection'][1],

@@ -1,4 +1,4 @@
-"""What `python -m softdimo_jax.convert` does."""
+"""Implementation of `python -m softdimo_jax.convert`."""
 
 import dataclasses
 import math
@@ -17,15 +17,15 @@ from softdimo_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-  """What to convert and where to, as the flags say.
+  """The flags of a conversion.
 
   Attributes:
     family: name in the registry.
-    weights: file, folder or Hub id; or
-    manifest: a listing of names and shapes, which can only be checked.
+    weights: file, folder or Hub id; exclusive with `manifest`.
+    manifest: listing of names and shapes, which can only be checked.
     out: folder to write.
-    check: write nothing.
-    overrides: constructor options that no shape tells.
+    check: whether to write nothing.
+    overrides: constructor options that shapes do not determine.
   """
 
   family: str
@@ -37,11 +37,11 @@ class Conversion:
 
 
 def run(conversion: Conversion) -> None:
-  """Checks, converts and writes a checkpoint; prints what became of it.
+  """Checks, converts and writes a checkpoint; prints a report.
 
   Raises:
-    UserError: if the conversion makes no sense, the source cannot be read or
-      does not fit the family exactly, or the folder cannot be written.
+    UserError: if the flags are inconsistent, the source cannot be read or does
+      not fit the family exactly, or the folder cannot be written.
   """
   _validate(conversion)
   if conversion.manifest is not None:
@@ -82,7 +82,7 @@ def _convert(
     print(f'{conversion.family}: {_described(options)}')
     convert = registry.FORMATS[conversion.family].convert
     params, report = convert(state_dict, module)
-  except ValueError as error:  # Also of modules that refuse their options.
+  except ValueError as error:  # Modules that reject their options raise it too.
     if isinstance(error, ConversionError) and error.report is not None:
       _print(error.report)
     raise UserError(f'{where}: {error}') from error
@@ -97,6 +97,6 @@ def _described(options: Options) -> str:
 
 
 def _print(report: Report) -> None:
-  """One line a kind of name: how many there are and what they are called."""
+  """Prints one line per kind of name: their count and the first names."""
   for kind, names in dataclasses.asdict(report).items():
     print(f'{kind:<10} {len(names):>5}  {shortened(names)}'.rstrip())

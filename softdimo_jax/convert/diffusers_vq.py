@@ -7,12 +7,12 @@ from softdimo_jax.networks.tokenizers.diffusers_vq import DiffusersVQ
 
 _CODER = '(encoder|decoder)'
 _MIDDLE = rf'{_CODER}\.mid_block'
-# Linear layers of the attention in the middle, which Meissonic's lacks.
+# Linear layers of the middle attention, which Meissonic's tokenizer lacks.
 _ATTENTION = {'to_q': 'q', 'to_k': 'k', 'to_v': 'v', r'to_out\.0': 'proj_out'}
 
 
 def diffusers_vq_rules(levels: int) -> tuple[tree.Rule, ...]:
-  """Rules of `VQModel`; its decoder counts the levels as they run."""
+  """Rules of `VQModel`, whose decoder numbers levels in execution order."""
   return (
     *(
       rule
@@ -47,7 +47,7 @@ def convert_diffusers_vq(
 def _level_rules(
   coder: str, way: str, official: int, ours: int
 ) -> tuple[tree.Rule, ...]:
-  """Rules of level `official` of a coder, which is level `ours` here."""
+  """Rules of a coder's level, `official` there and `ours` here."""
   level, path = rf'{coder}\.{way}_blocks\.{official}', f'{coder}/{way}_{ours}'
   return (
     *_block_rules(rf'{level}\.resnets\.(\d+)', rf'{path}_block_\1'),
@@ -56,7 +56,7 @@ def _level_rules(
 
 
 def _block_rules(block: str, path: str) -> tuple[tree.Rule, ...]:
-  """Rules of a residual block, whose pattern has one group."""
+  """Rules of a residual block; the pattern `block` has one group."""
   return (
     *tree.norm(rf'{block}\.(norm1|norm2)', rf'{path}/\2'),
     *tree.conv(rf'{block}\.(conv1|conv2)', rf'{path}/\2'),
@@ -65,7 +65,7 @@ def _block_rules(block: str, path: str) -> tuple[tree.Rule, ...]:
 
 
 def _attention_rules(name: str, path: str) -> tuple[tree.Rule, ...]:
-  """Rules of `Attention` -> `blocks.AttentionBlock`, which convolves."""
+  """Rules of `Attention` -> `blocks.AttentionBlock` with 1x1 convolutions."""
   kernel = lambda weight: tree.linear_kernel(weight)[None, None]
   return (
     *tree.norm(rf'{name}\.group_norm', f'{path}/norm'),
@@ -83,7 +83,7 @@ def _attention_rules(name: str, path: str) -> tuple[tree.Rule, ...]:
 
 
 def diffusers_vq_options(shapes: Shapes) -> Options:
-  """`DiffusersVQ`; 32 groups in its norms, as everywhere."""
+  """Options of `DiffusersVQ`; all released models have 32 norm groups."""
   levels = range(shapes.count(r'encoder\.down_blocks\.(\d+)\.'))
   codebook_size, embedding_dim = shapes['quantize.embedding.weight']
   first = 'encoder.down_blocks.{}.resnets.0.conv1.weight'

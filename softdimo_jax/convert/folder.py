@@ -3,7 +3,7 @@
   DIR/params/      parameters (Orbax)
   DIR/model.json   family, constructor options of the module, source
 
-The folder appears whole or not at all.
+The folder is created complete or not at all.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ _MODEL, _PARAMS = 'model.json', 'params'
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """What a checkpoint was converted from.
+  """The source of a converted checkpoint.
 
   Attributes:
-    weights: file, folder or Hub id, as it was asked for.
+    weights: file, folder or Hub id, as given.
     file: name of the official file.
-    sha256: its checksum, in hexadecimal.
+    sha256: checksum of that file, in hexadecimal.
   """
 
   weights: str
@@ -40,7 +40,7 @@ class Source:
 
 
 def check_new(folder: pathlib.Path) -> None:
-  """Raises UserError if there is something at `folder` already."""
+  """Raises UserError if `folder` exists."""
   if folder.exists():
     raise UserError(f'{folder} exists; choose another --out or delete it')
 
@@ -55,14 +55,14 @@ def save_converted(
   """Writes a converted checkpoint.
 
   Args:
-    folder: where to; must not exist.
+    folder: folder to create; must not exist.
     family: name in the registry.
-    options: of the module's constructor.
-    params: of the module.
-    source: where they come from.
+    options: constructor options of the module.
+    params: parameters of the module.
+    source: source of the checkpoint.
 
   Raises:
-    UserError: if the folder exists or cannot be made.
+    UserError: if the folder exists or cannot be created.
   """
   model = {
     'family': family,
@@ -76,7 +76,7 @@ def save_converted(
 
 
 def is_converted(folder: pathlib.Path) -> bool:
-  """Whether `folder` is one that `save_converted` wrote."""
+  """Whether `save_converted` wrote `folder`."""
   return (folder / _MODEL).exists()
 
 
@@ -86,31 +86,31 @@ def load_converted(
   """Module and parameters of a converted checkpoint.
 
   Args:
-    folder: that `python -m softdimo_jax.convert` wrote.
-    family: the only one that serves, where one alone does.
+    folder: output of `python -m softdimo_jax.convert`.
+    family: the required family; None for any.
 
   Raises:
-    UserError: if there is no such folder, it holds another family, or a file
-      in it is broken.
+    UserError: if the folder does not exist, contains another family, or a file
+      in it is damaged.
   """
   module = load_module(folder, family)
   return module, checkpoint.load_params(folder.absolute() / _PARAMS)
 
 
 def load_module(folder: pathlib.Path, family: str | None = None) -> nn.Module:
-  """Module of a converted checkpoint; arguments as of `load_converted`."""
+  """Module of a converted checkpoint; arguments as in `load_converted`."""
   folder = folder.absolute()
   model = _read_model(folder)
   try:
-    found = model['family']
-    module = registry.build(found, model['options'])
+    stored = model['family']
+    module = registry.build(stored, model['options'])
   except (AttributeError, KeyError, TypeError) as error:
     raise UserError(
-      f'{folder / _MODEL} names no model that this version knows '
+      f'{folder / _MODEL} names a model unknown to this version '
       f'({type(error).__name__}: {error})'
     ) from error
-  if family not in (None, found):
-    raise UserError(f'{folder} holds a {found} where a {family} is wanted')
+  if family not in (None, stored):
+    raise UserError(f'{folder} contains {stored}, expected {family}')
   return module
 
 
@@ -119,8 +119,8 @@ def _read_model(folder: pathlib.Path) -> Any:
     return json.loads((folder / _MODEL).read_text('utf-8'))
   except (FileNotFoundError, NotADirectoryError) as error:
     raise UserError(
-      f'{folder} is no converted checkpoint (it has no {_MODEL}); make one: '
-      'python -m softdimo_jax.convert'
+      f'{folder} is not a converted checkpoint (it has no {_MODEL}); create it '
+      'with python -m softdimo_jax.convert'
     ) from error
   except (OSError, ValueError) as error:
     raise UserError(f'{folder / _MODEL} cannot be read ({error})') from error
@@ -128,11 +128,11 @@ def _read_model(folder: pathlib.Path) -> Any:
 
 @contextlib.contextmanager
 def _appearing(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A folder to fill, which gets its name once it is whole."""
+  """A temporary folder to fill, renamed to `folder` when complete."""
   check_new(folder)
-  # Beside the target: a rename is atomic within one file system only.
+  # Next to the target, because renames are atomic only within a file system.
   partial = folder.with_name(f'.{folder.name}.partial')
-  shutil.rmtree(partial, ignore_errors=True)  # Of a run that was killed.
+  shutil.rmtree(partial, ignore_errors=True)  # Left by a killed process.
   try:
     partial.mkdir(parents=True)
     yield partial

@@ -1,4 +1,4 @@
-"""The description of one kind of official checkpoint."""
+"""Description of a format of official checkpoints."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -15,15 +15,14 @@ Converted = tuple[Params, Report]
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointFormat:
-  """One kind of official checkpoint.
+  """A format of official checkpoints.
 
   Attributes:
-    module: constructor options -> our module of it.
-    mark: an official entry that this format has and no other, or one of each
-      of its layouts.
-    options: shapes of the entries -> constructor options of the module. Its
-      keyword arguments are what no shape tells; their defaults are those of
-      the released checkpoints.
+    module: constructor options -> our module.
+    mark: an official entry unique to this format, or one per layout.
+    options: shapes of the entries -> constructor options of the module. Keyword
+      arguments are the options that shapes do not determine; they default to
+      the released checkpoints' values.
     convert: (state dict as released, module of its sizes) -> (parameters,
       report). Raises ConversionError unless the two fit exactly.
   """
@@ -38,5 +37,5 @@ class CheckpointFormat:
     return (self.mark,) if isinstance(self.mark, str) else self.mark
 
   def has(self, state_dict: StateDict) -> bool:
-    """Whether a state dict is of this format, by a mark in it."""
+    """Whether a state dict has this format, according to its mark."""
     return any(mark in state_dict for mark in self.marks)

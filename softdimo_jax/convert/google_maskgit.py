@@ -1,9 +1,9 @@
 """Google's MaskGIT checkpoints -> our parameters.
 
-The official msgpack files hold a Flax tree (`msgpack_restore(file)['params']`
-of flax.serialization). Names here are its paths joined by
-'/', with or without 'params/' in front. Kernels keep their axes, but for the
-heads: ours are flat.
+The official msgpack files contain a Flax tree, the entry 'params' of
+`flax.serialization.msgpack_restore`. Names here are its paths, joined by '/',
+with or without the prefix 'params/'. Kernels keep their axes, except that the
+axes of heads are merged.
 """
 
 from softdimo_jax.convert import tree
@@ -20,7 +20,7 @@ from softdimo_jax.networks.generators.google_maskgit import (
 )
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 
-# Kernel of downsampling, where pooling leaves none to read it off.
+# Kernel size of downsampling where it is pooling, so that no shape has it.
 _KERNEL = 4
 
 _ROOT = '(?:params/)?'
@@ -29,12 +29,12 @@ _ATTENTION = rf'{_LAYER}/Attention_0/self_attention'
 
 
 def _merge_last(array: tree.Array) -> tree.Array:
-  """Joins the two axes of heads at the end: [.., heads, hd] -> [.., D]."""
+  """Merges the last two axes: [.., heads, hd] -> [.., D]."""
   return array.reshape(*array.shape[:-2], -1)
 
 
 def _merge_first(kernel: tree.Array) -> tree.Array:
-  """Joins the two axes of heads in front: [heads, hd, D] -> [D, D]."""
+  """Merges the first two axes: [heads, hd, D] -> [D, D]."""
   return kernel.reshape(-1, kernel.shape[-1])
 
 
@@ -87,7 +87,7 @@ def convert_google_maskgit(
 def google_tokenizer_rules(
   tokenizer: MaskBitTokenizer,
 ) -> tuple[tree.Rule, ...]:
-  """Rules of `VQVAE`, whose modules are numbered in the order of execution."""
+  """Rules of `VQVAE`, whose modules are numbered in execution order."""
   levels = range(len(tokenizer.channel_multipliers))
   depth = tokenizer.num_res_blocks
   blocks = lambda stage: [f'{stage}_block_{b}' for b in range(depth)]
@@ -140,7 +140,7 @@ def convert_google_tokenizer(
 def google_maskgit_options(
   shapes: Shapes, *, num_classes: int = 1000
 ) -> Options:
-  """`GoogleMaskGitTransformer`; its table counts codes and classes together."""
+  """Options of `GoogleMaskGitTransformer`."""
   rows, width = shapes['Embed_0/word_embeddings/embedding']
   first = 'TransformerLayer_0'
   query = f'{first}/Attention_0/self_attention/query/bias'
@@ -157,9 +157,9 @@ def google_maskgit_options(
 
 
 def google_tokenizer_options(shapes: Shapes) -> Options:
-  """`MaskBitTokenizer` of Google, which numbers layers as they execute."""
+  """Options of Google's `MaskBitTokenizer`."""
   in_channels, hidden = shapes['encoder/Conv_0/kernel'][-2:]
-  # Between the first and the last convolution there is one a level but one.
+  # Between the first and the last convolution there is one per upsampling.
   levels = shapes.count(r'decoder/Conv_(\d+)/') - 1
   depth = shapes.count(r'encoder/ResBlock_(\d+)/') // (levels + 1)
   codebook_size, embedding_dim = shapes['quantizer/codebook']

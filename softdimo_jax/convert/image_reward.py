@@ -30,7 +30,7 @@ _TEXT_LAYER = rf'{_TEXT}\.encoder\.layer\.(?P<layer>\d+)'
 def _only_row(array: tree.Array) -> tree.Array:
   """[1, ...] -> [...]; the official code repeats it over the batch."""
   if array.shape[0] != 1:
-    raise ValueError('one row is wanted')
+    raise ValueError('expected one row')
   return array[0]
 
 
@@ -74,7 +74,7 @@ def _text_rules() -> tuple[tree.Rule, ...]:
 def _attention_rules(
   official: str, ours: str, norm: str
 ) -> tuple[tree.Rule, ...]:
-  """Rules of BERT's attention, whose output layer holds the norm."""
+  """Rules of BERT's attention, whose output layer contains the norm."""
   name = rf'{_TEXT_LAYER}\.{official}'
   return (
     *(
@@ -92,7 +92,7 @@ RULES = (
   *tree.under('text', _text_rules()),
   *tree.under('head', head_rules(r'mlp\.')),
 )
-# A range, and BLIP's own similarity, which the score does not read.
+# A range, and BLIP's own similarity, which the score does not use.
 IGNORED = (
   rf'{_TEXT}\.embeddings\.position_ids',
   r'blip\.(?:vision|text)_proj\.(?:weight|bias)',
@@ -102,9 +102,9 @@ IGNORED = (
 def convert_image_reward(
   state_dict: StateDict, scorer: BLIPScorer
 ) -> Converted:
-  """Official ImageReward state dict, of ImageReward.pt -> parameters.
+  """Official ImageReward state dict (ImageReward.pt) -> parameters.
 
-  The official loader passes over missing entries; this one does not.
+  Unlike the official loader, this one does not skip missing entries.
   """
   target = tree.parameter_shapes(
     scorer, image(scorer.image.resolution), prompt(scorer.text.length)
@@ -118,12 +118,12 @@ def image_reward_options(
   num_heads: int | None = None,
   text_heads: int | None = None,
 ) -> Options:
-  """`BLIPScorer`: the options of its parts.
+  """Options of `BLIPScorer`: those of its parts.
 
   Args:
-    shapes: of the official entries.
-    num_heads: of the image tower.
-    text_heads: of the text encoder.
+    shapes: shapes of the official entries.
+    num_heads: heads of the image tower.
+    text_heads: heads of the text encoder.
   """
   return {
     'image': _image_options(shapes, num_heads),
@@ -164,7 +164,7 @@ def _text_options(shapes: Shapes, num_heads: int | None) -> Options:
 def _scorer(
   image: Options, text: Options, head_widths: tuple[int, ...]
 ) -> BLIPScorer:
-  """`BLIPScorer` of the options of its parts, which JSON can hold."""
+  """`BLIPScorer`, given JSON-serialisable options of its parts."""
   return BLIPScorer(
     BLIPImageTower(**image), BLIPTextEncoder(**text), head_widths
   )

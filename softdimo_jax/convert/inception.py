@@ -1,7 +1,7 @@
 """The Inception network of FID -> `Inception` parameters.
 
-torch-fidelity's file and pytorch-fid's hold the same conversion of TensorFlow's
-weights, under the same names.
+The files of torch-fidelity and pytorch-fid contain the same conversion of
+TensorFlow's weights, under the same names.
 """
 
 from softdimo_jax.convert import tree
@@ -12,12 +12,12 @@ from softdimo_jax.networks.inception import Inception
 # Classes of torchvision's Inception; FID's has 1008.
 _IMAGENET_CLASSES = 1000
 
-# Counts training steps; not every file has it.
+# Counter of training steps, absent from some files.
 _COUNTER = r'.+\.bn\.num_batches_tracked'
 
 
 def _unit_rules(name: str, path: str) -> tuple[tree.Rule, ...]:
-  """Rules of a `BasicConv2d`; its statistics are parameters of ours."""
+  """Rules of a `BasicConv2d`, whose statistics become parameters."""
   return (
     tree.Rule(
       rf'{name}\.conv\.weight', f'{path}/conv/kernel', tree.conv_kernel
@@ -44,12 +44,12 @@ def convert_inception(state_dict: StateDict, model: Inception) -> Converted:
 
 
 def inception_options(shapes: Shapes) -> Options:
-  """`Inception`, whose layers are in proportion to the first."""
+  """Options of `Inception`; the first layer determines all widths."""
   num_classes = shapes['fc.weight'][0]
   if num_classes == _IMAGENET_CLASSES:
     raise tree.ConversionError(
-      f"{num_classes} classes are those of torchvision's Inception, which "
-      'pools otherwise than that of FID'
+      f"{num_classes} classes mean torchvision's Inception, whose pooling "
+      "differs from FID's"
     )
   return {
     'width': shapes['Conv2d_1a_3x3.conv.weight'][0],

@@ -8,13 +8,13 @@ from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
 from softdimo_jax.convert.shapes import Options, Shapes
 from softdimo_jax.networks.rewards.head import LinearHead
 
-# Numbers of the linear layers in the official Sequential; between them lies
+# Indices of the linear layers in the official Sequential; the others are
 # dropout, which has no entries.
 OFFICIAL_LAYERS = (0, 2, 4, 6, 7)
 
 
 def head_rules(prefix: str = '') -> tuple[tree.Rule, ...]:
-  """Rules of the official `MLP`, whose names begin like the pattern."""
+  """Rules of the official `MLP`; its names begin with the pattern `prefix`."""
   return tuple(
     rule
     for ours, theirs in enumerate(OFFICIAL_LAYERS)
@@ -37,12 +37,12 @@ def convert_aesthetic_head(
 
 
 def aesthetic_head_options(shapes: Shapes) -> Options:
-  """`LinearHead`."""
+  """Options of `LinearHead`."""
   return {'widths': head_widths(shapes, '')}
 
 
 def head_widths(shapes: Shapes, prefix: str) -> tuple[int, ...]:
-  """Widths of the layers whose names begin like the prefix."""
+  """Widths of the layers whose names begin with `prefix`."""
   return tuple(
     shapes[f'{prefix}layers.{number}.weight'][0] for number in OFFICIAL_LAYERS
   )

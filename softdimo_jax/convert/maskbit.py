@@ -9,10 +9,10 @@ from softdimo_jax.networks.generators.maskbit import (
   MaskBitTransformer,
 )
 
-# One set of rules: names tell bits (`LFQBert`) from tables (`Bert`), and
-# strictness finds whatever the module lacks or has too much of.
+# One set of rules for bits (`LFQBert`) and tables (`Bert`): their names differ,
+# and strict conversion reports entries that do not belong to the module.
 RULES = (
-  # The official loader accepts the older name `token_emb`, too.
+  # The official loader also accepts the older name `token_emb`.
   tree.Rule(
     r'(?:input_proj|token_emb)\.weight', 'input_kernel', tree.linear_kernel
   ),
@@ -29,7 +29,7 @@ RULES = (
   tree.Rule(r'bias\.(?P<layer>\d+)', 'logit_bias'),
 )
 
-# Weights of the bits of an id, which the module computes.
+# Powers of two for the bits of an id, which the module computes itself.
 IGNORED = ('bits_to_indices',)
 
 
@@ -38,14 +38,14 @@ def convert_maskbit(
 ) -> Converted:
   """Official `LFQBert` or `Bert` state dict -> parameters of `generator`.
 
-  `Bert` is a `MaskBitTableTransformer`.
+  `Bert` corresponds to `MaskBitTableTransformer`.
   """
   target = generator_params(generator)
   return tree.convert(state_dict, RULES, target, ignored=IGNORED)
 
 
 def maskbit_options(shapes: Shapes, *, num_heads: int = 16) -> Options:
-  """`MaskBitTransformer`."""
+  """Options of `MaskBitTransformer`."""
   entry = 'input_proj' if 'input_proj.weight' in shapes else 'token_emb'
   num_bits = shapes[f'{entry}.weight'][1]
   return {
@@ -56,7 +56,7 @@ def maskbit_options(shapes: Shapes, *, num_heads: int = 16) -> Options:
 
 
 def maskbit_table_options(shapes: Shapes, *, num_heads: int = 16) -> Options:
-  """`MaskBitTableTransformer`."""
+  """Options of `MaskBitTableTransformer`."""
   num_groups = shapes.count(r'tok_emb_list\.(\d+)')
   codes = shapes['tok_emb_list.0.weight'][0] - 1
   return {
@@ -80,7 +80,7 @@ def _sizes(shapes: Shapes, num_heads: int) -> Options:
 
 
 def _groups(shapes: Shapes, num_bits: int) -> int:
-  """Groups of bits; the buffer has one number a bit of a group."""
+  """Number of groups; the buffer has one number per bit of a group."""
   if 'bits_to_indices' in shapes:
     return num_bits // shapes['bits_to_indices'][0]
   logits = shapes['prediction_layer.weight'][0]
@@ -88,7 +88,7 @@ def _groups(shapes: Shapes, num_bits: int) -> int:
     if num_bits % groups == 0 and groups * 2 ** (num_bits // groups) == logits:
       return groups
   raise tree.ConversionError(
-    f'{logits} logits are not those of {num_bits} bits in equal groups'
+    f'{logits} logits do not fit {num_bits} bits in equal groups'
   )
 
 

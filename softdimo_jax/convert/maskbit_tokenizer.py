@@ -1,7 +1,7 @@
 """MaskBit's tokenizer checkpoints -> `MaskBitTokenizer` parameters.
 
-Serves the lookup-free tokenizers, VQGAN+ and the MaskGIT tokenizer that
-MaskBit published in torch.
+Covers the lookup-free tokenizers, VQGAN+ and the MaskGIT tokenizer that MaskBit
+released in torch.
 """
 
 from softdimo_jax.convert import tree
@@ -9,7 +9,7 @@ from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
 from softdimo_jax.convert.shapes import Options, Shapes, image
 from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 
-# Constants of lookup-free quantisation, which the module computes.
+# Constants of lookup-free quantisation, which the module computes itself.
 IGNORED = (r'quantize\.bits_to_indices', r'quantize\.codebook')
 
 
@@ -19,9 +19,9 @@ def maskbit_tokenizer_rules(
   """Rules of `ConvVQModel`.
 
   Args:
-    num_levels: resolutions of the coders.
-    legacy: `ConvDecoderLegacy` numbers decoder.up by level; the newer decoder
-      numbers it in the order of execution, lowest resolution first.
+    num_levels: number of resolutions of the coders.
+    legacy: whether decoder.up is numbered by level (`ConvDecoderLegacy`); the
+      newer decoder numbers it in execution order, lowest resolution first.
   """
   parts = [(r'(encoder|decoder)\.mid', r'\1/mid')]
   for index in range(num_levels):
@@ -51,8 +51,8 @@ def convert_maskbit_tokenizer(
 ) -> Converted:
   """Official `ConvVQModel` state dict -> parameters of `tokenizer`.
 
-  The order of the decoder's levels is read off the names: the level of
-  highest resolution, alone, has no upsampling.
+  The order of the decoder's levels is inferred from the names: only the level
+  of highest resolution has no upsampling.
   """
   num_levels = len(tokenizer.channel_multipliers)
   legacy = 'decoder.up.0.upsample_conv.weight' not in state_dict
@@ -69,7 +69,7 @@ def convert_maskbit_tokenizer(
 def maskbit_tokenizer_options(
   shapes: Shapes, *, num_groups: int = 2
 ) -> Options:
-  """`MaskBitTokenizer` of torch; bits have `num_groups`, a codebook has one."""
+  """Options of `MaskBitTokenizer`; `num_groups` is only for bits."""
   hidden, in_channels = shapes['encoder.conv_in.weight'][:2]
   levels = range(shapes.count(r'encoder\.down\.(\d+)\.'))
   depth = shapes.count(r'encoder\.mid\.res_blocks\.(\d+)\.')
@@ -89,14 +89,14 @@ def maskbit_tokenizer_options(
 
 
 def _codebook(shapes: Shapes, codebook: str, num_groups: int) -> Options:
-  """Options of the quantizer: a codebook, else bits."""
+  """Options of the quantiser: a codebook, else bits."""
   if codebook in shapes:
     rows, width = shapes[codebook]
     return {'embedding_dim': width, 'codebook_size': rows, 'num_groups': 1}
   num_bits = shapes['encoder.conv_out.weight'][0]
   if num_bits % num_groups:
     raise tree.ConversionError(
-      f'{num_bits} bits do not divide into {num_groups} groups; give '
+      f'{num_bits} bits are not divisible into {num_groups} groups; give '
       '--num_groups'
     )
   return {

@@ -1,7 +1,7 @@
 """MaskGen-VQ checkpoints -> `MaskGenTransformer` parameters.
 
-The whole official table is kept, also the rows of classes, and the last
-block's queries of the text: neither reaches an output.
+All entries are kept, even those that reach no output: the table rows of classes
+and the text queries of the last block.
 """
 
 import jax
@@ -19,12 +19,12 @@ from softdimo_jax.convert.shapes import (
 )
 from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 
-# One tensor where the head is tied: files hold both names or either.
+# One tensor if the head is tied; files contain it under either or both names.
 _TABLE, _HEAD = 'embeddings.weight', 'lm_head.weight'
 
 
 def maskgen_rules(depth: int, *, tied: bool) -> tuple[tree.Rule, ...]:
-  """Rules of `MaskGen_VQ` with `depth` blocks, whose last one differs."""
+  """Rules of `MaskGen_VQ` with `depth` blocks; the last one differs."""
   last = depth - 1
   if tied:
     head = (tree.Rule(r'(?:embeddings|lm_head)\.weight', 'tok_emb'),)
@@ -49,8 +49,8 @@ def convert_maskgen(
 ) -> Converted:
   """Official `MaskGen_VQ` state dict -> parameters of `generator`.
 
-  A tied head may be there under its own name, or instead of the table, which it
-  must equal.
+  A tied head may be present in addition to the table, which it must equal, or
+  instead of it.
   """
   ignored = ()
   if generator.tied and {_TABLE, _HEAD} <= state_dict.keys():
@@ -70,14 +70,14 @@ def _check_tied(table: tree.Array, head: tree.Array) -> None:
     same = np.array_equal(table, head)
   if not same:
     raise tree.ConversionError(
-      f'{_HEAD} is not {_TABLE}, to which the head should be tied'
+      f'{_HEAD} differs from {_TABLE}, but the head should be tied'
     )
 
 
 def maskgen_options(
   shapes: Shapes, *, num_heads: int = 16, num_classes: int | None = None
 ) -> Options:
-  """`MaskGenTransformer`; a tied table does not tell codes from classes."""
+  """Options of `MaskGenTransformer`; `num_classes` is needed if tied."""
   table, tied = 'embeddings.weight', 'lm_head.bias' not in shapes
   rows, width = shapes[table if table in shapes else 'lm_head.weight']
   if tied:

@@ -1,7 +1,7 @@
 """MaskGit checkpoints -> `MaskGitTransformer` parameters.
 
-The whole official table and bias are kept, also the rows that never reach an
-output (the bias of classes and of the class position).
+The whole official table and bias are kept, even rows that reach no output (the
+bias of classes and of the class position).
 """
 
 from softdimo_jax.convert import tree
@@ -36,8 +36,8 @@ def convert_maskgit(
 ) -> Converted:
   """Official `MaskTransformer` state dict -> parameters of `generator`.
 
-  It is `model_state_dict` of a Halton-MaskGIT .pth, or the bare file of the
-  released Di[M]O student.
+  It is the `model_state_dict` of a Halton-MaskGIT .pth, or the file of the
+  released Di[M]O student itself.
   """
   target = generator_params(generator)
   return tree.convert(state_dict, RULES, target)
@@ -46,7 +46,7 @@ def convert_maskgit(
 def maskgit_options(
   shapes: Shapes, *, num_heads: int = 16, num_classes: int = 1000
 ) -> Options:
-  """`MaskGitTransformer`; its table counts codes and classes together."""
+  """Options of `MaskGitTransformer`, whose table has codes and classes."""
   rows, width = shapes['tok_emb.weight']
   return {
     'vocab_size': codes(rows, num_classes, others=2),

@@ -30,7 +30,7 @@ _SINGLE_LAYERS = {
   'proj_mlp': 'mlp_in',
   'proj_out': 'out',
 }
-# Of the rest: norms, layers with a bias, layers without, 1x1 convolutions.
+# The remaining norms, layers with and without bias, and 1x1 convolutions.
 _NORMS = {
   r'embed\.layer_norm': 'emb_norm',
   r'down_block\.downsample\.norm': 'down_norm',
@@ -93,8 +93,8 @@ def convert_meissonic(
 ) -> Converted:
   """Official `Transformer2DModel` state dict -> parameters of `generator`.
 
-  The last row of the official table is the mask's; here it follows the codes,
-  and the rows that nothing reads come last.
+  The mask's row is last in the official table; here it follows the codes, and
+  the unused rows are last.
   """
   target = generator_params(generator)
   return tree.convert(state_dict, meissonic_rules(generator.vocab_size), target)
@@ -103,7 +103,7 @@ def convert_meissonic(
 def _weights(
   names: Mapping[str, str], leaf: str, transform: tree.Transform
 ) -> tuple[tree.Rule, ...]:
-  """Rules of modules that have a weight only."""
+  """Rules of modules whose only parameter is a weight."""
   return tuple(
     tree.Rule(rf'{official}\.weight', f'{ours}/{leaf}', transform)
     for official, ours in names.items()
@@ -113,7 +113,7 @@ def _weights(
 def _block_norms(
   block: str, path: str, names: Mapping[str, str]
 ) -> tuple[tree.Rule, ...]:
-  """Rules of the norms of query and key."""
+  """Rules of the query and key norms."""
   whole = {
     rf'{block}\.attn\.{official}': f'{path}/{ours}'
     for official, ours in names.items()
@@ -132,17 +132,17 @@ def _mask_at(row: int) -> tree.Transform:
 
 
 def _merging_kernel(weight: tree.Array) -> tree.Array:
-  """torch Conv2d [O, I, 2, 2] of stride 2 -> Dense kernel [4 I, O]."""
+  """torch Conv2d [O, I, 2, 2] with stride 2 -> Dense kernel [4 I, O]."""
   return tree.conv_kernel(weight).reshape(-1, weight.shape[0])
 
 
 def _parting_kernel(weight: tree.Array) -> tree.Array:
-  """torch ConvTranspose2d [I, O, 2, 2] of stride 2 -> kernel [I, 4 O]."""
+  """torch ConvTranspose2d [I, O, 2, 2] with stride 2 -> kernel [I, 4 O]."""
   return weight.transpose(0, 2, 3, 1).reshape(weight.shape[0], -1)
 
 
 def meissonic_options(shapes: Shapes) -> Options:
-  """`MeissonicTransformer`; the grid is that of the released models."""
+  """Options of `MeissonicTransformer`, with the released models' grid."""
   rows, width = shapes['embed.embeddings.weight']
   vocab_size = shapes['mlm_layer.conv2.weight'][0]
   head_width = shapes['transformer_blocks.0.attn.norm_q.weight'][0]
@@ -164,7 +164,7 @@ def meissonic_options(shapes: Shapes) -> Options:
 
 
 def _rope_axes(head_width: int) -> tuple[int, int, int]:
-  """Shares of a head: 7 / 16 of a head for rows and for columns each."""
+  """Channels for time, row and column; the last two have 7 / 16 of a head."""
   side = 2 * (7 * head_width // 32)
   return head_width - 2 * side, side, side
 

@@ -1,4 +1,4 @@
-"""The official checkpoints that can be converted: a table of formats."""
+"""The table of formats of official checkpoints that can be converted."""
 
 import inspect
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ FORMATS = {
   'meissonic_vq': MEISSONIC_VQ,
   'image_reward': IMAGE_REWARD,
   'aesthetic_head': AESTHETIC_HEAD,
-  # Before the text towers, whose marks whole models have, too.
+  # Before the text towers, because whole models have their marks too.
   'clip': CLIP_MODEL,
   'clip_text': CLIP_TEXT,
   'openclip_text': OPENCLIP_TEXT,
@@ -49,16 +49,17 @@ FORMATS = {
 def infer(
   name: str, state_dict: StateDict, overrides: Mapping[str, Any]
 ) -> Options:
-  """Constructor options of the module that a checkpoint belongs to.
+  """Constructor options of a checkpoint's module.
 
   Args:
-    name: of the format.
+    name: name of the format.
     state_dict: official name -> array or `jax.ShapeDtypeStruct`.
-    overrides: options that no shape tells, where they are not as released.
+    overrides: options that shapes do not determine, if they differ from the
+      released checkpoints'.
 
   Raises:
-    ConversionError: for a checkpoint of another format or of impossible
-      shapes, and for an override that the format does not take.
+    ConversionError: if the checkpoint has another format or impossible shapes,
+      or the format does not take an override.
   """
   known = FORMATS[name]
   if not known.has(state_dict):
@@ -66,14 +67,14 @@ def infer(
   taken = inspect.signature(known.options).parameters
   for option in overrides:
     if option not in taken:
-      raise ConversionError(f'{name} takes no --{option}')
+      raise ConversionError(f'{name} does not take --{option}')
   try:
     return known.options(Shapes.of(state_dict), **overrides)
   except ConversionError:
     raise
   except (IndexError, ValueError, ZeroDivisionError) as error:
     raise ConversionError(
-      f'the entries have shapes that no {name} checkpoint has'
+      f'the shapes of the entries do not fit any {name} checkpoint'
     ) from error
 
 
@@ -81,13 +82,13 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
   """Module of a format.
 
   Args:
-    name: of the format.
-    options: of its constructor, as `infer` makes them or after a trip
-      through JSON, which has lists for tuples.
+    name: name of the format.
+    options: constructor options from `infer`; tuples may have become lists in
+      JSON.
 
   Raises:
-    KeyError: for an unknown format.
-    TypeError: for an unknown option.
+    KeyError: if the format is unknown.
+    TypeError: if an option is unknown.
   """
   return FORMATS[name].module(
     **{
@@ -98,8 +99,8 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
 
 
 def _not_of(name: str, state_dict: StateDict) -> str:
-  found = [other for other, known in FORMATS.items() if known.has(state_dict)]
-  if found:
-    return f'a checkpoint of the family {found[0]}, not {name}'
+  fitting = [other for other, known in FORMATS.items() if known.has(state_dict)]
+  if fitting:
+    return f'this is a checkpoint of the family {fitting[0]}, not {name}'
   marks = ' or '.join(FORMATS[name].marks)
-  return f'no {name} checkpoint: there is no official entry {marks}'
+  return f'not a {name} checkpoint: there is no official entry {marks}'

@@ -1,9 +1,9 @@
-"""Weights by rule: a state dict made from its listing of names and shapes.
+"""Synthetic weights, drawn by rule from a listing of names and shapes.
 
-They stand for an official checkpoint where none is at hand: fixtures of the
-official implementations were computed with them, and full-size runs without
-downloads use them. An entry depends on its own name and shape only, so part of
-a model has the same weights as the whole.
+They replace an official checkpoint where none is available: fixtures of the
+official implementations were computed with them, and full-size runs use them to
+avoid downloads. An entry depends only on its own name and shape, so a part of a
+model has the same weights as in the whole.
 """
 
 import math
@@ -14,22 +14,22 @@ from typing import Any
 import jax
 import numpy as np
 
-# Stands where a place of weights or of a vocabulary may: made up by rule.
+# Source of synthetic weights or vocabularies, in place of a path or Hub id.
 RULE = 'rule'
 
-# Endings of the names of vectors that multiply: they lie around one.
+# Name endings of multiplicative vectors, which are drawn around one.
 _GAINS = ('weight', 'scale', 'gamma', 'logit_scale')
 
 Listing = Iterable[tuple[str, tuple[int, ...], str]]
 
 
 def rule_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-  """Weights of one entry, float32 of `shape`.
+  """Synthetic weights of one entry, float32 of `shape`.
 
-  A standard normal draw seeded by the name's CRC-32. Matrices and kernels are
-  divided by the square root of the product of all axes but the first. Vectors
-  are a tenth of the draw, around one where they multiply and around zero
-  elsewhere; running variances are above one.
+  A standard normal draw, seeded with the CRC-32 of the name. Matrices and
+  kernels are divided by the square root of the product of all axes but the
+  first. Vectors are a tenth of the draw, around one if multiplicative, else
+  around zero; running variances are at least one.
   """
   generator = np.random.default_rng(zlib.crc32(name.encode()))
   draw = generator.standard_normal(shape, np.float32)
@@ -52,14 +52,14 @@ def rule_state_dict(
   gain: Mapping[str, float] | None = None,
   factors: Mapping[str, float] | None = None,
 ) -> dict[str, np.ndarray]:
-  """State dict of a listing (name, shape, dtype); integers are left out.
+  """Synthetic state dict of a listing (name, shape, dtype), without integers.
 
   Args:
-    listing: of the official model.
-    kept: entries the official code computes itself: left out.
-    tied: entries that get the weights of another name.
-    gain: multiplies arrays of at least `min_ndim` axes by `factor`.
-    factors: multiplies single entries.
+    listing: listing of the official model.
+    kept: entries to omit because the official code computes them.
+    tied: entry -> name of the entry whose weights it shares.
+    gain: `factor` for arrays with at least `min_ndim` axes.
+    factors: factors of individual entries.
 
   Returns:
     Float32 arrays by official name.
@@ -72,23 +72,22 @@ def rule_state_dict(
     weight = rule_weight(tied.get(name, name), tuple(shape))
     if gain and weight.ndim >= gain['min_ndim']:
       weight = weight * np.float32(gain['factor'])
-    # A product with a scalar entry is no array.
+    # A product with a scalar entry is not an array.
     state[name] = np.asarray(weight * np.float32(factors.get(name, 1)))
   return state
 
 
 def rule_params(shapes: Any, *, kernel_gain: float = 1.0) -> Any:
-  """Parameters of one of our modules, by the same rule on our own names.
+  """Synthetic parameters of one of our modules, by the same rule on its names.
 
-  Kernels end with their output axis, which the rule wants first; layers that
-  are stacked on axis 0 (in modules whose names end with `layers`) are drawn
-  one by one. The values stand for no official checkpoint: they have its sizes
-  and sane magnitudes.
+  The output axis of kernels, which is last, is moved first for the rule; layers
+  stacked on axis 0 (in modules whose names end with `layers`) are drawn one by
+  one. The values match no official checkpoint, but have sane magnitudes.
 
   Args:
     shapes: tree of `jax.ShapeDtypeStruct`.
-    kernel_gain: of kernels of convolutions. Where many of them follow each
-      other without a norm, the signal dies; 1.5 keeps Inception's.
+    kernel_gain: factor for the kernels of convolutions. Without it the signal
+      vanishes in long chains without norms; 1.5 preserves Inception's.
 
   Returns:
     The tree with float32 arrays.

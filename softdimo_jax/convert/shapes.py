@@ -1,4 +1,4 @@
-"""Shapes of official entries, and what every format reads off them."""
+"""Shapes of official entries, and sizes that all formats infer from them."""
 
 import re
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from softdimo_jax.types import Params
 
 Options = dict[str, Any]
 
-# Width of a head of most released towers.
+# Width of an attention head in most released towers.
 _HEAD_WIDTH = 64
 
 
 class Shapes(dict[str, tuple[int, ...]]):
-  """Shape of every official entry."""
+  """Official name -> shape of the entry."""
 
   @classmethod
   def of(cls, state_dict: Mapping[str, Array]) -> 'Shapes':
@@ -33,43 +33,43 @@ class Shapes(dict[str, tuple[int, ...]]):
     raise ConversionError(f'there is no official entry {name}')
 
   def count(self, pattern: str) -> int:
-    """One past the largest number in the names that begin like `pattern`."""
+    """One past the largest index that `pattern` matches in the names."""
     matches = (re.match(pattern, name) for name in self)
     return max((int(match[1]) + 1 for match in matches if match), default=0)
 
 
 def heads(width: int, num_heads: int) -> int:
-  """`num_heads`, if they divide the width.
+  """`num_heads`, after a check.
 
   Raises:
-    ConversionError: if not.
+    ConversionError: if `num_heads` does not divide the width.
   """
   if width % num_heads:
     raise ConversionError(
-      f'width {width} does not divide into {num_heads} heads; give --num_heads'
+      f'width {width} is not divisible by {num_heads} heads; give --num_heads'
     )
   return num_heads
 
 
 def heads_of_64(width: int, num_heads: int | None = None) -> int:
-  """`num_heads`, by default as many as are 64 wide.
+  """`num_heads`, by default the number of heads of width 64.
 
   Raises:
-    ConversionError: if they do not divide the width.
+    ConversionError: if the number of heads does not divide the width.
   """
   return heads(width, num_heads or max(1, width // _HEAD_WIDTH))
 
 
 def codes(rows: int, num_classes: int, *, others: int) -> int:
-  """Codes in a table of codes, classes and `others` more rows.
+  """Number of codes in a table of codes, classes and `others` more rows.
 
   Raises:
-    ConversionError: if there is no room for them.
+    ConversionError: if it is not positive.
   """
   count = rows - num_classes - others
   if count < 1:
     raise ConversionError(
-      f'a table of {rows} rows has no room for {num_classes} classes; give '
+      f'a table of {rows} rows is too small for {num_classes} classes; give '
       '--num_classes'
     )
   return count
@@ -86,7 +86,7 @@ def generator_params(generator: MaskedGenerator) -> Params:
 
 
 def image(height: int, width: int | None = None, channels: int = 3) -> Array:
-  """Shape of a batch of one image, by default a square."""
+  """Shape of a batch of one image; square by default."""
   return jax.ShapeDtypeStruct(
     (1, height, width or height, channels), jnp.float32
   )

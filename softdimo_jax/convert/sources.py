@@ -1,4 +1,4 @@
-"""Where weights come from: a file, a folder, the Hub; read by extension."""
+"""Reads weights from a file, a folder or the Hub, by file extension."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ Listing = dict[str, jax.ShapeDtypeStruct]
 
 
 def locate(weights: str) -> pathlib.Path:
-  """The local file of weights; downloads it where it has to.
+  """The local file of weights, downloaded if necessary.
 
   Args:
-    weights: a file, a folder that holds one, or a Hub id: org/name for a
-      repository that holds one, else org/name/path/in/repo.
+    weights: a file, a folder that contains one, or a Hub id: org/name for a
+      repository that contains one, else org/name/path/in/repo.
 
   Raises:
-    UserError: if there is no such file, or a choice of files.
+    UserError: if there is no such file, or several.
   """
   path = pathlib.Path(weights).expanduser()
   if path.is_file():
@@ -38,12 +38,12 @@ def locate(weights: str) -> pathlib.Path:
   if path.is_dir():
     files = [file.name for file in path.iterdir() if file.is_file()]
     return path / _only(files, weights)
-  # org/name.bin is likelier a mistyped path than a repository.
+  # org/name.bin is more likely a mistyped path than a repository.
   looks_like_file = weights.count('/') < 2 and path.suffix in _EXTENSIONS
   if looks_like_file or not _HUB_ID.fullmatch(weights):
     raise UserError(
-      f'{weights} is no file, and no Hub id (org/name or '
-      'org/name/path/in/repo) either'
+      f'{weights} is neither a file nor a Hub id (org/name or '
+      'org/name/path/in/repo)'
     )
   return _download(weights)
 
@@ -56,49 +56,49 @@ def _download(weights: str) -> pathlib.Path:
     return pathlib.Path(huggingface_hub.hf_hub_download(repo, file))
   except UserError:
     raise
-  except Exception as error:  # Network, names and access, each its own kind.
+  except Exception as error:  # Network, name and access errors share no base.
     raise UserError(
-      f'{weights} is no file here, and the Hub does not give it '
+      f'{weights} is not a local file, and cannot be downloaded from the Hub '
       f'({_brief(error)})'
     ) from error
 
 
 def _only(names: Iterable[str], where: str) -> str:
-  found = sorted(n for n in names if pathlib.Path(n).suffix in _EXTENSIONS)
-  if len(found) != 1:
+  files = sorted(n for n in names if pathlib.Path(n).suffix in _EXTENSIONS)
+  if len(files) != 1:
     raise UserError(
-      f'{where} holds {len(found)} files of weights'
-      + (f' ({", ".join(found)}); name one: {where}/FILE' if found else '')
+      f'{where} contains {len(files)} weight files'
+      + (f' ({", ".join(files)}); name one: {where}/FILE' if files else '')
     )
-  return found[0]
+  return files[0]
 
 
 def load(path: pathlib.Path) -> StateDict:
   """State dict of a file, by official name.
 
   Raises:
-    UserError: for an unknown extension, and for a file that is truncated,
-      damaged, holds something else or tries to run code.
+    UserError: if the extension is unknown, or the file is truncated, damaged,
+      not a state dict or attempts to run code.
   """
   if path.suffix not in _READERS:
     raise UserError(
-      f'{path} has an unknown extension; known are {", ".join(_EXTENSIONS)}'
+      f'{path} has an unknown extension; choose one of {", ".join(_EXTENSIONS)}'
     )
   try:
     return _READERS[path.suffix](path)
   except ConversionError as error:
     raise UserError(f'{path}: {error}') from error
-  except Exception as error:  # Broken files break readers in many ways.
+  except Exception as error:  # Readers raise many kinds for damaged files.
     raise UserError(
       f'{path} cannot be read; it is truncated or damaged ({_brief(error)})'
     ) from error
 
 
 def load_listing(path: pathlib.Path) -> Listing:
-  """Shapes of a checkpoint from a manifest, a JSON file with its `entries`.
+  """Shapes of a checkpoint from a manifest, a JSON file with `entries`.
 
   Raises:
-    UserError: if the file is missing or of another form.
+    UserError: if the file is missing or not a manifest.
   """
   try:
     entries = json.loads(path.read_text('utf-8'))['entries']

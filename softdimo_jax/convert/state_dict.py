@@ -1,4 +1,4 @@
-"""From what a checkpoint holds to a flat state dict under official names."""
+"""Extracts a flat state dict, by official name, from a checkpoint's object."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,9 @@ from flax import traverse_util
 
 from softdimo_jax.convert.tree import ConversionError
 
-# Where trainers keep the weights, beside optimiser states and counters.
+# Keys under which trainers store the weights, next to optimiser states.
 _WRAPPERS = ('model_state_dict', 'state_dict', 'params')
-# What DataParallel, torch.compile and Flax put before every name.
+# Prefixes that DataParallel, torch.compile and Flax add to all names.
 _PREFIXES = ('module.', '_orig_mod.', 'params/')
 
 
@@ -17,29 +17,30 @@ def extract(checkpoint: Any, array_type: type) -> dict[str, Any]:
   """The state dict in a checkpoint: official name -> array.
 
   Args:
-    checkpoint: what the file holds: the state dict itself, which may be a
-      tree, or a mapping with the state dict under one of the usual names.
-    array_type: of the arrays.
+    checkpoint: content of the file: the state dict itself, which may be a tree,
+      or a mapping with the state dict under one of the usual keys.
+    array_type: type of the arrays.
 
   Raises:
-    ConversionError: if there is no state dict, or something else is in it.
+    ConversionError: if there is no state dict, or it contains something else.
   """
   if not isinstance(checkpoint, Mapping):
     raise ConversionError(
-      f'no state dict, but an object of type {type(checkpoint).__name__}'
+      'expected a state dict, not an object of type '
+      f'{type(checkpoint).__name__}'
     )
   flat = traverse_util.flatten_dict(dict(_unwrap(checkpoint)))
   state = {'/'.join(map(str, path)): leaf for path, leaf in flat.items()}
   for name, leaf in state.items():
     if not isinstance(leaf, array_type):
       raise ConversionError(
-        f'{name} is no tensor, but an object of type {type(leaf).__name__}'
+        f'{name} is not a tensor, but an object of type {type(leaf).__name__}'
       )
   return strip_prefixes(state)
 
 
 def strip_prefixes(state: Mapping[str, Any]) -> dict[str, Any]:
-  """Names without what wrappers of a model put before all of them."""
+  """Strips a common wrapper prefix such as `module.` from the names."""
   state = dict(state)
   while prefix := _common_prefix(state):
     state = {name.removeprefix(prefix): leaf for name, leaf in state.items()}

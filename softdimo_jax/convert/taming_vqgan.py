@@ -5,10 +5,10 @@ from softdimo_jax.convert.format import CheckpointFormat, Converted, StateDict
 from softdimo_jax.convert.shapes import Options, Shapes, image
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 
-# Only the ratio to the resolution of attention matters.
+# Only its ratio to `attention_resolutions` matters.
 _RESOLUTION = 256
 
-# Official index `l` of down.l and up.l is the level in both coders.
+# The official index in down.N and up.N is the level in both coders.
 _LEVEL = r'(encoder|decoder)\.(down|up)\.(\d+)'
 _MIDDLE = r'(encoder|decoder)\.mid\.(block_1|attn_1|block_2)'
 
@@ -33,7 +33,7 @@ RULES = (
   tree.Rule(r'quantize\.embedding\.weight', 'codebook'),
 )
 
-# Discriminator and LPIPS of the training loss.
+# The discriminator and LPIPS network of the training loss.
 IGNORED = (r'loss\..*',)
 
 
@@ -42,7 +42,7 @@ def convert_taming_vqgan(
 ) -> Converted:
   """Official `VQModel` state dict -> parameters of `tokenizer`.
 
-  Of a Lightning checkpoint it is what the key 'state_dict' holds.
+  In a Lightning checkpoint it is stored under the key 'state_dict'.
   """
   images = image(tokenizer.resolution, channels=tokenizer.in_channels)
   target = tree.parameter_shapes(tokenizer, images)
@@ -50,7 +50,7 @@ def convert_taming_vqgan(
 
 
 def taming_vqgan_options(shapes: Shapes) -> Options:
-  """`TamingVQGAN`."""
+  """Options of `TamingVQGAN`."""
   hidden, in_channels = shapes['encoder.conv_in.weight'][:2]
   levels = range(shapes.count(r'encoder\.down\.(\d+)\.'))
   codebook_size, embedding_dim = shapes['quantize.embedding.weight']

@@ -40,12 +40,12 @@ RULES = (
   tree.Rule(r'quantize\.embedding\.weight', 'codebook'),
 )
 
-# How often codes were used in training; some files hold it.
+# Usage frequencies of the codes in training, present in some files.
 IGNORED = (r'quantize\.embed_prob',)
 
 
 def convert_tatitok(state_dict: StateDict, tokenizer: TATiTok) -> Converted:
-  """Official `TATiTok` state dict, with a codebook -> parameters."""
+  """Official `TATiTok` state dict with a codebook -> parameters."""
   text = (1, tokenizer.text_length, tokenizer.text_width)
   target = tree.parameter_shapes(
     tokenizer,
@@ -56,7 +56,7 @@ def convert_tatitok(state_dict: StateDict, tokenizer: TATiTok) -> Converted:
 
 
 def tatitok_options(shapes: Shapes) -> Options:
-  """`TATiTok`."""
+  """Options of `TATiTok`."""
   encoder_width, channels, patch, _ = shapes['encoder.patch_embed.weight']
   decoder_width = shapes['decoder.class_embedding'][1]
   codebook_size, embedding_dim = shapes['quantize.embedding.weight']

@@ -1,10 +1,10 @@
-"""Reads torch checkpoints without torch, and without running what they say.
+"""Reads torch checkpoints without torch, and without running code from them.
 
-A checkpoint is a zip archive of ROOT/data.pkl, the pickled object whose
-tensors name their storages, and one record ROOT/data/KEY a storage. A pickle
-can call whatever it can name. Here it can name what makes tensors, and the
-plain data that trainers save beside them, which becomes inert objects; any
-other name is refused, and nothing is ever imported.
+A checkpoint is a zip archive of ROOT/data.pkl, a pickled object whose tensors
+name their storages, and one record ROOT/data/KEY per storage. A pickle can call
+anything that it can name. Here it can name only the constructors of tensors,
+and plain data that trainers save with them, which becomes inert objects; any
+other name is rejected, and nothing is ever imported.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ _STORAGES = {
   'ByteStorage': np.dtype('u1'),
   'BoolStorage': np.dtype('?'),
 }
-# Packages whose objects lie beside the weights in Lightning's checkpoints.
+# Packages whose objects Lightning stores with the weights.
 _INERT_PACKAGES = (
   'lightning',
   'lightning_fabric',
@@ -82,7 +82,7 @@ _INERT_BUILTINS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
-  """A record of the archive, `size` elements of `dtype`."""
+  """A record of the archive with `size` elements of `dtype`."""
 
   key: str
   dtype: np.dtype
@@ -107,7 +107,7 @@ class _Dict(dict):
 
 
 class _Inert:
-  """Stands for an object that is not needed: takes anything, does nothing."""
+  """Placeholder for an unneeded object: accepts anything, does nothing."""
 
   def __init__(self, *args: Any, **kwargs: Any):
     del args, kwargs
@@ -156,7 +156,7 @@ _MADE = {
 
 
 class _Unpickler(pickle.Unpickler):
-  """Makes dictionaries, tensors and inert objects, and calls nothing else."""
+  """Creates dictionaries, tensors and inert objects, and calls nothing else."""
 
   def find_class(self, module: str, name: str) -> Any:
     module = 'builtins' if module == '__builtin__' else module
@@ -168,8 +168,8 @@ class _Unpickler(pickle.Unpickler):
     if _is_inert(module, name):
       return type(full, (_Inert,), {})
     raise ConversionError(
-      f'refused, because its pickle asks for {full}; nothing was run, for only '
-      'tensors and plain data are loaded'
+      f'rejected, because its pickle refers to {full}; only tensors and plain '
+      'data are loaded, and no code was run'
     )
 
   def persistent_load(self, pid: Any) -> _Storage:
@@ -180,12 +180,12 @@ class _Unpickler(pickle.Unpickler):
 def load(path: pathlib.Path) -> dict[str, np.ndarray]:
   """State dict of a torch checkpoint, by official name.
 
-  Storages of optimisers and whatever else lies beside it are not read.
+  Storages of optimiser states and other objects are not read.
 
   Raises:
-    ConversionError: for a pickle that names what is not allowed, a format
-      from before torch 1.6 and what is no checkpoint.
-    Exception: of many kinds, for a damaged file.
+    ConversionError: if the pickle refers to a forbidden name, or the file is
+      older than torch 1.6 or not a checkpoint.
+    Exception: of many kinds, if the file is damaged.
   """
   with path.open('rb') as file:
     if not zipfile.is_zipfile(file):
@@ -214,11 +214,11 @@ def _root(archive: zipfile.ZipFile) -> str:
   names = archive.namelist()
   pickles = [name for name in names if name.endswith('/data.pkl')]
   if len(pickles) != 1:
-    raise ConversionError('a zip archive, but no torch checkpoint')
+    raise ConversionError('a zip archive, but not a torch checkpoint')
   root = pickles[0].removesuffix('data.pkl')
   order = f'{root}byteorder'
   if order in names and archive.read(order) != b'little':
-    raise ConversionError('saved on a big-endian machine, which is not read')
+    raise ConversionError('big-endian checkpoints are not supported')
   return root
 
 
@@ -233,12 +233,12 @@ def _elements(data: bytes, storage: _Storage) -> np.ndarray:
 
 
 def _view(tensor: _Tensor, flat: np.ndarray) -> np.ndarray:
-  """A tensor in the elements of its storage, read-only."""
+  """A tensor as a read-only view of its storage's elements."""
   steps = zip(tensor.shape, tensor.strides, strict=True)
   end = tensor.offset + sum((size - 1) * step for size, step in steps)
   inside = not math.prod(tensor.shape) or end < flat.size
   if not inside or min(tensor.offset, *tensor.shape, *tensor.strides, 0) < 0:
-    raise ConversionError('a tensor reaches beyond its storage')
+    raise ConversionError('a tensor extends beyond its storage')
   return np.lib.stride_tricks.as_strided(
     flat[tensor.offset :],
     tensor.shape,
@@ -253,9 +253,9 @@ def _why_no_archive(file: BinaryIO) -> str:
   if start == b'PK':
     return 'truncated: the end of the zip archive is missing'
   if start[:1] != b'\x80':
-    return 'no torch checkpoint'
-  _Unpickler(file).load()  # What it asks for matters more than its format.
+    return 'not a torch checkpoint'
+  _Unpickler(file).load()  # A forbidden name matters more than the format.
   return (
-    'a pickle from before torch 1.6; save it anew in torch: '
+    'a pickle from before torch 1.6; save it again in torch: '
     'torch.save(torch.load(OLD, weights_only=True), NEW)'
   )

@@ -1,15 +1,15 @@
-r"""Renaming and reshaping a flat official state dict into a parameter tree.
+r"""Renames and reshapes a flat official state dict into a parameter tree.
 
-A family is a list of rules. A rule says which official names it takes, where
-their arrays go and what happens to the axes on the way:
+A format has a list of rules. A rule gives a pattern of official names, the path
+of their arrays and a transform of their axes:
 
     Rule(r'blocks\.(?P<layer>\d+)\.norm\.weight', 'blocks/norm/scale')
     Rule(r'(encoder|decoder)\.out\.weight', r'\1/out/kernel', linear_kernel)
 
-`convert` is strict: every official entry is taken by exactly one rule or
+`convert` is strict: every official entry matches exactly one rule or is
 declared ignorable, and every parameter of the target is set, with its shape.
 Entries are arrays, or `jax.ShapeDtypeStruct` to check a listing of names and
-shapes without any weights.
+shapes without weights.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from softdimo_jax.types import Params
 Array = Any  # np.ndarray, jax.Array or jax.ShapeDtypeStruct
 Transform = Callable[[Array], Array | tuple[Array, ...]]
 
-# How many names a message spells out.
+# Maximum number of names in a message.
 _NAMED = 3
 
 
@@ -36,14 +36,14 @@ class ConversionError(ValueError):
   """An official state dict does not fit the rules or the target.
 
   Attributes:
-    report: names of the whole conversion, where it came that far.
+    report: report of the conversion, if it got that far.
   """
 
   report: 'Report | None' = None
 
 
 def identity(array: Array) -> Array:
-  """The array as it is: norms, biases, tables, codebooks."""
+  """The array unchanged, for norms, biases, tables and codebooks."""
   return array
 
 
@@ -60,19 +60,19 @@ def conv_kernel(weight: Array) -> Array:
 def pointwise_kernel(weight: Array) -> Array:
   """torch Conv2d [out, in, 1, 1] -> Dense kernel [in, out]."""
   if weight.shape[2:] != (1, 1):
-    raise ValueError('a kernel of one pixel is wanted')
+    raise ValueError('expected a 1x1 kernel')
   return weight[:, :, 0, 0].T
 
 
 def swap_halves(array: Array) -> Array:
-  """Exchanges the halves of axis 0."""
+  """Swaps the halves of axis 0."""
   return array.reshape(2, -1, *array.shape[1:])[::-1].reshape(array.shape)
 
 
 def split_rows(parts: int, transform: Transform = identity) -> Transform:
-  r"""Cuts axis 0 into `parts` equal arrays and transforms each of them.
+  r"""Splits axis 0 into `parts` equal arrays and transforms each of them.
 
-  torch's MultiheadAttention stores query, key and value that way:
+  torch's MultiheadAttention stores query, key and value this way:
   `Rule(r'attn\.in_proj_weight', ('query/kernel', 'key/kernel',
   'value/kernel'), split_rows(3, linear_kernel))`.
   """
@@ -86,16 +86,16 @@ def split_rows(parts: int, transform: Transform = identity) -> Transform:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  r"""Where the entries whose whole official name matches `pattern` go.
+  r"""Destination of the entries whose official name matches `pattern`.
 
   Attributes:
-    pattern: regular expression. A group named `layer` is the index of the
-      entry on a new axis 0 of its leaf: entries 0..N-1 that differ in it are
-      stacked (parameters under `nn.scan`).
+    pattern: regular expression for the full name. A group named `layer` is the
+      index of the entry on a new axis 0 of its leaf: entries 0..N-1 that differ
+      in it are stacked (parameters under `nn.scan`).
     path: path of the leaf, joined by '/', with references to the pattern's
-      groups (`\1`, `\g<name>`). Several paths where `transform` returns
-      several arrays.
-    transform: of one entry, before stacking.
+      groups (`\1`, `\g<name>`); several paths if `transform` returns several
+      arrays.
+    transform: transform of one entry, before stacking.
   """
 
   pattern: str
@@ -137,7 +137,7 @@ def _weight_and_bias(
 
 
 def under(root: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
-  """The rules of a module for where it is the submodule `root`."""
+  """The rules of a module, moved to the submodule `root`."""
   return tuple(
     dataclasses.replace(
       rule, path=tuple(f'{root}/{path}' for path in rule.paths)
@@ -148,13 +148,13 @@ def under(root: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """What a conversion did, in names.
+  """Names of a conversion.
 
   Attributes:
     used: official entries that became parameters.
     ignored: official entries declared ignorable.
-    missing: paths of parameters that no entry set.
-    unexpected: official entries that no rule takes.
+    missing: paths of parameters that no entry sets.
+    unexpected: official entries that match no rule.
   """
 
   used: tuple[str, ...]
@@ -164,21 +164,21 @@ class Report:
 
   def check(self) -> None:
     """Raises ConversionError if a name is missing or unexpected."""
-    wrong = []
+    problems = []
     if self.unexpected:
       names = shortened(self.unexpected)
-      wrong.append(f'no rule takes the official entries {names}')
+      problems.append(f'no rule matches the official entries {names}')
     if self.missing:
       names = shortened(self.missing)
-      wrong.append(f'no official entry sets the parameters {names}')
-    if wrong:
-      error = ConversionError('; '.join(wrong))
+      problems.append(f'no official entry sets the parameters {names}')
+    if problems:
+      error = ConversionError('; '.join(problems))
       error.report = self
       raise error
 
 
 def parameter_shapes(module: nn.Module, *inputs: Array, **kwargs) -> Params:
-  """Tree of `jax.ShapeDtypeStruct` that `module.init` would fill."""
+  """Parameters of `module.init`, as a tree of `jax.ShapeDtypeStruct`."""
   key = jax.random.key(0)
   return jax.eval_shape(
     lambda *arrays: module.init(key, *arrays, **kwargs)['params'], *inputs
@@ -197,38 +197,38 @@ def convert(
 
   Args:
     state_dict: official name -> array or `jax.ShapeDtypeStruct`.
-    rules: every entry must match exactly one of them, or `ignored`.
-    target: parameter tree whose leaves have `shape` and `dtype`, as
-      `parameter_shapes` makes it; entries are cast to the dtype.
-    ignored: patterns of whole official names to leave out.
-    strict: raise on missing parameters and unexpected entries. Otherwise the
-      report lists them and the tree lacks the missing leaves.
+    rules: rules, of which every entry matches exactly one, unless `ignored`.
+    target: parameter tree whose leaves have `shape` and `dtype`, as from
+      `parameter_shapes`; entries are cast to the dtype.
+    ignored: patterns of full official names to ignore.
+    strict: whether missing parameters and unexpected entries are errors;
+      otherwise the report lists them and the tree lacks the missing leaves.
 
   Returns:
     The parameter tree and the report.
 
   Raises:
-    ConversionError: with the first thing that does not fit.
+    ConversionError: if the state dict does not fit the rules and the target.
   """
   rules, ignored = tuple(rules), tuple(ignored)
-  wanted = traverse_util.flatten_dict(target, sep='/')
+  expected = traverse_util.flatten_dict(target, sep='/')
   pieces: dict[str, dict[int | None, Array]] = {}
   used, skipped, unexpected = [], [], []
   for name, array in state_dict.items():
     if any(re.fullmatch(pattern, name) for pattern in ignored):
       skipped.append(name)
-    elif found := _find_rule(name, rules):
-      _place(name, array, *found, pieces)
+    elif matched := _find_rule(name, rules):
+      _place(name, array, *matched, pieces)
       used.append(name)
     else:
       unexpected.append(name)
   leaves = {
-    path: _finish(path, parts, wanted) for path, parts in pieces.items()
+    path: _finish(path, parts, expected) for path, parts in pieces.items()
   }
   report = Report(
     used=tuple(used),
     ignored=tuple(skipped),
-    missing=tuple(path for path in wanted if path not in leaves),
+    missing=tuple(path for path in expected if path not in leaves),
     unexpected=tuple(unexpected),
   )
   if strict:
@@ -246,7 +246,7 @@ def _find_rule(
   ]
   if len(matches) > 1:
     raise ConversionError(
-      f'{name} is taken by two rules, {matches[0][0].pattern} and '
+      f'{name} matches two rules, {matches[0][0].pattern} and '
       f'{matches[1][0].pattern}'
     )
   return matches[0] if matches else None
@@ -277,30 +277,30 @@ def _place(
 
 
 def _finish(
-  path: str, parts: dict[int | None, Array], wanted: dict[str, Array]
+  path: str, parts: dict[int | None, Array], expected: dict[str, Array]
 ) -> Array:
   """One leaf from its parts: stacked, checked and cast."""
-  if path not in wanted:
+  if path not in expected:
     raise ConversionError(f'the target has no parameter {path}')
   if None in parts:
     leaf = parts[None]
   else:
-    layers = range(max(len(parts), *wanted[path].shape[:1]))
-    if lacking := [layer for layer in layers if layer not in parts]:
+    layers = range(max(len(parts), *expected[path].shape[:1]))
+    if missing := [layer for layer in layers if layer not in parts]:
       raise ConversionError(
-        f'no official entry sets layers {lacking} of {path}'
+        f'no official entry sets layers {missing} of {path}'
       )
     leaf = _stack([parts[layer] for layer in layers])
-  shape, dtype = wanted[path].shape, wanted[path].dtype
+  shape, dtype = expected[path].shape, expected[path].dtype
   if leaf.shape != shape:
     raise ConversionError(
-      f'{path} has shape {tuple(leaf.shape)} where {tuple(shape)} is wanted'
+      f'{path} has shape {tuple(leaf.shape)}, expected {tuple(shape)}'
     )
   return _run(lambda array: array.astype(dtype), leaf)
 
 
 def _run(transform: Transform, *arrays: Array) -> Array | tuple[Array, ...]:
-  """Applies a transform to arrays, or abstractly to shapes."""
+  """Applies a transform to arrays, or evaluates its shapes abstractly."""
   if isinstance(arrays[0], jax.ShapeDtypeStruct):
     return jax.eval_shape(transform, *arrays)
   return transform(*map(np.asarray, arrays))
@@ -313,6 +313,6 @@ def _stack(arrays: list[Array]) -> Array:
 
 
 def shortened(names: Sequence[str]) -> str:
-  """The first names, and how many more there are."""
+  """The first names, and the number of further ones."""
   rest = len(names) - _NAMED
   return ', '.join(names[:_NAMED]) + (f' and {rest} more' if rest > 0 else '')

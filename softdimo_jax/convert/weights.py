@@ -1,7 +1,7 @@
-"""Official weights for use at once: a converted folder, a file, the Hub.
+"""Loads official weights from a converted folder, a file or the Hub.
 
-What is not converted yet is converted in memory, as strictly as the command
-does it; whoever needs it twice converts it once.
+Unconverted weights are converted in memory with the same strict checks; convert
+to disk if you load them repeatedly.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ from softdimo_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-  """A network whose parameters are read when they are asked for.
+  """A network whose parameters are read on demand.
 
   Attributes:
     module: the network.
-    source: where the parameters are from, for reports.
-    load: reads them.
+    source: source of the parameters, for reports.
+    load: function that reads the parameters.
   """
 
   module: nn.Module
@@ -44,20 +44,22 @@ def find(
   kernel_gain: float = 1.0,
   overrides: Mapping[str, Any] | None = None,
 ) -> Weights:
-  """Weights of one family, wherever they lie.
+  """Weights of one family, from any source.
 
   Args:
-    where: a folder of `python -m softdimo_jax.convert`, an official file, a
-      folder that holds one, a Hub id (see `sources.locate`), or 'rule'.
+    where: output folder of `python -m softdimo_jax.convert`, official file,
+      folder that contains one, Hub id (see `sources.locate`), or 'rule' for
+      synthetic weights.
     family: name in the registry.
-    default: makes the module whose weights 'rule' makes up.
-    inputs: of a call of this module, by default images and, where it has a
-      tower of text, prompts.
-    kernel_gain: of 'rule', see `rule_params`.
-    overrides: constructor options that no shape of an official file tells.
+    default: constructor of the module for 'rule'.
+    inputs: inputs of this module, by default images and, if it has a text
+      tower, prompts.
+    kernel_gain: see `rule_params`, for 'rule'.
+    overrides: constructor options that the shapes in an official file do not
+      determine.
 
   Raises:
-    UserError: if there are no such weights, or of another family.
+    UserError: if there are no such weights, or they are of another family.
   """
   if where == RULE:
     module = default()
@@ -75,8 +77,8 @@ def find(
     )
   except ValueError as error:
     raise UserError(f'{where}: {error}') from error
-  # Read anew when it is asked for: several such models do not fit beside
-  # each other into a host's memory.
+  # Read again on demand, because a host's memory does not fit several such
+  # models at once.
   return Weights(module, where, lambda: _converted(path, family, module))
 
 

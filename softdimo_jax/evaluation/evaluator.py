@@ -1,4 +1,4 @@
-"""An evaluation: which networks look at which images, and what is reported."""
+"""Evaluation of image sets: networks, reference, metrics and protocol."""
 
 import dataclasses
 import pathlib
@@ -15,7 +15,7 @@ from softdimo_jax.evaluation.features import clip as embeddings
 from softdimo_jax.evaluation.features import probes
 from softdimo_jax.evaluation.features.probes import Probe
 from softdimo_jax.evaluation.features.store import FeatureStore
-from softdimo_jax.evaluation.measure import Options, Row, Seen
+from softdimo_jax.evaluation.measure import Features, Options, Row
 from softdimo_jax.evaluation.reference import ReferenceSet
 from softdimo_jax.evaluation.sets.images import ImageSet
 from softdimo_jax.evaluation.sets.reference_file import save_reference
@@ -23,33 +23,33 @@ from softdimo_jax.networks.inception import Inception
 from softdimo_jax.networks.rewards.clip import openai_vit_b
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
-# Of the CLIP score: how images are prepared, and what stands before prompts.
+# Protocols of the CLIP score: (image preparation, prefix of the prompts).
 CLIP_PROTOCOLS: Mapping[str, tuple[str, str]] = {
   'dimo': ('dimo', DIMO_PREFIX),
   'plain': ('open_clip', ''),
 }
 _CMMD_PREPARATION = 'crop'
 _FEATURES = 'features'
-# Of Inception's weights by rule, in which the images would not be told apart.
+# Gain of synthetic Inception weights; at 1, features hardly differ by image.
 _KERNEL_GAIN = 1.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
-  """What is to be measured, and with which networks.
+class EvaluationRequest:
+  """Metrics to compute, and the networks and options to use.
 
   Attributes:
     metrics: names in `measure.METRICS`.
-    out: folder of features and results.
-    reference: .npz or folder of images; None if no metric compares.
-    resize: a name in `probes.RESIZES`.
-    inception: place of weights, see `convert.weights`.
-    clip: likewise, of the CLIP score.
-    cmmd_clip: likewise, of CMMD.
-    clip_vocabulary: place of CLIP's vocabulary.
-    clip_protocol: a name in `CLIP_PROTOCOLS`.
-    batch_size: images of a pass.
-    options: numbers that metrics depend on.
+    out: folder for features and results.
+    reference: .npz file or folder of images; None if no metric needs one.
+    resize: name in `probes.RESIZES`.
+    inception: weights of Inception, see `convert.weights`.
+    clip: weights of the CLIP of the CLIP score, likewise.
+    cmmd_clip: weights of the CLIP of CMMD, likewise.
+    clip_vocabulary: vocabulary of CLIP: 'openai', folder, Hub id or 'rule'.
+    clip_protocol: name in `CLIP_PROTOCOLS`.
+    batch_size: images per pass.
+    options: hyper-parameters of the metrics.
   """
 
   metrics: tuple[str, ...]
@@ -65,7 +65,7 @@ class Request:
   options: Options = dataclasses.field(default_factory=Options)
 
   def check(self, has_prompts: bool) -> None:
-    """Finds what is missing before anything is loaded.
+    """Checks for missing options before anything is loaded.
 
     Raises:
       UserError: naming the flag.
@@ -73,17 +73,18 @@ class Request:
     for name in self.metrics:
       if name not in measure.METRICS:
         raise UserError(
-          f'--metrics names {name!r}; choose of {", ".join(measure.METRICS)}'
+          f'--metrics={name} is unknown; choose from '
+          f'{", ".join(measure.METRICS)}'
         )
     if not self.metrics:
       raise UserError(
-        f'--metrics is empty; choose of {", ".join(measure.METRICS)}'
+        f'--metrics is empty; choose from {", ".join(measure.METRICS)}'
       )
     compared = [x for x in self.metrics if x in measure.OF_REFERENCE]
     if compared and not self.reference:
       raise UserError(
-        f'{compared[0]} compares with a reference: give --reference, an .npz '
-        'or a folder of images'
+        f'{compared[0]} needs a reference: give --reference, an .npz file or a '
+        'folder of images'
       )
     if 'clip_score' in self.metrics and not has_prompts:
       raise UserError('clip_score needs the prompts: give --prompts')
@@ -94,16 +95,16 @@ class Request:
     ):
       if needed and not getattr(self, flag):
         raise UserError(
-          f'--{flag} names no weights: give a folder that python -m '
-          f'softdimo_jax.convert --family={family} wrote, an official file or '
-          "a Hub id, or 'rule' to try it"
+          f'--{flag} names no weights: give a folder written by python -m '
+          f'softdimo_jax.convert --family={family}, an official file, a Hub '
+          "id, or 'rule' to try the command with synthetic weights"
         )
 
 
 class Evaluator:
-  """Looks at sets of images with networks that are loaded once."""
+  """Computes metrics of image sets, with networks that are loaded once."""
 
-  def __init__(self, request: Request, notice: PreemptionNotice):
+  def __init__(self, request: EvaluationRequest, notice: PreemptionNotice):
     """Loads the networks and opens the reference.
 
     Raises:
@@ -117,15 +118,15 @@ class Evaluator:
     request = self._request
     size = request.batch_size
     if set(request.metrics) & measure.OF_INCEPTION:
-      found = _weights('inception', request.inception, Inception)
-      yield 'inception', probes.inception_probe(found, request.resize, size)
+      weights = _weights('inception', request.inception, Inception)
+      yield 'inception', probes.inception_probe(weights, request.resize, size)
     if 'clip_score' in request.metrics:
       preparation, _ = CLIP_PROTOCOLS[request.clip_protocol]
-      found = _weights('clip', request.clip, openai_vit_b)
-      yield 'clip', probes.clip_probe(found, preparation, size)
+      weights = _weights('clip', request.clip, openai_vit_b)
+      yield 'clip', probes.clip_probe(weights, preparation, size)
     if 'cmmd' in request.metrics:
-      found = _weights('cmmd_clip', request.cmmd_clip, openai_vit_b)
-      yield 'cmmd', probes.clip_probe(found, _CMMD_PREPARATION, size)
+      weights = _weights('cmmd_clip', request.cmmd_clip, openai_vit_b)
+      yield 'cmmd', probes.clip_probe(weights, _CMMD_PREPARATION, size)
 
   def evaluate(
     self,
@@ -133,18 +134,18 @@ class Evaluator:
     prompts: Sequence[str] | None = None,
     title: str = 'features',
   ) -> Row:
-    """Metrics of one set.
+    """Computes the metrics of one set.
 
     Args:
-      images: the set.
-      prompts: of every image [N], for the CLIP score.
-      title: of the progress.
+      images: set of N images.
+      prompts: N prompts, for the CLIP score.
+      title: title of the progress line.
 
     Returns:
-      Values by name, `num_images`, and `protocol`: how they were computed.
+      Metrics by name, `num_images`, and the `protocol` behind the values.
 
     Raises:
-      Preempted: if a signal came; repeated, it goes on.
+      Preempted: after a signal; finished features are kept.
       UserError: for images, a reference or prompts that do not fit.
     """
     size = images.size()
@@ -153,22 +154,24 @@ class Evaluator:
       name: (probe, probe.store(self._root, images))
       for name, probe in self._probes.items()
     }
-    probes.look(images, list(views.values()), self._notice, title)
+    probes.extract(images, list(views.values()), self._notice, title)
     stores = {name: store for name, (_, store) in views.items()}
-    seen = Seen(
+    features = Features(
       **stores,
-      captions=self._captions(prompts, len(images)),
+      prompts=self._prompt_features(prompts, len(images)),
       reference=reference,
-      **self._look_at(reference),
+      **self._reference_features(reference),
     )
-    row = measure.measure(self._request.metrics, seen, self._request.options)
+    row = measure.measure(
+      self._request.metrics, features, self._request.options
+    )
     return row | {
       'num_images': len(images),
       'protocol': self._protocol(images, size, reference),
     }
 
   def save_reference(self, images: ImageSet, path: pathlib.Path) -> None:
-    """Moments of a set that was evaluated, as a reference for others."""
+    """Writes the moments of an evaluated set as a reference file."""
     probe = self._probes['inception']
     store = probe.store(self._root, images)
     save_reference(
@@ -176,24 +179,24 @@ class Evaluator:
       pool=store.moments('vectors'),
       spatial=store.moments('spatial'),
       protocol={
-        'network': dict(probe.facts),
-        'images': images.facts,
+        'network': dict(probe.fingerprint),
+        'images': images.fingerprint,
         'image_size': list(images.size()),
       },
     )
 
   def _reference(self, size: tuple[int, int]) -> ReferenceSet | None:
-    """The reference, once it is known to fit images of this size."""
+    """The reference, checked to be comparable with images of this size."""
     request = self._request
     if not set(request.metrics) & measure.OF_REFERENCE:
       return None
     probe = self._probes.get('inception')
     widths = {} if probe is None else probe.widths(size)
     reference = ReferenceSet.open(request.reference, widths=widths)
-    facts = {} if probe is None else probe.facts
+    fingerprint = {} if probe is None else probe.fingerprint
     # CLIP's preparations and the crop bring any image to one size.
     any_size = probe is None or request.resize == 'crop'
-    reference.check(size, facts, any_size=any_size)
+    reference.check(size, fingerprint, any_size=any_size)
     for name in self._compared:
       reference.needs_images(name)
     return reference
@@ -202,35 +205,37 @@ class Evaluator:
   def _compared(self) -> list[str]:
     return [x for x in self._request.metrics if x in measure.OF_REFERENCE]
 
-  def _look_at(self, reference: ReferenceSet | None) -> dict[str, FeatureStore]:
-    """Stores of the reference's images, where a metric needs them."""
+  def _reference_features(
+    self, reference: ReferenceSet | None
+  ) -> dict[str, FeatureStore]:
+    """Features of the reference images, if a metric needs them."""
     if reference is None:
       return {}
-    looked = {x for x in self._compared if reference.needs_images(x)}
-    wanted = {
-      'inception': bool(looked & measure.OF_INCEPTION),
-      'cmmd': 'cmmd' in looked,
+    metrics = {x for x in self._compared if reference.needs_images(x)}
+    needed = {
+      'inception': bool(metrics & measure.OF_INCEPTION),
+      'cmmd': 'cmmd' in metrics,
     }
     views = {
-      f'their_{name}': (probe, probe.store(self._root, reference.images))
+      f'reference_{name}': (probe, probe.store(self._root, reference.images))
       for name, probe in self._probes.items()
-      if wanted.get(name)
+      if needed.get(name)
     }
     if views:
-      probes.look(
+      probes.extract(
         reference.images, list(views.values()), self._notice, 'reference'
       )
     return {name: store for name, (_, store) in views.items()}
 
-  def _captions(
+  def _prompt_features(
     self, prompts: Sequence[str] | None, count: int
   ) -> np.ndarray | None:
-    """Features of the prompts, each read once."""
+    """CLIP features of the prompts; repeated prompts are encoded once."""
     if 'clip' not in self._probes:
       return None
     if len(prompts) != count:
       raise UserError(
-        f'{count} images need as many prompts, --prompts has {len(prompts)}'
+        f'{count} images need {count} prompts, but --prompts has {len(prompts)}'
       )
     network = self._probes['clip'].network
     _, prefix = CLIP_PROTOCOLS[self._request.clip_protocol]
@@ -256,8 +261,10 @@ class Evaluator:
     return {
       'num_images': len(images),
       'image_size': list(size),
-      'images': images.facts,
-      'networks': {name: probe.facts for name, probe in self._probes.items()},
+      'images': images.fingerprint,
+      'networks': {
+        name: probe.fingerprint for name, probe in self._probes.items()
+      },
       'reference': None if reference is None else reference.metadata,
       'clip_prefix': (
         CLIP_PROTOCOLS[request.clip_protocol][1]

@@ -1,4 +1,4 @@
-"""Metrics of a set of images from what the probes kept of it."""
+"""Metrics of an image set, from its stored features."""
 
 import dataclasses
 import types
@@ -15,18 +15,18 @@ from softdimo_jax.evaluation.reference import ReferenceSet
 
 Row = dict[str, Any]
 
-# Splits of torch-fidelity's Inception score, samples of a split of ADM's.
+# Inception score: number of splits in torch-fidelity, samples per split in ADM.
 _SPLITS, _ADM_SPLIT = 10, 5000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-  """Numbers that metrics depend on; defaults are the published ones.
+  """Hyper-parameters of metrics; the defaults are the published ones.
 
   Attributes:
     neighbours: k of precision, recall, density and coverage.
-    kid_subsets: how many.
-    kid_subset_size: of each; no more than there are images.
+    kid_subsets: number of random subsets for KID.
+    kid_subset_size: images per subset, at most the size of the smaller set.
   """
 
   neighbours: int = 3
@@ -35,130 +35,133 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Seen:
-  """What the networks saw of a set and of its reference; None: not looked.
+class Features:
+  """Features of N images and of their reference; None if not extracted.
 
   Attributes:
-    inception: of ours.
-    clip: of ours, in the CLIP of the CLIP score.
-    cmmd: of ours, in the CLIP of CMMD.
-    captions: features float32 [N, E] of our prompts.
-    reference: what ours are compared with.
-    their_inception: of the reference's images.
-    their_cmmd: likewise.
+    inception: Inception features of the images.
+    clip: features of the images from the CLIP of the CLIP score.
+    cmmd: features of the images from the CLIP of CMMD.
+    prompts: float32 [N, E], features of the prompts from the CLIP of `clip`.
+    reference: the reference.
+    reference_inception: Inception features of the reference images.
+    reference_cmmd: features of the reference images from the CLIP of CMMD.
   """
 
   inception: FeatureStore | None = None
   clip: FeatureStore | None = None
   cmmd: FeatureStore | None = None
-  captions: np.ndarray | None = None
+  prompts: np.ndarray | None = None
   reference: ReferenceSet | None = None
-  their_inception: FeatureStore | None = None
-  their_cmmd: FeatureStore | None = None
+  reference_inception: FeatureStore | None = None
+  reference_cmmd: FeatureStore | None = None
 
 
-def _fid(seen: Seen, options: Options) -> Row:
+def _fid(features: Features, options: Options) -> Row:
   del options
-  return {'fid': _distance(seen, 'fid', 'vectors')}
+  return {'fid': _distance(features, 'fid', 'vectors')}
 
 
-def _sfid(seen: Seen, options: Options) -> Row:
+def _sfid(features: Features, options: Options) -> Row:
   del options
-  return {'sfid': _distance(seen, 'sfid', 'spatial')}
+  return {'sfid': _distance(features, 'sfid', 'spatial')}
 
 
-def _distance(seen: Seen, metric: str, name: str) -> float:
+def _distance(features: Features, metric: str, name: str) -> float:
   reference = reference_set.moments(
-    seen.reference, metric, seen.their_inception, name
+    features.reference, metric, features.reference_inception, name
   )
-  return metrics.frechet_distance(seen.inception.moments(name), reference)
+  return metrics.frechet_distance(features.inception.moments(name), reference)
 
 
-def _inception_score(seen: Seen, options: Options) -> Row:
+def _inception_score(features: Features, options: Options) -> Row:
   del options
-  split = metrics.shuffled_splits(seen.inception.num_images, _SPLITS)
-  scores = _split_scores(seen.inception, split)
+  split = metrics.shuffled_splits(features.inception.num_images, _SPLITS)
+  scores = _split_scores(features.inception, split)
   return {'is': float(np.mean(scores)), 'is_std': float(np.std(scores))}
 
 
-def _adm_inception_score(seen: Seen, options: Options) -> Row:
+def _adm_inception_score(features: Features, options: Options) -> Row:
   del options
-  split = metrics.consecutive_splits(seen.inception.num_images, _ADM_SPLIT)
-  return {'is_adm': float(np.mean(_split_scores(seen.inception, split)))}
+  split = metrics.consecutive_splits(features.inception.num_images, _ADM_SPLIT)
+  return {'is_adm': float(np.mean(_split_scores(features.inception, split)))}
 
 
 def _split_scores(store: FeatureStore, split: np.ndarray) -> list[float]:
-  """Score of every split, in memory that the number of images leaves alone."""
+  """Score of every split, in memory independent of the number of images."""
   statistics, start = {}, 0
   for logits in store.parts('logits'):
-    places = split[start : start + len(logits)]
-    for number in np.unique(places):
-      chosen = logits[places == number]
+    numbers = split[start : start + len(logits)]
+    for number in np.unique(numbers):
+      chosen = logits[numbers == number]
       empty = metrics.ClassStatistics.empty(logits.shape[1])
       statistics[number] = statistics.get(number, empty).update(chosen)
     start += len(logits)
   return [statistics[number].score for number in sorted(statistics)]
 
 
-def _kid(seen: Seen, options: Options) -> Row:
-  found = metrics.kid(
-    reference_set.vectors(seen.reference, 'kid', seen.their_inception),
-    seen.inception.stack('vectors'),
+def _kid(features: Features, options: Options) -> Row:
+  kid = metrics.kid(
+    reference_set.vectors(
+      features.reference, 'kid', features.reference_inception
+    ),
+    features.inception.stack('vectors'),
     subsets=options.kid_subsets,
     subset_size=options.kid_subset_size,
   )
-  return {'kid': found.mean, 'kid_std': found.std}
+  return {'kid': kid.mean, 'kid_std': kid.std}
 
 
 def _precision_recall(
-  name: str, adm_float16: bool, seen: Seen, options: Options
+  name: str, adm_float16: bool, features: Features, options: Options
 ) -> Row:
-  found = metrics.precision_recall(
-    seen.their_inception.stack('vectors'),
-    seen.inception.stack('vectors'),
+  scores = metrics.precision_recall(
+    features.reference_inception.stack('vectors'),
+    features.inception.stack('vectors'),
     options.neighbours,
     adm_float16=adm_float16,
   )
   return {
-    f'precision{name}': found.precision,
-    f'recall{name}': found.recall,
+    f'precision{name}': scores.precision,
+    f'recall{name}': scores.recall,
   }
 
 
-def _pr(seen: Seen, options: Options) -> Row:
-  return _precision_recall('', False, seen, options)
+def _pr(features: Features, options: Options) -> Row:
+  return _precision_recall('', False, features, options)
 
 
-def _pr_float16(seen: Seen, options: Options) -> Row:
-  return _precision_recall('_float16', True, seen, options)
+def _pr_float16(features: Features, options: Options) -> Row:
+  return _precision_recall('_float16', True, features, options)
 
 
-def _prdc(seen: Seen, options: Options) -> Row:
-  found = metrics.precision_recall_density_coverage(
-    seen.their_inception.stack('vectors'),
-    seen.inception.stack('vectors'),
+def _prdc(features: Features, options: Options) -> Row:
+  scores = metrics.precision_recall_density_coverage(
+    features.reference_inception.stack('vectors'),
+    features.inception.stack('vectors'),
     options.neighbours,
   )
   return {
-    'prdc_precision': found.precision,
-    'prdc_recall': found.recall,
-    'density': found.density,
-    'coverage': found.coverage,
+    'prdc_precision': scores.precision,
+    'prdc_recall': scores.recall,
+    'density': scores.density,
+    'coverage': scores.coverage,
   }
 
 
-def _cmmd(seen: Seen, options: Options) -> Row:
+def _cmmd(features: Features, options: Options) -> Row:
   del options
   ours, others = (
-    _unit(store.stack('embeddings')) for store in (seen.cmmd, seen.their_cmmd)
+    _unit(store.stack('embeddings'))
+    for store in (features.cmmd, features.reference_cmmd)
   )
   return {'cmmd': metrics.cmmd(others, ours)}
 
 
-def _clip_score(seen: Seen, options: Options) -> Row:
+def _clip_score(features: Features, options: Options) -> Row:
   del options
-  images = seen.clip.stack('embeddings')
-  return {'clip_score': metrics.clip_score(images, seen.captions)}
+  images = features.clip.stack('embeddings')
+  return {'clip_score': metrics.clip_score(images, features.prompts)}
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -166,44 +169,46 @@ def _unit(x: np.ndarray) -> np.ndarray:
   return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-# Every metric by its name, in the order of a row.
-METRICS: Mapping[str, Callable[[Seen, Options], Row]] = types.MappingProxyType(
-  {
-    'fid': _fid,
-    'sfid': _sfid,
-    'is': _inception_score,
-    'is_adm': _adm_inception_score,
-    'kid': _kid,
-    'pr': _pr,
-    'pr_float16': _pr_float16,
-    'prdc': _prdc,
-    'cmmd': _cmmd,
-    'clip_score': _clip_score,
-  }
+# Metrics by name, in the order of a row.
+METRICS: Mapping[str, Callable[[Features, Options], Row]] = (
+  types.MappingProxyType(
+    {
+      'fid': _fid,
+      'sfid': _sfid,
+      'is': _inception_score,
+      'is_adm': _adm_inception_score,
+      'kid': _kid,
+      'pr': _pr,
+      'pr_float16': _pr_float16,
+      'prdc': _prdc,
+      'cmmd': _cmmd,
+      'clip_score': _clip_score,
+    }
+  )
 )
-# What they read.
+# Metrics that read Inception features, and that need a reference.
 OF_INCEPTION = frozenset(METRICS) - {'cmmd', 'clip_score'}
 OF_REFERENCE = frozenset(METRICS) - {'is', 'is_adm', 'clip_score'}
 
 
 def measure(
-  names: tuple[str, ...], seen: Seen, options: Options = Options()
+  names: tuple[str, ...], features: Features, options: Options = Options()
 ) -> Row:
-  """Values of the metrics.
+  """Computes metrics from features.
 
   Args:
-    names: in `METRICS`.
-    seen: all that they read.
-    options: numbers that they depend on.
+    names: names in `METRICS`.
+    features: features that these metrics read.
+    options: hyper-parameters.
 
   Raises:
-    UserError: for too few images, other widths and features that are not
-      finite, naming the metric.
+    UserError: for too few images, different widths or features that are not
+      finite; names the metric.
   """
   row = {}
   for name in names:
     try:
-      row |= METRICS[name](seen, options)
+      row |= METRICS[name](features, options)
     except ValueError as error:
       raise UserError(f'{name} cannot be computed: {error}') from error
   return row

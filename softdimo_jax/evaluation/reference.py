@@ -91,7 +91,7 @@ class ReferenceSet:
 
     Args:
       size: (H, W) of our images.
-      network: facts of our Inception probe.
+      network: fingerprint of our Inception probe.
       any_size: whether images of different sizes are comparable.
 
     Raises:
@@ -119,7 +119,7 @@ class ReferenceSet:
   def metadata(self) -> dict[str, Any]:
     """JSON values that describe the reference in reports."""
     if self.reference is None:
-      return self.images.facts | {'num_images': len(self.images)}
+      return self.images.fingerprint | {'num_images': len(self.images)}
     count = self.reference.pool.count if self.reference.pool else None
     provenance = dataclasses.asdict(self.reference.provenance)
     return provenance | {'num_images_of_moments': count}
@@ -129,13 +129,13 @@ def moments(
   reference: ReferenceSet, metric: str, store: FeatureStore | None, name: str
 ) -> FeatureStatistics:
   """Moments of the reference: stored ones if present, else from `store`."""
-  found = reference.stored(metric)
-  return store.moments(name) if found is None else found
+  stored = reference.stored(metric)
+  return store.moments(name) if stored is None else stored
 
 
 def vectors(
   reference: ReferenceSet, metric: str, store: FeatureStore | None
 ) -> np.ndarray:
   """Pooled features of the reference, chosen as in `moments`."""
-  found = reference.stored(metric)
-  return store.stack('vectors') if found is None else found
+  stored = reference.stored(metric)
+  return store.stack('vectors') if stored is None else stored

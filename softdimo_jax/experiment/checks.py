@@ -1,19 +1,19 @@
-"""Checks of one field of a configuration.
+"""Checks of single fields of a configuration.
 
-All raise ValueError, naming the field and its allowed values.
+All raise ValueError that names the field and its allowed values.
 """
 
 from typing import Any
 
 
 def choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-  """Refuses a value that is not one of the allowed ones."""
+  """Checks that the value is one of the allowed ones."""
   if value not in allowed:
     raise ValueError(f'{name}={value!r} is unknown; choose one of {allowed}')
 
 
 def divisor(name: str, value: int, whole: tuple[str, int]) -> None:
-  """Refuses what does not divide `whole`, (its name, its size); 0 is all."""
+  """Checks that `value` divides `whole` = (name, size); 0 means all of it."""
   what, count = whole
   if value < 0 or (value and count % value):
     raise ValueError(
@@ -22,6 +22,6 @@ def divisor(name: str, value: int, whole: tuple[str, int]) -> None:
 
 
 def between(name: str, value: float, low: float, high: float) -> None:
-  """Refuses a value outside the closed interval."""
+  """Checks that the value is in the closed interval."""
   if not low <= value <= high:
-    raise ValueError(f'{name}={value} must lie in [{low}, {high}]')
+    raise ValueError(f'{name}={value} must be in [{low}, {high}]')

@@ -1,4 +1,4 @@
-"""Reading and remembering the configuration of a run."""
+"""Reads the configuration of a run, and stores it in the workdir."""
 
 import copy
 import json
@@ -11,8 +11,8 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.runtime.files import write_atomically
 
 CONFIG_FILE = 'config.json'
-# How a run is spread over devices, not what it computes: may differ between
-# the starts of a run.
+# Section that distributes the run over devices without changing what it
+# computes; it may differ when a run is resumed.
 SPREAD = 'mesh'
 # Fields of a distillation that version 0.1 did not have, with its behaviour.
 _ADDED = {
@@ -22,18 +22,18 @@ _ADDED = {
 
 
 def check_loaded(config: ml_collections.ConfigDict) -> None:
-  """Raises UserError if --config names no configuration of a run.
+  """Raises UserError if --config is not the configuration of a run.
 
-  A file that cannot be read is reported at the first use of the flag's value.
+  absl reports an unreadable file only when the flag's value is first used.
   """
   try:
     stages = config.stages
   except (OSError, AttributeError) as error:
     reason = str(error).strip().splitlines()[-1].strip()
     raise UserError(
-      f'--config does not name the configuration of a run: {reason}'
+      f'--config is not the configuration of a run: {reason}'
     ) from None
-  # A run on prompts may take all that it samples from elsewhere.
+  # A run on prompts may only sample from pretrained models.
   if not stages and 'prompts' not in config.get('data', {}):
     raise UserError('config.stages is empty; name at least one stage')
 
@@ -41,10 +41,11 @@ def check_loaded(config: ml_collections.ConfigDict) -> None:
 def claim_workdir(
   workdir: pathlib.Path, config: ml_collections.ConfigDict
 ) -> None:
-  """Writes the configuration into a new workdir, or compares it with it.
+  """Stores the configuration in a new workdir, or compares it with the stored.
 
   Raises:
-    UserError: if the workdir belongs to another configuration.
+    UserError: if the workdir is not writable, or belongs to another
+      configuration.
   """
   path = workdir / CONFIG_FILE
   text = json.dumps(config.to_dict(), indent=2) + '\n'
@@ -54,8 +55,8 @@ def claim_workdir(
       return
   except OSError as error:
     raise UserError(
-      f'workdir {workdir} cannot be written to ({error.strerror}); choose '
-      'another --workdir'
+      f'workdir {workdir} is not writable ({error.strerror}); choose another '
+      '--workdir'
     ) from error
   before, now = (_flat(_settled(x)) for x in (_read(path), json.loads(text)))
   keys = sorted(
@@ -76,10 +77,10 @@ def claim_workdir(
 
 
 def load(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-  """Configuration of an earlier run.
+  """The stored configuration of a run.
 
   Raises:
-    UserError: if the workdir holds none.
+    UserError: if the workdir has none.
   """
   path = workdir / CONFIG_FILE
   if not path.exists():
@@ -129,7 +130,7 @@ def _distillations(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _tuples(value: Any) -> Any:
-  """JSON knows lists only; module arguments must be hashable."""
+  """Turns the lists of JSON into tuples, since module fields are hashed."""
   if isinstance(value, dict):
     return {k: _tuples(v) for k, v in value.items()}
   if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The flag --config, for every command that reads a configuration."""
+"""The flag --config, shared by the commands that read a configuration."""
 
 import pathlib
 
@@ -13,10 +13,10 @@ _PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 def define(example: str) -> flags.FlagHolder[ml_collections.ConfigDict]:
-  """Defines --config, whose help names `example`.
+  """Defines --config, with `example` in its help.
 
-  A file configs/NAME.py that the working directory does not have is read from
-  the configurations that the package ships.
+  If configs/NAME.py does not exist in the working directory, the configuration
+  of that name that ships with the package is read.
   """
   holder = config_flags.DEFINE_config_file(
     'config', None, f'Configuration file, e.g. {example}.'
@@ -27,16 +27,16 @@ def define(example: str) -> flags.FlagHolder[ml_collections.ConfigDict]:
 
 
 def shipped() -> pathlib.Path:
-  """Folder of the configurations: in a wheel's package, beside a clone's."""
+  """Folder of the shipped configurations: inside a wheel, or in a clone."""
   inside = _PACKAGE / _FOLDER
   return inside if inside.is_dir() else _PACKAGE.parent / _FOLDER
 
 
 def find(path: pathlib.Path) -> pathlib.Path:
-  """The file itself, or the shipped one of that name for configs/NAME.py.
+  """The file itself, or for configs/NAME.py the shipped one of that name.
 
   Raises:
-    ValueError: if there is neither; names the shipped ones.
+    ValueError: if neither exists; lists the shipped ones.
   """
   if path.exists():
     return path
@@ -45,11 +45,13 @@ def find(path: pathlib.Path) -> pathlib.Path:
     return ours
   names = sorted(file.name for file in shipped().glob('*.py'))
   choices = ', '.join(f'{_FOLDER}/{name}' for name in names)
-  raise ValueError(f'there is no such file; shipped are {choices}')
+  raise ValueError(
+    f'there is no such file; shipped with the package: {choices}'
+  )
 
 
 class _Parser(flags.ArgumentParser):
-  """The parser of a configuration file, which finds shipped ones as well."""
+  """Parser of a configuration file that also finds shipped ones."""
 
   def __init__(self, parser: flags.ArgumentParser):
     self._parser = parser

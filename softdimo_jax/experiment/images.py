@@ -1,4 +1,4 @@
-"""Images of a run by number: the same ones for export and for evaluation."""
+"""Numbered images of a run, identical for export and evaluation."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from softdimo_jax.data.cache.records import module_facts
+from softdimo_jax.data.cache.records import module_fingerprint
 from softdimo_jax.evaluation.sets.images import ImageSet
 from softdimo_jax.evaluation.sets.pictures import to_uint8
 from softdimo_jax.evaluation.sets.writers import ImageExport
@@ -19,10 +19,10 @@ from softdimo_jax.runtime.progress import Progress
 
 
 class RunImages(ImageSet):
-  """Images made range by range.
+  """Images of a run, generated range by range.
 
-  A range is a function of its beginning, its length and the seed, whatever
-  else has been made before.
+  A range depends on its start, its length and the seed, but not on the ranges
+  generated before it.
   """
 
   def __init__(
@@ -33,26 +33,26 @@ class RunImages(ImageSet):
     order: np.ndarray,
     seed: int,
   ):
-    """Loads and places the parameters.
+    """Loads the parameters and puts them on the devices.
 
     Args:
       run: workdir and configuration.
-      method: how the images are made.
+      method: how images are generated.
       conditions: M labels or prompts.
-      order: int [N], which of them each image shows.
-      seed: of the samples.
+      order: int [N], index of the condition of each image.
+      seed: seed of the samples.
     """
     self._method, self._conditions, self._order = method, conditions, order
     self._key = jax.random.key(seed)
     self._size = run.family.image_shape[:2]
     params, tokenizer = run.params(method.stage), run.params('tokenizer')
-    self._facts = {
+    self._fingerprint = {
       'kind': 'generated',
       'workdir': str(run.workdir),
       'config_sha256': _digest(run.config.to_dict()),
       'stage': method.stage,
-      'generator': module_facts(run.family.generator, params),
-      'tokenizer': module_facts(run.family.tokenizer, tokenizer),
+      'generator': module_fingerprint(run.family.generator, params),
+      'tokenizer': module_fingerprint(run.family.tokenizer, tokenizer),
       'sampler': dict(method.options),
       'conditions': {
         'number': len(conditions),
@@ -66,8 +66,8 @@ class RunImages(ImageSet):
     return len(self._order)
 
   @property
-  def facts(self) -> dict[str, Any]:
-    return self._facts
+  def fingerprint(self) -> dict[str, Any]:
+    return self._fingerprint
 
   def floats(self, start: int, stop: int) -> np.ndarray:
     """float32 [stop - start, H, W, C] in [0, 1]."""
@@ -91,7 +91,7 @@ class RunImages(ImageSet):
     return self._size
 
   def prompts(self) -> list[str]:
-    """What every image was asked to show."""
+    """The prompt, or label, of every image."""
     return [self._prompt(index) for index in range(len(self))]
 
   def _prompt(self, index: int) -> str:
@@ -101,16 +101,16 @@ class RunImages(ImageSet):
 def write(
   images: RunImages, export: ImageExport, name: str, notice: PreemptionNotice
 ) -> None:
-  """Makes the images that an export still lacks, and finishes it.
+  """Generates the images missing from an export, and finishes it.
 
   Args:
-    images: of the run.
-    export: an interrupted one goes on where it stopped.
-    name: of the progress line.
+    images: images of the run.
+    export: new or interrupted export; finished ranges are skipped.
+    name: title of the progress line.
     notice: checked before every range.
 
   Raises:
-    Preempted: if a signal came; finished ranges are kept.
+    Preempted: after a signal; finished ranges are kept.
   """
   missing = list(export.missing())
   progress = Progress(name, 0, len(missing), unit='parts')

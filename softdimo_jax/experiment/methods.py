@@ -1,4 +1,4 @@
-"""Ways to make images from a run's generators: samplers and best of N."""
+"""Methods that generate images from a run: samplers, TTEO and best-of-N."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +17,8 @@ from softdimo_jax.method import sampling
 from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.types import Params
 
-# (generator params, tokenizer params, key, condition, prompt ids) -> tokens
-# int32 [N, L, G], where the method has them, and images float32 [N, H, W, C].
+# (generator params, tokenizer params, key, condition, prompt ids) -> (tokens
+# int32 [N, L, G] or None, images float32 [N, H, W, C]).
 Generate = Callable[
   [Params, Params, jax.Array, Condition, Any],
   tuple[np.ndarray | None, np.ndarray],
@@ -27,16 +27,18 @@ Generate = Callable[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-  """A way to make images.
+  """A method that generates images.
 
   Attributes:
-    name: what rows and titles call it.
-    stage: the generator that it samples from.
-    options: JSON values that the images depend on.
-    generate: makes images in [0, 1]; see `Generate`.
-    place: puts parameters on the devices that `generate` uses.
-    steps: of the generator; 1 for students.
-    guidance_scale: of the sampler, or of a student's distillation.
+    name: name in rows and titles.
+    stage: stage whose generator is used.
+    options: every option that the images depend on, as JSON values; part of
+      their fingerprint. `batch_size` is included, since each batch has its own
+      random key.
+    generate: generates images in [0, 1]; see `Generate`.
+    place: puts parameters on the devices used by `generate`.
+    steps: steps of the generator; 1 for students.
+    guidance_scale: guidance of the sampler, or of a student's distillation.
   """
 
   name: str
@@ -49,7 +51,7 @@ class Method:
 
   @property
   def title(self) -> str:
-    """For captions of pictures."""
+    """Caption of its images in a report."""
     plural = 's' if self.steps > 1 else ''
     scale = self.guidance_scale
     guidance = f', guidance {scale:g}' if scale else ''
@@ -72,13 +74,13 @@ def sampled(
   Args:
     run: workdir and configuration.
     stage: 'teacher' or a distillation.
-    batch_size: of a compiled call, over all devices.
-    steps: of the teacher.
-    guidance_scale: of the teacher.
-    temperature: of the draw; 0, the arg max, for one step only.
+    batch_size: images per compiled call, over all devices.
+    steps: steps of the teacher.
+    guidance_scale: guidance of the teacher.
+    temperature: sampling temperature; 0, the arg max, for one step only.
 
   Raises:
-    UserError: for a number of steps that the sampling plan does not have.
+    UserError: for steps or a temperature that the sampling plan rejects.
   """
   given = {
     'steps': steps,
@@ -123,7 +125,7 @@ def _sampler(
   family = run.family
   if run.config[stage].kind == 'teacher':
     _check_plan(run, options)
-    null = run.null  # read here: it must not be computed in a trace
+    null = run.null  # read here, since it must not be computed in a trace
     tokens_fn = lambda params, key, condition: multi_step_tokens(
       family, params, key, condition, options=options, null=null
     )
@@ -147,7 +149,7 @@ def student_temperature(
 
 
 def _check_plan(run: Run, options: ml_collections.ConfigDict) -> None:
-  """Raises UserError for steps or a temperature that the plan does not take."""
+  """Raises UserError for steps or a temperature that the plan rejects."""
   plan = options.plan.to_dict()
   length, groups = run.family.token_shape
   try:
@@ -163,7 +165,7 @@ def _check_plan(run: Run, options: ml_collections.ConfigDict) -> None:
 
 
 def tteo_terms(run: Run) -> dict[str, float]:
-  """Rewards that test-time optimisation ascends, with their weights."""
+  """Weights of the rewards that test-time optimisation maximises, by name."""
   return {
     name: weight for name, weight in run.config.tteo.terms.items() if weight
   }
@@ -176,15 +178,17 @@ def optimizer(
   starts: int,
   steps: int,
   learning_rate: float | None = None,
+  batch_size: int | None = None,
 ) -> TTEO:
   """Test-time optimisation of a student on the score of `config.tteo`.
 
   Args:
     run: workdir and configuration.
     stage: a distillation.
-    starts: N per prompt.
-    steps: K per start.
-    learning_rate: of the ascent; None follows the configuration.
+    starts: starts N per prompt.
+    steps: ascent steps K per start.
+    learning_rate: learning rate of the ascent; None follows `config.tteo`.
+    batch_size: starts per call, over all devices; None follows `config.tteo`.
   """
   config, terms = run.config.tteo, tteo_terms(run)
   return TTEO(
@@ -195,26 +199,37 @@ def optimizer(
     starts=starts,
     steps=steps,
     temperature=student_temperature(run, stage),
-    batch_size=config.batch_size,
+    batch_size=config.batch_size if batch_size is None else batch_size,
     learning_rate=(
       config.learning_rate if learning_rate is None else learning_rate
     ),
   )
 
 
-def best_of(run: Run, stage: str, *, starts: int, steps: int) -> Method:
+def best_of(
+  run: Run,
+  stage: str,
+  *,
+  starts: int,
+  steps: int,
+  batch_size: int | None = None,
+) -> Method:
   """Best of N by the run's rewards, after test-time optimisation if steps > 0.
 
-  Unlike an oracle, it does not know the judge that evaluates the images.
+  Unlike an oracle, it does not use the judge that evaluates the images. See
+  `optimizer` for the arguments.
 
   Raises:
-    UserError: if the run has no rewards, or the stage is no student.
+    UserError: if the run has no rewards, or the stage is not a student.
   """
   if run.config[stage].kind != 'distill' or 'tteo' not in run.config:
     raise UserError(
-      'best of N is chosen by the rewards of config.tteo, of a distilled stage'
+      '--best_of and --tteo_steps need a distilled stage and the rewards of '
+      'config.tteo'
     )
-  tteo = optimizer(run, stage, starts=starts, steps=steps)
+  tteo = optimizer(
+    run, stage, starts=starts, steps=steps, batch_size=batch_size
+  )
   rewards = tteo.place(run.reward_params(tteo.terms))
   name = f'{stage}, best of {starts} by {", ".join(tteo.terms)}'
 
@@ -231,6 +246,7 @@ def best_of(run: Run, stage: str, *, starts: int, steps: int) -> Method:
       'learning_rate': tteo.learning_rate,
       'rewards': dict(tteo.terms),
       'temperature': tteo.temperature,
+      'batch_size': tteo.batch_size,
     },
     generate=generate,
     place=tteo.place,
@@ -238,7 +254,7 @@ def best_of(run: Run, stage: str, *, starts: int, steps: int) -> Method:
 
 
 def compared(run: Run) -> Iterator[Method]:
-  """Rows of a report: the teacher at its steps and scales, then students."""
+  """Yields the rows of a report: teacher by scale and steps, then students."""
   config = run.config.evaluation
   for scale in config.guidance_scales:
     for steps in config.teacher_steps:

@@ -1,9 +1,9 @@
-"""A run: its workdir, its configuration, and what follows from the two.
+"""A run: a workdir, its configuration, and everything derived from the two.
 
-Every stage has a folder in the workdir with its checkpoints, its curves and,
-once finished, `params`: the averaged parameters that later stages read. A
-stage with `params` is done and never trained again. Parameters that a run does
-not train itself come from `config.pretrained`.
+Every stage has a folder in the workdir with checkpoints, curves and, once
+finished, `params`: the averaged parameters that later stages read. A stage
+with `params` is done and is never trained again. Parameters that a run does
+not train come from `config.pretrained`.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ _GENERATORS = ('teacher', 'distill')
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A workdir with its configuration; everything else follows from them.
+  """A workdir with its configuration; everything else is derived from them.
 
   Attributes:
     workdir: absolute path.
@@ -45,12 +45,12 @@ class Run:
 
   @functools.cached_property
   def mesh(self) -> jax.sharding.Mesh:
-    """Devices that train, of all processes."""
+    """Training devices of all processes."""
     return sharding.make_mesh(self.config.get('mesh'))
 
   @property
   def splits_frozen(self) -> bool:
-    """Whether frozen networks are split over the devices as the state is."""
+    """Whether frozen networks are sharded like the state."""
     return 'mesh' not in self.config or self.config.mesh.frozen == 'sharded'
 
   @functools.cached_property
@@ -60,7 +60,7 @@ class Run:
 
   @functools.cached_property
   def inputs(self) -> Inputs:
-    """The data, and how labels or prompts are read."""
+    """The data, and the reader of labels or prompts."""
     return open_inputs(self.config, self.family, self.params)
 
   @property
@@ -73,10 +73,10 @@ class Run:
     return self.inputs.reward_params(names)
 
   def check_inputs(self) -> None:
-    """Finds what is missing before anything is trained or written.
+    """Checks for missing inputs before anything is trained or written.
 
     Raises:
-      UserError: for weights or data that are missing or do not fit.
+      UserError: if weights or data are missing or do not fit.
     """
     if self.config.get('weights') != RULE:
       for stage in sorted(self._needed):
@@ -95,16 +95,16 @@ class Run:
 
   @property
   def left(self) -> tuple[str, ...]:
-    """Stages still to be trained, in order."""
+    """Stages that are not done, in order."""
     return tuple(x for x in self.config.stages if not self.done(x))
 
   @property
   def _needed(self) -> set[str]:
-    """Stages that are read but not trained here."""
+    """Stages that are read but not trained by this run."""
     needed = set(self.inputs.needed)
     if any(map(self._reads_tokens, self.left)):
       needed.add('tokenizer')
-    if not self.config.stages:  # all that is there to run
+    if not self.config.stages:  # a run that only samples
       needed |= set(self.config.pretrained) - {'teacher', 'dimo'}
     for name in self.left:
       if self.config[name].kind == 'distill':
@@ -118,7 +118,7 @@ class Run:
     )
 
   def generator(self, name: str | None = None) -> str:
-    """The stage to sample from: the named one, or else the last of the run.
+    """The stage to sample from: `name`, or by default the last one.
 
     Raises:
       UserError: if the run has no such generator.
@@ -139,7 +139,7 @@ class Run:
 
   @property
   def _given(self) -> list[str]:
-    """Stages that come from elsewhere, the most distilled last."""
+    """Pretrained stages, the most distilled last."""
     config = self.config
     rule = config.get('weights') == RULE
 
@@ -157,21 +157,21 @@ class Run:
     return sorted(names, key=distance)
 
   def folder(self, stage: str) -> pathlib.Path:
-    """Where a stage keeps its files."""
+    """Folder of a stage."""
     return self.workdir / stage
 
   def done(self, stage: str) -> bool:
-    """Whether the stage has left its parameters."""
+    """Whether the stage is finished."""
     return (self.folder(stage) / _PARAMS).exists()
 
   def params(self, stage: str, role: str = 'model') -> Params:
-    """Parameters that a finished stage left.
+    """Parameters of a finished or pretrained stage.
 
     Args:
-      stage: its name.
-      role: 'model' is the average of what the stage trained, a whole
-        generator for teacher and distillation; 'auxiliary' is the whole
-        auxiliary generator of a distillation.
+      stage: name of the stage.
+      role: 'model' is the averaged network of the stage, a whole generator for
+        teacher and distillation; 'auxiliary' is the whole auxiliary generator
+        of a distillation.
 
     Raises:
       UserError: if the stage is not finished, or a file is missing, corrupt
@@ -192,7 +192,7 @@ class Run:
     return load('teacher', 'model') if found is None else found
 
   def export(self, stage: str, state: TrainState) -> None:
-    """Writes what later stages and users read; marks the stage as done."""
+    """Writes the parameters that later stages read; marks the stage as done."""
     tree = {'model': state.model.ema}
     if self.config[stage].kind == 'distill':
       frozen = self.params('teacher')
@@ -203,7 +203,7 @@ class Run:
     checkpoint.save_params(self.folder(stage) / _PARAMS, tree)
 
   def seed(self, stage: str) -> int:
-    """Seed of a stage: of its name and its own seed, else the run's."""
+    """Seed of a stage, from its name and its seed (default: the run's)."""
     seed = self.config[stage].get('seed', self.config.seed)
     return zlib.crc32(f'{stage}/{seed}'.encode())
 

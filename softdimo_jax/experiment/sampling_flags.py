@@ -1,4 +1,4 @@
-"""Flags shared by the commands that make images."""
+"""Flags shared by the commands that generate images."""
 
 import dataclasses
 import pathlib
@@ -17,19 +17,21 @@ from softdimo_jax.experiment.run import Run
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Workdir of a run.')
 MODEL = flags.DEFINE_string(
-  'model', None, 'Stage to sample from; the last one of the run by default.'
+  'model', None, 'Stage to sample from; default: the last one of the run.'
 )
 SEED = flags.DEFINE_integer('seed', 0, 'Seed of the samples.')
-_LABELS = flags.DEFINE_list('labels', None, 'Classes, e.g. 0,1,2; default all.')
+_LABELS = flags.DEFINE_list(
+  'labels', None, 'Class labels, e.g. 0,1,2; default: all.'
+)
 _PROMPT = flags.DEFINE_multi_string(
-  'prompt', None, 'What to show; may be given several times.'
+  'prompt', None, 'Prompt; may be given several times.'
 )
 _PROMPTS = flags.DEFINE_string(
   'prompts', None, 'File of prompts: one per line, or .jsonl with "prompt".'
 )
 
-
-# Images of at least this many pixels per side are written at their own size.
+_IMAGES_PER_CALL = 64
+# Images with at least this many pixels per side are written at their own size.
 _SMALL = 128
 
 
@@ -37,44 +39,46 @@ def load_run() -> Run:
   """The run of --workdir.
 
   Raises:
-    UserError: if there is none.
+    UserError: if --workdir is missing or not the workdir of a run.
   """
   if not WORKDIR.value:
-    raise UserError('say which run: --workdir=DIR')
+    raise UserError('give the run: --workdir=DIR')
   workdir = pathlib.Path(WORKDIR.value).absolute()
   return Run(workdir, config.load(workdir))
 
 
 def prompt_file() -> str | None:
-  """The file of --prompts."""
+  """The value of --prompts."""
   return _PROMPTS.value
 
 
 def texts() -> list[str]:
-  """Prompts of the flags, those of the file last.
+  """Prompts of --prompt, then those of --prompts.
 
   Raises:
     UserError: if the file cannot be read.
   """
-  found = list(_PROMPT.value or ())
+  prompts = list(_PROMPT.value or ())
   if _PROMPTS.value:
-    found += prompt_files.read_prompts(_PROMPTS.value)
-  return found
+    prompts += prompt_files.read_prompts(_PROMPTS.value)
+  return prompts
 
 
 def conditions(run: Run, rewards: Iterable[str] = ()) -> Conditions:
-  """Labels or prompts of the flags, as the run and these rewards read them.
+  """Labels or prompts of the flags, encoded for the run and these rewards.
 
   Raises:
     UserError: for flags of the other kind, labels out of range, no prompt, or
-      prompts that cannot be read.
+      unreadable prompts.
   """
   if run.family.reads_text:
     if _LABELS.value:
       raise UserError('this run reads text; give --prompt instead of --labels')
     return run.inputs.conditions(_prompts(), rewards)
   if _PROMPT.value or _PROMPTS.value:
-    raise UserError('this run knows classes; give --labels instead of prompts')
+    raise UserError(
+      'this run is class-conditional; give --labels instead of prompts'
+    )
   return run.inputs.conditions(_labels(run.family.null_label), rewards)
 
 
@@ -91,45 +95,57 @@ def _prompts() -> list[str]:
   prompts = texts()
   if not prompts:
     raise UserError(
-      'this run reads text; say what to show, e.g. --prompt="a red circle", or '
-      'name a file with --prompts'
+      'this run reads text; give e.g. --prompt="a red circle", or a file with '
+      '--prompts'
     )
   return prompts
 
 
-def file_scale(run: Run, wanted: int | None, small: int) -> int:
-  """Pixels of the file per pixel: as asked, else `small` for small images."""
+def file_scale(run: Run, requested: int | None, small: int) -> int:
+  """Output pixels per image pixel; by default `small` for small images."""
   side = max(run.family.image_shape[:2])
-  return wanted or (small if side < _SMALL else 1)
+  return requested or (small if side < _SMALL else 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class MethodFlags:
-  """Flags of the ways to make images, samplers and best of N."""
+  """Flags of the sampling methods: samplers, TTEO and best-of-N."""
 
   sampler: 'SamplerFlags'
   best_of: flags.FlagHolder[int]
   tteo_steps: flags.FlagHolder[int]
-  batch_size: flags.FlagHolder[int]
+  batch_size: flags.FlagHolder[int | None]
 
   @classmethod
   def define(cls) -> 'MethodFlags':
-    """Once, when a command is imported."""
+    """Defines the flags; called once, when a command is imported."""
     return cls(
       SamplerFlags.define(),
       flags.DEFINE_integer(
-        'best_of', 1, "Starts per image; the run's rewards choose one.", 1
+        'best_of',
+        1,
+        "Starts per image; the one that the run's rewards prefer is kept.",
+        1,
       ),
       flags.DEFINE_integer(
         'tteo_steps', 0, 'Steps of test-time optimisation per start.', 0
       ),
       flags.DEFINE_integer(
-        'batch_size', 64, 'Images per call, over all devices.', 1
+        'batch_size',
+        None,
+        'Images per call, over all devices; default: 64. With --best_of or '
+        '--tteo_steps, also starts per call; default: config.tteo.batch_size.',
+        1,
       ),
     )
 
+  @property
+  def images_per_call(self) -> int:
+    """Images per call of a sampler, or of a network that scores images."""
+    return self.batch_size.value or _IMAGES_PER_CALL
+
   def rewards(self, run: Run) -> tuple[str, ...]:
-    """Names of the rewards that choose, which need the prompts, too."""
+    """Names of the rewards that select images, and so read the prompts."""
     if self.best_of.value == 1 and self.tteo_steps.value == 0:
       return ()
     return tuple(methods.tteo_terms(run))
@@ -141,13 +157,13 @@ class MethodFlags:
     num_images: int,
     temperature: float | None = None,
   ) -> Method:
-    """The method that the flags ask for.
+    """The method selected by the flags.
 
     Args:
       run: workdir and configuration.
-      stage: generator.
-      num_images: all that will be made.
-      temperature: overrides the flag's.
+      stage: stage to sample from.
+      num_images: number of images in total.
+      temperature: overrides --temperature.
 
     Raises:
       UserError: for options that the stage does not have.
@@ -157,15 +173,17 @@ class MethodFlags:
       options['temperature'] = temperature
     starts, steps = self.best_of.value, self.tteo_steps.value
     if starts == 1 and steps == 0:
-      size = min(self.batch_size.value, num_images)
+      size = min(self.images_per_call, num_images)
       return methods.sampled(run, stage, size, **options)
     given = [name for name, value in options.items() if value is not None]
     if given:
       raise UserError(
-        f'--{given[0]} does not go with --best_of or --tteo_steps, whose '
-        'temperature is that of the configuration'
+        f'--{given[0]} does not apply to --best_of and --tteo_steps, which use '
+        'the temperature of the configuration'
       )
-    return methods.best_of(run, stage, starts=starts, steps=steps)
+    return methods.best_of(
+      run, stage, starts=starts, steps=steps, batch_size=self.batch_size.value
+    )
 
   def images(
     self,
@@ -182,7 +200,7 @@ class MethodFlags:
 
 @dataclasses.dataclass(frozen=True)
 class SamplerFlags:
-  """Flags of a sampler; None follows the run's configuration."""
+  """Flags of a sampler; None follows the configuration of the run."""
 
   steps: flags.FlagHolder[int | None]
   guidance_scale: flags.FlagHolder[float | None]
@@ -190,31 +208,32 @@ class SamplerFlags:
 
   @classmethod
   def define(cls) -> 'SamplerFlags':
-    """Once, when a command is imported."""
+    """Defines the flags; called once, when a command is imported."""
     return cls(
       flags.DEFINE_integer(
         'steps',
         None,
-        "Sampling steps of the teacher; the configuration's by default.",
+        'Sampling steps of the teacher; default: config.sampling.steps.',
         1,
       ),
       flags.DEFINE_float(
         'guidance_scale',
         None,
-        'Guidance scale s of the teacher, in u + s (c - u); by default the '
-        "configuration's.",
+        'Guidance scale s of the teacher, in u + s (c - u); default: '
+        'config.sampling.guidance_scale.',
       ),
       flags.DEFINE_float(
         'temperature',
         None,
-        'Temperature at which tokens are sampled; 0 takes the arg max.',
+        'Sampling temperature; 0 takes the arg max; default: that of the '
+        'configuration.',
         0.0,
       ),
     )
 
   @property
   def values(self) -> dict[str, float | None]:
-    """By name."""
+    """Values of the flags, by name."""
     return {
       field.name: getattr(self, field.name).value
       for field in dataclasses.fields(self)

@@ -1,6 +1,6 @@
-"""The stages of a run in order: what each trains, and on what.
+"""The stages of a run: what each kind trains, and on which data.
 
-A stage that has left its parameters is done and never trained again.
+A stage with stored parameters is done and is never trained again.
 """
 
 import functools
@@ -32,20 +32,20 @@ from softdimo_jax.training.state import Frozen
 from softdimo_jax.training.supervised import SupervisedTrainer
 from softdimo_jax.types import Params
 
-# Losers of a preference that are drawn at a time.
+# Batch size when the losers of a preference are sampled.
 _DRAWN = 512
 
 
 def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
-  """Runs the stages that are not done, in order.
+  """Trains the unfinished stages in order.
 
   Args:
     run: workdir and configuration.
-    mesh: devices.
-    notice: where signals arrive.
+    mesh: training devices.
+    notice: notice of signals.
 
   Raises:
-    Preempted: after saving, if a signal came.
+    Preempted: after a signal, once the state is saved.
     UserError: for corrupt files or a diverged stage.
   """
   options = loop.LoopOptions(**run.config.loop, split_frozen=run.splits_frozen)
@@ -56,22 +56,22 @@ def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
       continue
     run.folder(name).mkdir(parents=True, exist_ok=True)
     stage = build(run, name)
-    # Without a name for the state, which the next stage has no room for.
+    # Bind no name to the state: it must be freed before the next stage.
     run.export(name, loop.run(stage, run.folder(name), mesh, options, notice))
 
 
 def build(run: Run, name: str) -> loop.Stage:
-  """A stage as the loop runs it; nothing is read before the loop asks for it.
+  """A stage for the training loop; data and parameters are read on demand.
 
   Args:
     run: workdir and configuration.
-    name: of the stage.
+    name: name of the stage.
   """
   return _STAGES[run.config[name].kind](run, name)
 
 
 def _keys(run: Run, name: str) -> tuple[jax.Array, jax.Array]:
-  """(key of the initial parameters, key of the steps)."""
+  """(key of the initial parameters, base key of the steps)."""
   init_key, step_key = jax.random.split(jax.random.key(run.seed(name)))
   return init_key, step_key
 
@@ -88,7 +88,7 @@ def _tokens(run: Run, name: str) -> grain.DatasetIterator:
 
 def _scenes(run: Run, name: str) -> Scenes:
   if not isinstance(run.inputs, Scenes):
-    raise UserError(f'stage {name} trains on rendered scenes only')
+    raise UserError(f'stage {name} trains only on rendered scenes')
   return run.inputs
 
 
@@ -101,7 +101,7 @@ def _supervised(
   headline: tuple[str, ...],
   frozen: Callable[[], Params | None] = lambda: None,
 ) -> loop.Stage:
-  """A stage whose network starts from a random key."""
+  """A stage whose network is randomly initialised."""
   init_key, step_key = _keys(run, name)
   return loop.Stage(
     name=name,
@@ -118,7 +118,7 @@ def _supervised(
 
 def _classifier_stage(run: Run, name: str) -> loop.Stage:
   if not isinstance(run.inputs, LabelsInMemory):
-    raise UserError(f'stage {name} trains on images in memory only')
+    raise UserError(f'stage {name} trains only on images in memory')
   module, example = run.inputs.classifier, _example(run)
   return _supervised(
     run,
@@ -241,7 +241,7 @@ def _preference_stage(run: Run, name: str) -> loop.Stage:
 
 
 def _preferences(run: Run, scenes: Scenes, name: str) -> dict[str, np.ndarray]:
-  """Real tokens, their prompts, and losers: images of the same prompts."""
+  """`tokens` of real images, `prompt_ids`, and `losers` of the same prompts."""
   config, data = run.config[name], scenes.captioned
   seed = run.seed(name)
   rng = np.random.default_rng(seed)

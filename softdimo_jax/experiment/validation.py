@@ -1,4 +1,4 @@
-"""Checks of a configuration before the first compilation."""
+"""Validation of a configuration, before the first compilation."""
 
 import jax
 import ml_collections
@@ -23,7 +23,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
   """Checks everything that can be checked before the first compilation.
 
   Raises:
-    UserError: naming the field and what it may be.
+    UserError: naming the field and its allowed values.
   """
   try:
     family = families.build(config.model)
@@ -32,7 +32,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
   except (ValueError, TypeError) as error:
     raise UserError(f'config.model: {error}') from error
   pieces = _validate_mesh(config)
-  elsewhere = _validate_pretrained(config)
+  available = _validate_pretrained(config)
   inputs = open_inputs(config, family, {}.__getitem__)  # reads no parameters
   for name in config.stages:
     if name not in config:
@@ -44,7 +44,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
   except ValueError as error:
     raise UserError(f'config.{error}') from error
   for position, name in enumerate(config.stages):
-    earlier = (*elsewhere, *config.stages[:position])
+    earlier = (*available, *config.stages[:position])
     rewards = inputs.reward_names(earlier)
     try:
       _validate_stage(config[name], family, earlier, rewards, pieces)
@@ -57,7 +57,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 
 def _validate_mesh(config: ml_collections.ConfigDict) -> int:
-  """Into how many pieces a batch is split."""
+  """Number of shards of a batch."""
   mesh = config.get(SPREAD)
   try:
     if mesh is not None:
@@ -69,7 +69,7 @@ def _validate_mesh(config: ml_collections.ConfigDict) -> int:
 
 
 def _validate_pretrained(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-  """Names of the stages whose parameters come from elsewhere."""
+  """Names of the pretrained stages."""
   if 'pretrained' not in config:
     return ()
   try:
@@ -89,8 +89,8 @@ def _validate_stage(
   choice('kind', stage.kind, KINDS)
   if stage.kind == 'tokenizer' and family.tokenizer.reads_text:
     raise ValueError(
-      'a tokenizer whose decoder reads text is not trained here; take it from '
-      'config.pretrained.tokenizer'
+      'a tokenizer whose decoder reads text cannot be trained; give a '
+      'pretrained one with config.pretrained.tokenizer'
     )
   for name in ('steps', 'batch_size'):
     if stage[name] < 1:
@@ -152,8 +152,8 @@ def _validate_distillation(
   weights = [stage[x].weight for x in ('divergence', 'gan', 'reward')]
   if max(weights) <= 0:
     raise ValueError(
-      'divergence.weight, gan.weight and reward.weight are all 0: there is '
-      'nothing to train the generator with'
+      'divergence.weight, gan.weight and reward.weight are all 0, but the '
+      'generator needs a loss'
     )
   gan = stage.gan
   if gan.weight > 0:
@@ -181,7 +181,7 @@ def _validate_reward(
   if reward.micro_batch:
     sharding.check_batch('reward.micro_batch', reward.micro_batch, pieces)
   if not used_terms(reward):
-    raise ValueError('reward.terms gives no reward a weight: name some')
+    raise ValueError('reward.terms is empty or has weights of 0 only')
   for name in reward.terms:
     choice('reward.terms', name, rewarding)
 

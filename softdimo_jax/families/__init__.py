@@ -1,7 +1,4 @@
-"""Generator, tokenizer and text tower as one system.
-
-`build` makes one of a configuration.
-"""
+"""Generator, tokenizer and text tower as one system, made by `build`."""
 
 from softdimo_jax.families.family import Family
 from softdimo_jax.families.systems import build, build_clip

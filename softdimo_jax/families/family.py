@@ -19,13 +19,13 @@ from softdimo_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class Family(GeneratorCalls):
-  """A generator, the tokenizer of its tokens and the tower of its prompts.
+  """A generator, its tokenizer and its text tower.
 
   Attributes:
-    tokenizer: between images and the tokens.
-    text: tower that reads the prompts, or None for class labels.
-    micro: numbers about the images that go with every prompt, as
-      `TextCondition.micro` has them; empty where the generator reads none.
+    tokenizer: tokenizer between images and the generator's tokens.
+    text: text tower for prompts, or None for class labels.
+    micro: `TextCondition.micro` of every prompt; empty if the generator reads
+      none.
   """
 
   tokenizer: ImageTokenizer
@@ -33,7 +33,7 @@ class Family(GeneratorCalls):
   micro: tuple[float, ...] = ()
 
   def encode_text(self, params: Params, ids: jax.Array) -> TextCondition:
-    """Condition of prompts, int [B, T], with the text tower's parameters."""
+    """Condition of prompts, int ids [B, T], given the text tower's `params`."""
     output = self.text.apply({'params': params}, ids)
     micro = None
     if self.micro:
@@ -42,12 +42,12 @@ class Family(GeneratorCalls):
     return TextCondition(output.penultimate, output.pooled, micro, final=final)
 
   def condition(self, batch: Mapping[str, Any]) -> Condition:
-    """The part of a training batch that the generator is conditioned on."""
+    """The generator's condition in a training batch."""
     return batch['text' if self.reads_text else 'label']
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
-    """(H, W, C) of the images whose tokens the generator makes."""
+    """(H, W, C) of the generator's images."""
     return self.tokenizer.image_shape(self.generator.length)
 
   def init_tokenizer(self, key: jax.Array) -> Params:
@@ -56,20 +56,20 @@ class Family(GeneratorCalls):
     return self.tokenizer.init(key, images, *self._example_text)['params']
 
   def init_decoder(self, key: jax.Array) -> Params:
-    """Fresh tokenizer parameters but for those that only `encode` reads."""
+    """Fresh tokenizer parameters, without those that only `encode` reads."""
     tokens = jnp.zeros((1, *self.token_shape), jnp.int32)
     return self.tokenizer.init(
       key, tokens, *self._example_text, method='decode'
     )['params']
 
   def decoder_params(self, params: Params) -> Params:
-    """The part of tokenizer parameters that `decode` reads."""
+    """The tokenizer parameters that `decode` reads."""
     read = jax.eval_shape(self.init_decoder, jax.random.key(0))
     return {name: params[name] for name in read}
 
   @property
   def _example_text(self) -> tuple[jax.Array, ...]:
-    """Inputs of the decoder besides an image's embeddings, for shapes."""
+    """Example of the decoder's inputs besides embeddings, for their shapes."""
     if not self.tokenizer.reads_text:
       return ()
     return (jnp.zeros((1, self.text.length, self.text.width)),)
@@ -83,13 +83,13 @@ class Family(GeneratorCalls):
     """Images of tokens: [B, L, G] -> [B, H, W, C], not clipped to [0, 1].
 
     Args:
-      params: of the tokenizer; its encoder may be absent.
+      params: tokenizer parameters; those of the encoder may be absent.
       tokens: int [B, L, G].
-      condition: what the tokens were made for; some decoders read its text
+      condition: condition of the tokens; some decoders read its text
         (`TextCondition.final`).
 
     Raises:
-      ValueError: if the decoder reads text and there is none.
+      ValueError: if the decoder reads text and the condition has none.
     """
     return self._decoded('decode', params, tokens, condition)
 
@@ -99,7 +99,7 @@ class Family(GeneratorCalls):
     probabilities: jax.Array,
     condition: Condition | None = None,
   ) -> jax.Array:
-    """As `decode`, of expected embeddings: probabilities [B, L, G, V]."""
+    """Like `decode`, for expected embeddings: probabilities [B, L, G, V]."""
     return self._decoded('decode_soft', params, probabilities, condition)
 
   def _decoded(
@@ -113,7 +113,7 @@ class Family(GeneratorCalls):
     if self.tokenizer.reads_text:
       if not isinstance(condition, TextCondition) or condition.final is None:
         raise ValueError(
-          'the decoder reads the text of its images: condition.final is missing'
+          'condition.final is missing; the decoder reads text features'
         )
       text = (condition.final,)
     return self.tokenizer.apply({'params': params}, codes, *text, method=method)

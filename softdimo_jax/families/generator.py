@@ -1,4 +1,4 @@
-"""How a generator is called: from tokens or embeddings, guided, in one step."""
+"""Calls of a generator: on tokens or embeddings, guided, in one step."""
 
 import dataclasses
 from typing import Any
@@ -22,7 +22,7 @@ class GeneratorCalls:
   """A generator as functions of its parameters.
 
   Attributes:
-    name: of the generator's architecture.
+    name: name of the generator's architecture.
     generator: masked generator.
   """
 
@@ -31,7 +31,7 @@ class GeneratorCalls:
 
   @property
   def vocab_size(self) -> int:
-    """V, codes of one group."""
+    """Codes per group, V."""
     return self.generator.vocab_size
 
   @property
@@ -46,12 +46,12 @@ class GeneratorCalls:
 
   @property
   def reads_text(self) -> bool:
-    """Whether the condition is text; else it is a class label."""
+    """Whether the condition is text rather than a class label."""
     return self.generator.reads_text
 
   @property
   def null_label(self) -> int:
-    """Label of the unconditional branch; one more than the last class."""
+    """Label of the unconditional branch: one past the classes."""
     return self.generator.num_classes
 
   def init(self, key: jax.Array) -> Params:
@@ -64,7 +64,7 @@ class GeneratorCalls:
     return self.generator.init(key, tokens, condition)['params']
 
   def embed(self, params: Params, tokens: jax.Array) -> jax.Array:
-    """Generator embedding of tokens [B, L, G] -> [B, L, D]."""
+    """Generator embeddings of tokens: [B, L, G] -> [B, L, D]."""
     return self.generator.apply({'params': params}, tokens, method='embed')
 
   def table(self, params: Params) -> jax.Array:
@@ -82,7 +82,8 @@ class GeneratorCalls:
   ) -> GeneratorOutput:
     """Generator after the table; dropout is on if a key is given.
 
-    `method` is that of the generator, by default for embeddings [B, L, D].
+    `method` names a method of the generator; the default takes embeddings
+    [B, L, D].
     """
     return self.generator.apply(
       {'params': params},
@@ -102,7 +103,7 @@ class GeneratorCalls:
     *,
     dropout_key: jax.Array | None = None,
   ) -> GeneratorOutput:
-    """The one-step generator on `initial_embeddings` of the same `init`."""
+    """One-step generator on `initial_embeddings` drawn with the same `init`."""
     return self.backbone(
       params,
       initial,
@@ -123,10 +124,10 @@ class GeneratorCalls:
   ) -> GeneratorOutput:
     """Whole generator on int tokens [B, L, G] with masks.
 
-    Guidance runs the pair as one batch of 2 B, whose logits `logits` makes
-    under the same scale; a scale that is the Python number 1 needs, and costs,
-    one branch only. `null` is the condition of the other branch, by default
-    the null class.
+    Guidance runs both branches as one batch of 2 B; `logits` with the same
+    scale combines them. If the scale is the Python number 1, only the
+    conditional branch runs. `null` is the condition of the other branch, by
+    default the null class.
     """
     if not _is_one(guidance_scale):
       tokens = jnp.concatenate([tokens, tokens])
@@ -147,14 +148,14 @@ class GeneratorCalls:
     *,
     guidance_scale: jax.Array | float = 1,
   ) -> jax.Array:
-    """Logits of some positions of a `forward` under the same guidance.
+    """Logits at some positions of a `forward` pass with the same guidance.
 
     Args:
       params: generator parameters.
-      pre_logits: `GeneratorOutput.pre_logits`, [B, P, D], or [2 B, P, D] of a
-        guided pair.
-      positions: which they are, int [P]; None is all of them.
-      guidance_scale: that of `forward`.
+      pre_logits: `GeneratorOutput.pre_logits`, [B, P, D], or [2 B, P, D] with
+        guidance.
+      positions: indices of the P positions, int [P]; None for all L.
+      guidance_scale: the scale passed to `forward`.
 
     Returns:
       float32 [B, P, G, C].
@@ -186,7 +187,7 @@ class GeneratorCalls:
   ) -> Condition:
     """Adds the time: the masked share, float [B] or one number for the batch.
 
-    Where the generator reads none, the condition stays as it is.
+    Does nothing if the generator does not read it.
     """
     if not self.generator.reads_time:
       return condition
@@ -197,14 +198,14 @@ class GeneratorCalls:
   def dropped(
     self, condition: Condition, drop: jax.Array, null: Condition | None = None
   ) -> Condition:
-    """The condition without its part where `drop`, bool [B], is true."""
+    """Replaces the condition by `null` where `drop`, bool [B], is True."""
     return conditions.dropped(condition, drop, self._null(null))
 
   def _null(self, null: Condition | None) -> Condition:
     if null is not None:
       return null
     if self.reads_text:
-      raise ValueError(f'{self.name} has no null condition of its own')
+      raise ValueError(f'{self.name} has no default null condition; give null')
     return jnp.full(1, self.null_label, jnp.int32)
 
   def initial_embeddings(
@@ -216,8 +217,8 @@ class GeneratorCalls:
   ) -> jax.Array:
     """The one-step generator's input [B, L, D] (Di[M]O section 4.3).
 
-    A fresh x_init, embedded and perturbed; the same in training and at
-    inference. `init` holds `mask_ratio`, `noise_scale` and `noise_unit`.
+    A fresh x_init, embedded and perturbed, in training as at inference. `init`
+    has `mask_ratio`, `noise_scale` and `noise_unit`.
     """
     token_key, noise_key = jax.random.split(key)
     length, groups = self.token_shape
@@ -245,11 +246,11 @@ class GeneratorCalls:
     return masking.table_rms(self.table(params)[:, :-1])
 
   def stored(self, params: Params) -> Params:
-    """Parameters of a frozen generator as a step keeps them.
+    """Parameters of a frozen generator, as stored by a training step.
 
-    Kernels are in the dtype of the matrix products, which cast them to it
-    anyway: nothing changes but half the memory. Tables, biases and norms,
-    which are read in float32, stay as they are.
+    Kernels are stored in the dtype of the matrix products, which cast them
+    anyway: results are equal, and half precision halves the memory. Tables,
+    biases and norms stay float32, as they are read.
     """
     dtype = jnp.dtype(self.generator.dtype)
 
@@ -261,16 +262,16 @@ class GeneratorCalls:
     return jax.tree_util.tree_map_with_path(cast, params)
 
   def split(self, params: Params) -> tuple[Params, Params]:
-    """(trained in distillation, frozen) parts of generator parameters."""
+    """Generator parameters, split into (trained in distillation, frozen)."""
     names = self.generator.frozen
     frozen = {k: v for k, v in params.items() if k in names}
     return {k: v for k, v in params.items() if k not in frozen}, frozen
 
   def merge(self, trained: Params, teacher: Params) -> Params:
-    """Whole generator: trained parameters beside the teacher's frozen ones."""
+    """All generator parameters: trained ones and the teacher's frozen ones."""
     return {**self.split(teacher)[1], **trained}
 
 
 def _is_one(scale: jax.Array | float) -> bool:
-  """Whether it is the Python number 1, known before anything runs."""
+  """Whether `scale` is the Python number 1, known at trace time."""
   return isinstance(scale, (int, float)) and scale == 1

@@ -1,4 +1,4 @@
-"""What makes one system: which generator, tokenizer and text tower."""
+"""Builds a family from a configuration, by the names of its modules."""
 
 import flax.linen as nn
 import jax
@@ -43,14 +43,15 @@ _MODULES = {
 
 
 def build(config: ml_collections.ConfigDict) -> Family:
-  """Family of `config.generator`, `config.tokenizer` and `config.text`.
+  """Builds the family of a configuration.
 
-  The first two hold a `name` and the module's constructor arguments, the last,
-  which generators from text need, those of `CLIPTextTower`; what they read
-  besides is `config.micro`.
+  `config.generator` and `config.tokenizer` have a `name` and the module's
+  constructor arguments. Text-conditional generators also need `config.text`,
+  the arguments of `CLIPTextTower`, and `config.micro` if they read
+  micro-conditions.
 
   Raises:
-    ValueError: for an unknown name, or sizes of the two that do not match.
+    ValueError: if a name is unknown or sizes of the modules do not match.
   """
   generator = _module('generator', config.generator)
   tokenizer = _module('tokenizer', config.tokenizer)
@@ -60,8 +61,8 @@ def build(config: ml_collections.ConfigDict) -> Family:
   if not generator.reads_text:
     if tokenizer.reads_text:
       raise ValueError(
-        f'tokenizer {config.tokenizer.name!r} reads text, generator {name!r} '
-        'is of classes'
+        f'tokenizer {config.tokenizer.name!r} reads text, but generator '
+        f'{name!r} is class-conditional'
       )
     return Family(name, generator, tokenizer)
   text = CLIPTextTower(**config.text)
@@ -71,14 +72,14 @@ def build(config: ml_collections.ConfigDict) -> Family:
   count = 0 if expected is None else expected.shape[-1]
   if len(micro) != count:
     raise ValueError(
-      f'the generator reads {count} numbers about the image, micro has '
+      f'the generator reads {count} micro-conditions, config.micro has '
       f'{len(micro)}'
     )
   return Family(name, generator, tokenizer, text, micro)
 
 
 def build_clip(config: ml_collections.ConfigDict, family: Family) -> CLIP:
-  """CLIP of an image tower (its arguments) and the family's text tower."""
+  """CLIP with the family's text tower; `config` is for `CLIPImageTower`."""
   return CLIP(CLIPImageTower(**config), family.text)
 
 
@@ -98,8 +99,8 @@ def _check_vocabulary(generator: nn.Module, tokenizer: nn.Module) -> None:
   ours, theirs = (groups, rows - 1), _table_shape(tokenizer)[:2]
   if ours != theirs:
     raise ValueError(
-      f'the generator has {ours[0]} groups of {ours[1]} codes, the tokenizer '
-      f'{theirs[0]} of {theirs[1]}'
+      f'the generator has {ours[0]} groups of {ours[1]} codes, but the '
+      f'tokenizer has {theirs[0]} of {theirs[1]}'
     )
 
 
@@ -116,7 +117,7 @@ def _check_positions(generator: nn.Module, tokenizer: nn.Module) -> None:
   rows, columns = generator.grid or (height, width)
   if rows * width != columns * height:
     raise ValueError(
-      f'the generator has a grid of {rows} x {columns}, the images of the '
+      f'the generator has a grid of {rows} x {columns}, but images of the '
       f'tokenizer are {height} x {width}'
     )
 
@@ -142,5 +143,5 @@ def _check_text(
   for reader, what, ours, theirs in sizes:
     if ours != theirs:
       raise ValueError(
-        f'the {reader} reads {what} {ours}, the tower has {theirs}'
+        f'the {reader} reads {what} {ours}, but the text tower has {theirs}'
       )

@@ -1,4 +1,4 @@
-"""Tokens and images of any number of conditions, in batches."""
+"""Samples tokens and images for any number of conditions, in batches."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,7 +22,8 @@ class Sampler:
   Attributes:
     tokens_fn: (generator params, key, condition) -> int tokens [B, L, G].
     family: generator and tokenizer.
-    batch_size: B of a call, rounded up to the devices; the last is padded.
+    batch_size: B per call, rounded up to a multiple of the devices; the last
+      batch is padded.
   """
 
   tokens_fn: Callable[[Params, jax.Array, Condition], jax.Array]
@@ -34,7 +35,7 @@ class Sampler:
     object.__setattr__(self, '_run', Batched(self._generate))
 
   def place(self, params: Params) -> Params:
-    """Parameters on the devices; worth it before many calls."""
+    """Puts parameters on the devices; saves transfers if called often."""
     return self._run.place(params)
 
   def __call__(
@@ -44,7 +45,7 @@ class Sampler:
     key: jax.Array,
     condition: Condition,
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Of host arrays: labels int [N], or text of N prompts.
+    """Samples for host arrays: labels int [N], or text features of N prompts.
 
     Returns:
       (int32 tokens [N, L, G], float32 images [N, H, W, C] in [0, 1]).

@@ -1,4 +1,4 @@
-"""Token ids through a family's text tower, in batches over local devices."""
+"""Runs a family's text tower on token ids, in batches over local devices."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -13,12 +13,13 @@ from softdimo_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class TextEncoder:
-  """Prompts -> what generator and decoder read of them.
+  """Token ids -> condition for generator and decoder.
 
   Attributes:
-    family: whose tower reads the prompts.
-    params: of the tower.
-    batch_size: most prompts of a call, rounded up to the devices.
+    family: system with the text tower.
+    params: parameters of the text tower.
+    batch_size: largest number of prompts per call, rounded up to a multiple of
+      the devices.
   """
 
   family: Family
@@ -35,14 +36,14 @@ class TextEncoder:
     ids: np.ndarray,
     before_batch: Callable[[int], None] = lambda number: None,
   ) -> TextCondition:
-    """Condition of prompts.
+    """Encodes prompts.
 
     Args:
       ids: int [N, T], N >= 1.
-      before_batch: called with the number of every batch.
+      before_batch: called before every batch with its number.
 
     Returns:
-      Arrays of the host.
+      Condition of host arrays.
     """
     size = split_size(min(self.batch_size, len(ids)))
 

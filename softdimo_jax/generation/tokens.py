@@ -1,7 +1,7 @@
 """Tokens and images from trained parameters: one step or many.
 
-Every function but `encode_images`, which batches host arrays itself, is pure
-and meant to run under jit.
+All functions are pure and meant to run under jit, except `encode_images`,
+which batches host arrays itself.
 """
 
 import jax
@@ -28,12 +28,12 @@ def one_step_tokens(
   """Tokens of a one-step generator: one forward pass, no guidance.
 
   Args:
-    family: generator and vocabulary facts.
-    params: whole generator parameters.
+    family: generator and vocabulary.
+    params: parameters of the whole generator.
     key: random key.
-    condition: labels int [B], or text of B prompts.
-    init: `mask_ratio` and `noise_scale` of training.
-    temperature: of the draw; 0 takes the arg max.
+    condition: labels int [B], or text features of B prompts.
+    init: `mask_ratio` and `noise_scale` of the training.
+    temperature: sampling temperature; 0 takes the arg max.
 
   Returns:
     int32 [B, L, G].
@@ -57,17 +57,17 @@ def multi_step_tokens(
   options: ml_collections.ConfigDict,
   null: Condition | None = None,
 ) -> jax.Array:
-  """Tokens of a masked teacher.
+  """Tokens of a masked teacher, sampled in several steps.
 
   Args:
-    family: generator and vocabulary facts.
-    params: whole generator parameters.
+    family: generator and vocabulary.
+    params: parameters of the whole generator.
     key: random key.
-    condition: labels int [B], or text of B prompts.
+    condition: labels int [B], or text features of B prompts.
     options: `steps`, `guidance_scale` (s in u + s (c - u); 1 runs the
-      conditional branch only), and `plan` with the `name` and the options of
-      a `sampling.make_plan`, such as `temperature`.
-    null: condition of the other branch; text has no default.
+      conditional branch only), and `plan` with `name` and options of
+      `sampling.make_plan`, such as `temperature`.
+    null: condition of the unconditional branch; required for text.
 
   Returns:
     int32 [B, L, G].
@@ -101,7 +101,7 @@ def decode_tokens(
 ) -> jax.Array:
   """Tokens [B, L, G] -> float32 images [B, H, W, C], clipped to [0, 1].
 
-  `condition` is that of the tokens, see `Family.decode`.
+  `condition` is the one the tokens were sampled with, see `Family.decode`.
   """
   return jnp.clip(family.decode(params, tokens, condition), 0, 1)
 

@@ -22,13 +22,13 @@ from softdimo_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class Best:
-  """The best of all starts of every prompt; arrays of the host.
+  """The best image of every prompt, over all starts; host arrays.
 
   Attributes:
     images: float32 [P, H, W, C] in [0, 1].
     scores: float32 [P], composite scores of these images.
-    first: float32 [P, H, W, C], what the first start would have given.
-    curves: float32 [P, N, K + 1], scores of every start's iterates.
+    first: float32 [P, H, W, C], images of the first start without optimisation.
+    curves: float32 [P, N, K + 1], scores of all iterates of every start.
   """
 
   images: np.ndarray
@@ -39,21 +39,21 @@ class Best:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TTEO:
-  """N starts and K steps a prompt; best-of-N where K = 0.
+  """Optimisation with N starts and K steps per prompt; best-of-N if K = 0.
 
   Attributes:
     family: generator and tokenizer.
-    rewards: by name.
-    terms: weights of the composite score, by the reward's name.
+    rewards: rewards by name.
+    terms: weights of the composite score, by name of the reward.
     init: `mask_ratio` and `noise_scale` of the student's training.
-    starts: N.
-    steps: K.
-    learning_rate: of the ascent.
-    temperature: of the tokens, drawn and expected. A start keeps its random
-      numbers, so that an iterate differs from it by the embedding only. 0 draws
-      the arg max; expectations then have temperature 1.
-    batch_size: starts that run at once, over all local devices, rounded up to
-      them; of the others only images and scores are kept.
+    starts: number of starts N.
+    steps: number of steps K.
+    learning_rate: learning rate of the ascent.
+    temperature: temperature of the tokens, sampled and expected; 0 samples the
+      arg max and expects at 1. All iterates of a start share their random
+      numbers, so they differ by the embedding only.
+    batch_size: starts per call, over all local devices; rounded up to a
+      multiple of them.
   """
 
   family: Family
@@ -71,7 +71,7 @@ class TTEO:
     object.__setattr__(self, '_run', Batched(self._optimize))
 
   def place(self, params: Params) -> Params:
-    """Parameters on the devices; worth it before many calls."""
+    """Puts parameters on the devices; saves transfers if called often."""
     return self._run.place(params)
 
   def __call__(
@@ -83,19 +83,16 @@ class TTEO:
     text: TextCondition,
     prompt_ids: np.ndarray | Mapping[str, np.ndarray],
   ) -> Best:
-    """Images of P prompts.
+    """Optimises images of P prompts.
 
     Args:
-      params: of the student, whole.
-      tokenizer: of the decoder.
-      reward_params: of the rewards, by name.
+      params: parameters of the whole student.
+      tokenizer: parameters of the decoder.
+      reward_params: parameters of the rewards, by name.
       key: random key.
       text: condition of the prompts, host arrays [P, ...].
-      prompt_ids: int [P, T], the same prompts as the rewards read them; by the
-        reward's name where they read different ids.
-
-    Returns:
-      Best.
+      prompt_ids: token ids int [P, T] of the prompts for the rewards, by name
+        of the reward if these differ.
     """
     count = batch_size(text)
     total = count * self.starts
@@ -126,7 +123,7 @@ class TTEO:
     key: jax.Array,
     prompts: tuple[TextCondition, jax.Array | Mapping[str, jax.Array]],
   ) -> tuple[Optimized, jax.Array, jax.Array]:
-    """(result, best images, first images); scores are [B, K + 1] here."""
+    """Returns (result, best images, first images); scores are [B, K + 1]."""
     params, tokenizer, reward_params = all_params
     text, prompt_ids = prompts
     start_key, draw_key = jax.random.split(key)

@@ -1,10 +1,10 @@
 """A small image classifier: feature space and judge of the evaluation.
 
-Real data sets at laptop scale have no Inception network, so distances between
-image distributions are taken in the penultimate layer of this one, trained
-once on the real images, stored with the run and shared by all its rows. A
-second instance from another seed judges the label accuracy, so that the judge
-and the feature space are independent.
+Runs at laptop scale do without Inception: distances between image distributions
+are measured in the penultimate layer of this network, which is trained once on
+the real images, stored with the run and shared by all its rows. A second
+instance, trained from another seed, measures label accuracy, so that the judge
+is independent of the feature space.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ import jax.numpy as jnp
 
 @flax.struct.dataclass
 class ClassifierOutput:
-  """What the classifier says about a batch.
+  """Output of the classifier for a batch.
 
   Attributes:
-    features: float32 [B, F], in (-1, 1): the penultimate layer.
+    features: float32 [B, F] in (-1, 1), the penultimate layer.
     logits: float32 [B, num_classes].
   """
 
@@ -31,15 +31,15 @@ class ClassifierOutput:
 class SmallClassifier(nn.Module):
   """Convolutions that halve the image once per stage, then one hidden layer.
 
-  Made for 8x8x1 to 32x32x3 images, whose height and width must be divisible
-  by `2 ** len(widths)`. Feature values are bounded (tanh), so that no single
-  odd image can dominate a covariance.
+  Designed for images from 8x8x1 to 32x32x3, whose height and width must be
+  divisible by `2 ** len(widths)`. Features are bounded (tanh), so that no
+  outlier dominates a covariance.
 
   Attributes:
     num_classes: number of labels.
     widths: channels after each stage.
     feature_width: F, width of the penultimate layer.
-    dropout_rate: on the flattened convolution output and on the features.
+    dropout_rate: dropout on the flattened convolution output and the features.
   """
 
   num_classes: int = 10
@@ -55,13 +55,15 @@ class SmallClassifier(nn.Module):
 
     Args:
       images: float [B, H, W, C] in [0, 1].
-      deterministic: False switches dropout on, with the rng stream `dropout`.
+      deterministic: whether dropout is off; otherwise the rng `dropout` is
+        required.
 
     Returns:
-      The features before their dropout, and the logits.
+      The features before dropout, and the logits.
 
     Raises:
-      ValueError: if the images are not [B, H, W, C] or not divisible.
+      ValueError: if the images are not [B, H, W, C], or H or W is not
+        divisible.
     """
     _check_images(images, 2 ** len(self.widths))
     x = 2 * images.astype(jnp.float32) - 1
@@ -76,7 +78,7 @@ class SmallClassifier(nn.Module):
 
 
 def _check_images(images: jax.Array, divisor: int) -> None:
-  """Refuses shapes that the strided convolutions would silently crop."""
+  """Rejects shapes that the strided convolutions would silently crop."""
   if images.ndim != 4:
     raise ValueError(f'images must be [B, H, W, C], got {images.shape}')
   height, width = images.shape[1:3]

@@ -1,7 +1,8 @@
 """Light heads on the frozen teacher's hidden states.
 
-The paper names heads on several transformer layers and D(., r); the head's
-shape is this project's choice (FiLM by a Fourier embedding of the mask ratio).
+The paper puts heads on several transformer layers and conditions D(., r) on the
+mask ratio. The architecture of a head is this project's choice: FiLM driven by
+a Fourier embedding of the mask ratio.
 """
 
 import math
@@ -14,11 +15,11 @@ from softdimo_jax.networks import layers
 
 
 class DiscriminatorHeads(nn.Module):
-  """One logit a sample from tapped hidden states.
+  """One logit per sample, from tapped hidden states.
 
   Attributes:
     width: hidden width of a head.
-    num_frequencies: Fourier features of the mask ratio.
+    num_frequencies: frequencies of the mask ratio's Fourier features.
   """
 
   width: int = 192
@@ -29,7 +30,7 @@ class DiscriminatorHeads(nn.Module):
     """Mean over heads and positions.
 
     Args:
-      hidden: [taps, B, L, D] of the frozen teacher.
+      hidden: hidden states of the frozen teacher, [taps, B, L, D].
       mask_ratio: float [B] in [0, 1], share of masked entries.
 
     Returns:

@@ -1,9 +1,9 @@
 """The Inception network of FID (Szegedy et al. 2015; weights of 2015-12-05).
 
-Every published FID, sFID and Inception score is taken in it. It is not the
-Inception v3 of torchvision: average pools leave the padding out, the last block
-pools by maximum, there are 1008 classes, and images are resized as TensorFlow 1
-did. Layers keep TensorFlow's names, in which everybody speaks of them.
+Published FIDs, sFIDs and Inception scores are computed with it. It differs from
+torchvision's Inception v3: average pools exclude the padding, the last block
+uses max pooling, there are 1008 classes, and images are resized as in
+TensorFlow 1. Layers keep their TensorFlow names, as the literature uses them.
 
 Official class: `FeatureExtractorInceptionV3` of toshas/torch-fidelity.
 """
@@ -30,25 +30,26 @@ from softdimo_jax.networks.inception_blocks import (
 )
 from softdimo_jax.ops.resize import resize_tf1
 
-# Divides the channels of every layer of the released network.
+# A common divisor of the channels of all layers of the released network.
 _COMMON_CHANNELS = 16
-# Below it nothing is left for the last blocks.
+# Smallest resolution that leaves the last blocks a pixel.
 _SMALLEST = 75
-# What sFID reads of Mixed_6d: TensorFlow's tensor mixed_6/conv, its beginning.
+# sFID uses the first channels of Mixed_6d (TensorFlow's tensor mixed_6/conv).
 _SPATIAL_CHANNELS = 7
 
 
 @flax.struct.dataclass
 class InceptionOutput:
-  """What metrics read of a batch of images.
+  """Features of a batch of images.
 
   Attributes:
-    pool: float32 [B, D], mean over the last map (D = 2048): FID, KID,
+    pool: float32 [B, D], mean over the last map (D = 2048), for FID, KID,
       precision and recall.
-    spatial: float32 [B, S S 7], beginning of Mixed_6d (2023 numbers): sFID.
-    logits: float32 [B, K], without the bias of the last layer, which the
-      Inception score leaves out.
-    biased_logits: float32 [B, K], with it.
+    spatial: float32 [B, S S 7], first channels of Mixed_6d (2023 values), for
+      sFID.
+    logits: float32 [B, K], without the last layer's bias, which the Inception
+      score omits.
+    biased_logits: float32 [B, K], with the bias.
   """
 
   pool: jax.Array
@@ -58,7 +59,7 @@ class InceptionOutput:
 
 
 def prepare(images: jax.Array, resolution: int = 299) -> jax.Array:
-  """TensorFlow 1's resize and the scale of the released weights.
+  """Resizes images as TensorFlow 1 does and scales them to [-1, 1).
 
   Args:
     images: float or uint8 [B, H, W, 3], values from 0 to 255.
@@ -71,22 +72,22 @@ def prepare(images: jax.Array, resolution: int = 299) -> jax.Array:
 
 
 def scaled(pixels: jax.Array) -> jax.Array:
-  """From 0 to 255 to [-1, 1): (x - 128) / 128."""
+  """Maps [0, 255] to [-1, 1): (x - 128) / 128."""
   return (pixels - 128) / 128
 
 
 class Inception(nn.Module):
-  """Features of images; defaults are those of the released weights.
+  """Features of images; defaults match the released weights.
 
   Attributes:
-    width: channels of the first layer, even; those of all others are in
-      proportion. Released weights have 32, tests fewer.
-    num_classes: K.
+    width: channels of the first layer, even; the other layers scale with it.
+      The released weights have 32, tests fewer.
+    num_classes: number of classes, K.
     resolution: side of the network's input, at least 75.
-    epsilon: of the norms.
+    epsilon: epsilon of the norms.
 
   Raises:
-    ValueError: at first use, for such a width or resolution.
+    ValueError: at first use, if the width is odd or the resolution too small.
   """
 
   width: int = WIDTH
@@ -95,13 +96,13 @@ class Inception(nn.Module):
   epsilon: float = 1e-3
 
   def __call__(self, images: jax.Array) -> InceptionOutput:
-    """Features of images as the network was trained on them.
+    """Features of images, resized as in training.
 
     Args:
       images: float or uint8 [B, H, W, 3], values from 0 to 255.
 
     Raises:
-      ValueError: if the images have another shape.
+      ValueError: if the images have a different shape.
     """
     if images.ndim != 4 or images.shape[-1] != 3:
       raise ValueError(f'images of shape {images.shape} are not [B, H, W, 3]')
@@ -109,13 +110,13 @@ class Inception(nn.Module):
 
   @nn.compact
   def features(self, inputs: jax.Array) -> InceptionOutput:
-    """Features of what `prepare` made, or another way of resizing.
+    """Features of images that `prepare`, or another resizer, has prepared.
 
     Args:
-      inputs: float [B, R, R, 3] of side `resolution`, in [-1, 1].
+      inputs: float [B, R, R, 3] in [-1, 1], R = `resolution`.
 
     Raises:
-      ValueError: if they have another shape.
+      ValueError: if the inputs have a different shape.
     """
     self._check(inputs)
     unit = functools.partial(Unit, width=self.width, epsilon=self.epsilon)
@@ -144,9 +145,9 @@ class Inception(nn.Module):
   def _check(self, inputs: jax.Array) -> None:
     side, least = self.resolution, WIDTH // _COMMON_CHANNELS
     if self.width % least:
-      raise ValueError(f'a width of {self.width} is no multiple of {least}')
+      raise ValueError(f'width {self.width} is not a multiple of {least}')
     if side < _SMALLEST:
-      raise ValueError(f'a resolution of {side} is below {_SMALLEST}')
+      raise ValueError(f'resolution {side} is below {_SMALLEST}')
     if inputs.shape[1:] != (side, side, 3):
       raise ValueError(
         f'inputs of shape {inputs.shape} are not [B, {side}, {side}, 3]'
@@ -154,7 +155,7 @@ class Inception(nn.Module):
 
 
 def _stem(unit: MakeUnit, x: jax.Array) -> jax.Array:
-  """What comes before the blocks: [B, R, R, 3] -> maps of 35 x 35."""
+  """Layers before the blocks: [B, R, R, 3] -> maps of 35 x 35."""
   x = unit(32, (3, 3), 2, 'VALID', name='Conv2d_1a_3x3')(x)
   x = unit(32, (3, 3), padding='VALID', name='Conv2d_2a_3x3')(x)
   x = max_pool(unit(64, (3, 3), name='Conv2d_2b_3x3')(x))

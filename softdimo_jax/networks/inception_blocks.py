@@ -1,7 +1,7 @@
 """Layers and blocks of the Inception network of FID.
 
-Numbers of channels are those of the released network; a `Unit` scales them to
-the width of its own.
+Channel counts are those of the released network; `Unit` scales them to its
+width.
 """
 
 from collections.abc import Callable
@@ -12,30 +12,30 @@ import jax.numpy as jnp
 
 # Channels of the first layer of the released network.
 WIDTH = 32
-# Accelerators multiply in fewer bits by default, which shows in an FID.
+# The lower default precision of accelerators would change the FID.
 PRECISION = jax.lax.Precision.HIGHEST
 
-# Channels of the released network, height and width of the kernel; a stride.
+# Channels in the released network, kernel height and width, optional stride.
 Layer = tuple[int, int, int] | tuple[int, int, int, int]
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-  """Maximum of every other 3 x 3 window inside [B, H, W, C]."""
+  """3 x 3 max pooling of [B, H, W, C] with stride 2, without padding."""
   return nn.max_pool(x, (3, 3), (2, 2))
 
 
 def max_pool_same(x: jax.Array) -> jax.Array:
-  """Maximum around every position of [B, H, W, C]."""
+  """3 x 3 max pooling of [B, H, W, C] with stride 1 and SAME padding."""
   return nn.max_pool(x, (3, 3), padding='SAME')
 
 
 def average_pool_same(x: jax.Array) -> jax.Array:
-  """Mean around every position of [B, H, W, C]; outside counts for nothing."""
+  """3 x 3 mean pooling of [B, H, W, C], stride 1; padding is not counted."""
   return nn.avg_pool(x, (3, 3), padding='SAME', count_include_pad=False)
 
 
 class FrozenBatchNorm(nn.Module):
-  """Batch norm with the statistics of training, which are parameters here.
+  """Batch norm whose training statistics are parameters.
 
   Attributes:
     epsilon: added to the variance.
@@ -59,12 +59,12 @@ class Unit(nn.Module):
   """Convolution without bias, batch norm, ReLU.
 
   Attributes:
-    channels: of the result in the released network.
-    kernel: height and width.
-    stride: in both directions.
+    channels: output channels in the released network.
+    kernel: height and width of the kernel.
+    stride: stride in both directions.
     padding: 'SAME' or 'VALID'.
-    width: of the network, see `Inception`.
-    epsilon: of the norm.
+    width: width of the network, see `Inception`.
+    epsilon: epsilon of the norm.
   """
 
   channels: int
@@ -94,10 +94,10 @@ MakeUnit = Callable[..., Unit]
 
 
 class _Branches(nn.Module):
-  """Base of the blocks: branches whose channels are joined.
+  """Base of the blocks: branches whose channels are concatenated.
 
   Attributes:
-    unit: makes a `Unit`.
+    unit: factory of `Unit`.
   """
 
   unit: MakeUnit
@@ -111,7 +111,7 @@ class _Branches(nn.Module):
     raise NotImplementedError
 
   def branch(self, x: jax.Array, name: str, *layers: Layer) -> jax.Array:
-    """Units one after the other: `name`, or `name_1`, `name_2`, ..."""
+    """A chain of units: `name` if it is one, else `name_1`, `name_2`, ..."""
     for number, (channels, height, width, *stride) in enumerate(layers, 1):
       x = self.unit(
         channels,
@@ -127,7 +127,7 @@ class Grid35(_Branches):
   """Mixed_5b to 5d, on maps of 35 x 35.
 
   Attributes:
-    pooled: channels of the branch behind the pool.
+    pooled: channels of the branch after the pool.
   """
 
   pooled: int
@@ -156,7 +156,7 @@ class Grid17(_Branches):
   """Mixed_6b to 6e, on maps of 17 x 17.
 
   Attributes:
-    inner: channels inside the branches of long kernels.
+    inner: hidden channels of the 7 x 7 branches.
   """
 
   inner: int
@@ -187,10 +187,10 @@ class Reduction17(_Branches):
 
 
 class Grid8(_Branches):
-  """Mixed_7b and 7c, on maps of 8 x 8; two branches end in two kernels each.
+  """Mixed_7b and 7c, on maps of 8 x 8; two branches fork into two kernels.
 
   Attributes:
-    pool: of the last branch; Mixed_7c has another one than all other blocks.
+    pool: pooling of the last branch; Mixed_7c alone uses the maximum.
   """
 
   pool: Callable[[jax.Array], jax.Array]

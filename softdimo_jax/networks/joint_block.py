@@ -1,9 +1,9 @@
 """Joint attention over image and text (the MM-DiT block of SD3, Esser 2024).
 
 Source: `JointTransformerBlock` of diffusers, and Meissonic's
-`TransformerBlock`, which adds norms of query and key and rotary positions. Each
+`TransformerBlock`, which adds query and key norms and rotary positions. Each
 stream has its own layers and is modulated by the condition (AdaLN-Zero);
-attention runs over both at once.
+attention runs over both streams at once.
 """
 
 import flax.linen as nn
@@ -21,17 +21,17 @@ Streams = tuple[jax.Array, jax.Array]
 def modulate(
   x: jax.Array, shift: jax.Array, scale: jax.Array, dtype: jnp.dtype
 ) -> jax.Array:
-  """Normed x [B, N, D] times 1 + scale, plus shift (both [B, 1, D])."""
-  # In float32: half precision has few digits left beside the 1.
+  """Normalised x [B, N, D] times 1 + scale, plus shift (both [B, 1, D])."""
+  # float32, because adding 1 costs half precision most of its digits.
   factor = 1 + scale.astype(jnp.float32)
   return (layers.standardize(x, EPSILON) * factor + shift).astype(dtype)
 
 
 class Modulation(nn.Module):
-  """Condition [B, D], after its SiLU -> `parts` arrays [B, 1, D].
+  """Condition [B, D] after its SiLU -> `parts` arrays [B, 1, D].
 
-  The first two are shift and scale, which the official code has the other way
-  round where there are only two; the converter exchanges them.
+  The first two are shift and scale. Where there are only two, the official code
+  orders them scale, shift; the converter swaps them.
   """
 
   parts: int
@@ -46,18 +46,18 @@ class Modulation(nn.Module):
 
 
 class Stream(nn.Module):
-  """One stream's layers: what comes before the attention, and after it.
+  """The layers of one stream, before and after the attention.
 
   Attributes:
-    width: D.
+    width: width of the stream, D.
     num_heads: attention heads.
     mlp_width: hidden width of the MLP.
-    read_only: the stream is attended to and ends there: no gates, output
-      projection or MLP (the last block's text).
-    kernel_init: of the kernels; the modulation of a read-only stream begins
-      at zero.
-    dtype: of the matrix products.
-    qk_norm: RMS norms of query and key, over the width of a head.
+    read_only: whether the stream is only attended to, without gates, output
+      projection and MLP (the last block's text).
+    kernel_init: initializer of the kernels; the modulation of a read-only
+      stream starts at zero.
+    dtype: dtype of the matrix products.
+    qk_norm: whether query and key have RMS norms over the width of a head.
   """
 
   width: int
@@ -92,10 +92,10 @@ class Stream(nn.Module):
     condition: jax.Array,
     rotation: rotary.Rotation | None = None,
   ) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Of x [B, N, D]: query, key and value [B, N, h, D / h]; gates and so on.
+    """Query, key and value of x [B, N, D], and the rest of the modulation.
 
-    `rotation`, of N positions, turns query and key. The second list is for
-    `after`.
+    Query, key and value are [B, N, h, D / h]; `rotation`, for N positions,
+    rotates the first two. The second list is an argument of `after`.
     """
     shift, scale, *rest = self.modulation(condition)
     y = modulate(x, shift, scale, self.dtype)
@@ -113,7 +113,7 @@ class Stream(nn.Module):
   def after(
     self, x: jax.Array, mixed: jax.Array, rest: list[jax.Array]
   ) -> jax.Array:
-    """Adds what was attended to, [B, N, h, D / h], and the MLP to x."""
+    """Adds the attention output `mixed` [B, N, h, D / h] and the MLP to x."""
     gate, mlp_shift, mlp_scale, mlp_gate = rest
     x = x + gate * self.out(mixed.reshape(x.shape))
     y = modulate(x, mlp_shift, mlp_scale, self.dtype)
@@ -124,16 +124,16 @@ class Stream(nn.Module):
 class JointBlock(nn.Module):
   """Body of `layers.scan_blocks`: ((image, text), condition) -> same, image.
 
-  Image [B, L, D], text [B, T, D], condition [B, D] after its SiLU; a third
-  argument rotates the image's positions. The last block of a network returns
-  the text as it came.
+  Image [B, L, D], text [B, T, D], condition [B, D] after its SiLU; an optional
+  third argument rotates the image's positions.
 
   Attributes:
     num_heads: attention heads.
     mlp_width: hidden width of the MLPs.
-    last: nothing reads the text after this block, so it is not updated.
-    kernel_init: of the kernels.
-    dtype: of the matrix products.
+    last: whether this is the network's last block, which returns the text
+      unchanged.
+    kernel_init: initializer of the kernels.
+    dtype: dtype of the matrix products.
     attention: implementation of `jax.nn.dot_product_attention`: 'xla' or, on
       GPUs in half precision, 'cudnn'.
     qk_norm: see `Stream`.
@@ -164,7 +164,7 @@ class JointBlock(nn.Module):
       for pair in zip(image_qkv, text_qkv, strict=True)
     )
     length = image.shape[1]
-    if self.last:  # Queries of the text have weights, which reach nothing.
+    if self.last:  # The text has query weights, but nothing reads its output.
       query = query[:, :length]
     mixed = jax.nn.dot_product_attention(
       query, key, value, implementation=self.attention

@@ -1,9 +1,8 @@
 """Layers shared by the transformers, with the numerics of the originals.
 
-Parameters are float32; `dtype` is the dtype of the matrix products. Norms and
-softmax are float32. Matrix products run on 2-D operands: the gradient of a
-product with a 3-D left side is several times slower under XLA on CPU, and the
-same elsewhere.
+Parameters, norms and softmax are float32; `dtype` is the dtype of the matrix
+products. Matrix products have 2-D operands: on CPU, XLA's gradient of a product
+with a 3-D left operand is several times slower; elsewhere it is equally fast.
 """
 
 from collections.abc import Callable
@@ -18,17 +17,17 @@ from softdimo_jax.ops.precision import at_least_float32
 Initializer = Callable[..., jax.Array]
 
 normal_02 = nn.initializers.normal(0.02)
-# Cut at two standard deviations without rescaling to 0.02, as Google does.
+# Truncated at two standard deviations, not rescaled to 0.02, as Google does.
 truncated_normal_02 = nn.initializers.truncated_normal(0.02)
-# torch draws the stacked [3 D, D] projection of query, key and value at once.
+# torch draws query, key and value as one stacked [3 D, D] projection.
 xavier_stacked = nn.initializers.variance_scaling(0.5, 'fan_avg', 'uniform')
 
 
 def gelu(x: jax.Array) -> jax.Array:
   """x Phi(x), by torch's formula.
 
-  flax goes by erfc, which is exact far to the left and costs several times as
-  much on CPU. float32 inside, as the sum cancels there.
+  flax uses erfc, which is exact for very negative x but several times slower on
+  CPU. Computed in float32, because 1 + erf cancels.
   """
   wide = at_least_float32(x)
   return (0.5 * wide * (1 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
@@ -63,9 +62,9 @@ def sinusoid_angles(
 def _frequencies(count: int, max_period: float) -> np.ndarray:
   """float32 [count] with torch's rounding: large values amplify the last bit.
 
-  The exponent is float32 and its exponential nearly exact. Where "nearly"
-  leaves open to which side it is rounded, the exact frequency decides, which
-  agrees with torch wherever a fixture tells.
+  The exponent is float32 and its exponential nearly exact. Where the rounding
+  of the exponential is ambiguous, the exact frequency decides; this agrees with
+  torch in all fixtures.
   """
   index, log_period = np.arange(count), np.log(max_period)
   exponent = np.float32(-log_period) * index.astype(np.float32)
@@ -103,10 +102,10 @@ class Dense(nn.Module):
 
 
 def standardize(x: jax.Array, epsilon: float) -> jax.Array:
-  """Mean 0 and variance 1 over the last axis, float32.
+  """Scales x to mean 0 and variance 1 over the last axis, in float32.
 
-  The two-pass variance is the faithful one: with epsilon 1e-12 the one-pass
-  form loses precision on rows of low variance.
+  The variance takes two passes, as in the originals: with epsilon 1e-12, one
+  pass loses precision on rows of low variance.
   """
   x = at_least_float32(x)
   centred = x - x.mean(-1, keepdims=True)
@@ -154,12 +153,12 @@ REMAT_POLICIES = {
 def rematerialized(
   block: type[nn.Module], remat: str, *, prevent_cse: bool = True
 ) -> type[nn.Module]:
-  """A block whose backward pass computes it again.
+  """A block that is recomputed in the backward pass.
 
   Args:
     block: module class.
-    remat: key of REMAT_POLICIES: what is kept instead.
-    prevent_cse: needed unless the block is the body of a loop.
+    remat: key of REMAT_POLICIES; 'none' recomputes nothing.
+    prevent_cse: required unless the block is the body of a loop.
   """
   if remat == 'none':
     return block
@@ -173,22 +172,22 @@ def scan_blocks(
   remat: str = 'none',
   unroll: int = 1,
 ) -> type[nn.Module]:
-  """`depth` equal blocks as one module, parameters stacked on axis 0.
+  """`depth` equal blocks as one module, with parameters stacked on axis 0.
 
   Args:
     block: body (carry, *shared) -> (carry, output); outputs are stacked, and
       `shared` is the same for all blocks, or None.
     depth: number of blocks.
-    remat: key of REMAT_POLICIES: what the backward pass keeps.
+    remat: key of REMAT_POLICIES, which activations the backward pass keeps.
     unroll: blocks per loop iteration; `depth` removes the loop, which lets
-      XLA drop unused outputs and pays at small sizes.
+      XLA drop unused outputs and is faster at small sizes.
 
   Returns:
     A module class with the block's constructor.
   """
   return nn.scan(
     rematerialized(block, remat, prevent_cse=False),
-    # Captured intermediates of the layers stack as the parameters do.
+    # Captured intermediates are stacked like the parameters.
     variable_axes={'params': 0, 'intermediates': 0},
     split_rngs={'params': True, 'dropout': True},
     in_axes=nn.broadcast,

@@ -1,4 +1,4 @@
-"""Rotary positions over several axes (diffusers' `FluxPosEmbed`)."""
+"""Rotary position embedding over several axes (diffusers' `FluxPosEmbed`)."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ _MAX_PERIOD = 10_000
 
 
 def tables(positions: np.ndarray, axes: Sequence[int]) -> Rotation:
-  """Tables of positions, computed on the host in float64.
+  """Cosine and sine tables of positions, computed on the host in float64.
 
   Args:
-    positions: [N, K], coordinates.
-    axes: K even numbers: how many channels of a head turn with each.
+    positions: coordinates [N, K].
+    axes: channels of a head that rotate with each coordinate, K even numbers.
 
   Returns:
-    The rotation; neighbouring channels share an angle.
+    The rotation; the two channels of a pair share an angle.
   """
   angles = [
     np.outer(place, 1 / _MAX_PERIOD ** (np.arange(0, width, 2) / width))
@@ -31,9 +31,9 @@ def tables(positions: np.ndarray, axes: Sequence[int]) -> Rotation:
 
 
 def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
-  """Turns the pairs of channels (0, 1), (2, 3), ... of x [B, N, h, d].
+  """Rotates the channel pairs (0, 1), (2, 3), ... of x [B, N, h, d].
 
-  In float32; the result has the dtype of x.
+  Computed in float32; the result has the dtype of x.
   """
   cosine, sine = (jnp.asarray(table)[:, None] for table in rotation)
   wide = x.astype(jnp.float32)

@@ -1,7 +1,7 @@
-"""Attention and MLP side by side over one sequence (the single block of Flux).
+"""Attention and MLP in parallel over one sequence (the single block of Flux).
 
-Source: Meissonic's `SingleTransformerBlock`. The condition modulates what goes
-in (AdaLN-Zero); one layer reads both branches.
+Source: Meissonic's `SingleTransformerBlock`. The condition modulates the input
+(AdaLN-Zero); one layer reads both branches.
 """
 
 import flax.linen as nn
@@ -16,13 +16,13 @@ from softdimo_jax.ops.parallel import constrain_batch
 class SingleBlock(nn.Module):
   """Body of `layers.scan_blocks`: (x, condition, rotation) -> (x, x).
 
-  x [B, N, D], condition [B, D] after its SiLU, rotation of N positions.
+  x [B, N, D], condition [B, D] after its SiLU, rotation for N positions.
 
   Attributes:
     num_heads: attention heads.
     mlp_width: hidden width of the MLP.
-    kernel_init: of the kernels.
-    dtype: of the matrix products.
+    kernel_init: initializer of the kernels.
+    dtype: dtype of the matrix products.
     attention: see `joint_block.JointBlock`.
   """
 
@@ -51,7 +51,7 @@ class SingleBlock(nn.Module):
     return x, x
 
   def _attention(self, y: jax.Array, rotation: rotary.Rotation) -> jax.Array:
-    """What is attended to, without a projection: [B, N, D]."""
+    """Output of the attention without a projection: [B, N, D]."""
 
     def project(name: str) -> jax.Array:
       z = self._dense(y.shape[-1], name)(y)

@@ -1,4 +1,4 @@
-"""What networks of equal blocks share, and towers over text or images."""
+"""Bases of the networks of equal blocks, and of towers over text or images."""
 
 import flax.linen as nn
 import jax
@@ -13,11 +13,11 @@ class BlockNetwork(nn.Module):
   """Base of the networks of equal blocks.
 
   Attributes:
-    width: D.
+    width: width of the blocks, D.
     num_heads: attention heads.
     mlp_width: hidden width of the MLPs.
-    dtype: of the matrix products; parameters are float32.
-    remat: what the backward pass keeps, see `layers.scan_blocks`.
+    dtype: dtype of the matrix products; parameters are float32.
+    remat: key of `layers.REMAT_POLICIES`, see `layers.scan_blocks`.
     unroll: blocks per scan iteration.
   """
 
@@ -39,15 +39,15 @@ class Tower(BlockNetwork):
   """Base of the towers.
 
   Attributes:
-    depth: blocks.
-    epsilon: of the norms.
+    depth: number of blocks.
+    epsilon: epsilon of the norms.
   """
 
   depth: int = 24
   epsilon: float = 1e-5
 
   def blocks(self, **options) -> nn.Module:
-    """Scanned blocks; `options` are other fields of `transformer.Block`."""
+    """Scanned blocks; `options` are further fields of `transformer.Block`."""
     return self.scanned(transformer.Block, self.depth)(
       self.num_heads,
       self.mlp_width,
@@ -62,14 +62,14 @@ class TextTower(Tower):
 
   Attributes:
     vocab_size: rows of the token table.
-    length: most tokens of a prompt.
+    length: maximum number of tokens of a prompt.
   """
 
   vocab_size: int = 49408
   length: int = 77
 
   def embedded(self, ids: jax.Array, pos_init: layers.Initializer) -> jax.Array:
-    """Rows of the table with positions: int [B, T] -> float32 [B, T, D].
+    """Token plus position embeddings: int [B, T] -> float32 [B, T, D].
 
     Raises:
       ValueError: if T > length.
@@ -77,7 +77,7 @@ class TextTower(Tower):
     length = ids.shape[1]
     if length > self.length:
       raise ValueError(
-        f'prompts of {length} tokens are too long for {self.length} positions'
+        f'prompts have {length} tokens, more than the {self.length} positions'
       )
     token_emb = self.param(
       'token_emb', layers.normal_02, (self.vocab_size, self.width)
@@ -87,7 +87,7 @@ class TextTower(Tower):
 
 
 class ImageTower(Tower):
-  """Base of the towers over patches, square images of three channels.
+  """Base of the towers over patches of square images with three channels.
 
   Attributes:
     resolution: side of the images.
@@ -101,28 +101,28 @@ class ImageTower(Tower):
 
   @property
   def patch_shape(self) -> tuple[int, int]:
-    """Shape of the kernel of flat patches.
+    """Shape of the kernel that embeds flat patches.
 
     Raises:
       ValueError: if a patch is larger than the image.
     """
     if self.resolution < self.patch:
       raise ValueError(
-        f'images of {self.resolution} pixels a side have no patch of '
-        f'{self.patch}'
+        f'images with a side of {self.resolution} pixels are smaller than a '
+        f'patch of {self.patch}'
       )
     return self.patch**2 * _CHANNELS, self.width
 
   @property
   def positions(self) -> int:
-    """1 + P: the class token and the patches."""
+    """Number of positions, 1 + P: the class token and the patches."""
     return 1 + (self.resolution // self.patch) ** 2
 
   def patches(self, images: jax.Array) -> jax.Array:
-    """Flat patches of images [B, H, H, 3]: [B, P, p p 3].
+    """Flat patches of images: [B, H, H, 3] -> [B, P, p p 3].
 
     Raises:
-      ValueError: if the images have another shape.
+      ValueError: if the images have a different shape.
     """
     side = self.resolution
     if images.shape[1:] != (side, side, _CHANNELS):
@@ -135,17 +135,17 @@ class ImageTower(Tower):
   def with_class(
     self, patches: jax.Array, class_emb: jax.Array, pos_emb: jax.Array
   ) -> jax.Array:
-    """Class token first, positions added, in `dtype`: [B, 1 + P, D]."""
+    """Prepends the class token and adds positions: `dtype` [B, 1 + P, D]."""
     first = jnp.broadcast_to(class_emb, (len(patches), 1, self.width))
     x = jnp.concatenate([first, patches], axis=1) + pos_emb
     return x.astype(self.dtype)
 
 
 def flat_patches(images: jax.Array, patch: int) -> jax.Array:
-  """[B, H, W, C] -> [B, P, p p C], row-major inside and outside.
+  """[B, H, W, C] -> [B, P, p p C], patches and their pixels row-major.
 
-  As with the official convolutions, pixels at the right and at the bottom that
-  fill no patch are not read.
+  As with the official convolutions, pixels at the right and bottom edges that
+  do not fill a patch are dropped.
   """
   batch, height, width, channels = images.shape
   rows, columns = height // patch, width // patch

@@ -1,4 +1,4 @@
-"""The transformer's block and its attention, with the originals' numerics."""
+"""The transformer block and its attention, with the originals' numerics."""
 
 import functools
 from collections.abc import Callable
@@ -16,22 +16,22 @@ def split_heads(x: jax.Array, num_heads: int) -> jax.Array:
   """[B, L, D] -> [B, L, h, D / h].
 
   Raises:
-    ValueError: if the heads do not divide the width.
+    ValueError: if the number of heads does not divide the width.
   """
   *shape, width = x.shape
   if width % num_heads:
-    raise ValueError(f'width {width} does not divide into {num_heads} heads')
+    raise ValueError(f'width {width} is not divisible by {num_heads} heads')
   return x.reshape(*shape, num_heads, width // num_heads)
 
 
 class SelfAttention(nn.Module):
   """Multi-head self-attention with biases: [B, L, D] -> [B, L, D].
 
-  `dropout` acts on the attention probabilities only, as torch's does. With
-  `causal` a position attends to itself and to what lies before it. `mask`, bool
-  [B, L], hides positions from all; each has to see one that it leaves. With
-  `attention='cudnn'`, on GPUs in half precision, scores are not kept; it knows
-  no dropout.
+  `dropout` acts on the attention probabilities only, as in torch. With `causal`
+  a position attends to itself and earlier positions. `mask`, bool [B, L], is
+  False at positions that are hidden from all; every position must have one left
+  to attend to. `attention='cudnn'`, for GPUs in half precision, does not store
+  the scores and does not support dropout.
   """
 
   num_heads: int
@@ -62,7 +62,9 @@ class SelfAttention(nn.Module):
       mixed = self._mix(query, key, value, mask, deterministic)
     else:
       if self.dropout and not deterministic:
-        raise ValueError(f'attention {self.attention!r} knows no dropout')
+        raise ValueError(
+          f'attention {self.attention!r} does not support dropout'
+        )
       mixed = jax.nn.dot_product_attention(
         query,
         key,
@@ -97,28 +99,28 @@ class SelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-  """Transformer block of all models but those of joint text and image.
+  """Transformer block of all models without joint attention to text and image.
 
-  MaskGit, CLIP and TA-TiTok are pre-norm, MaskBit and Google post-norm.
+  MaskGit, CLIP and TA-TiTok are pre-norm, MaskBit and Google's are post-norm.
 
-  Written as the body of `nn.scan`: (x, mask) -> (x, x), [B, L, D], with the
+  Written as the body of `nn.scan`: (x, mask) -> (x, x), x [B, L, D], with the
   mask of `SelfAttention` or None.
 
   Attributes:
     num_heads: attention heads.
-    mlp_width: width of the hidden layer.
-    dropout: rate on attention probabilities, after the MLP and at one more
-      place, which `dropout_after_attention` tells.
-    dropout_after_attention: the third place is the output of attention
-      (MaskBit, Google), else the MLP's hidden layer (MaskGit).
-    pre_norm: x + f(norm(x)), else norm(x + f(x)).
-    epsilon: of the norms.
-    activation: key of layers.ACTIVATIONS, of the MLP.
-    causal: attention does not look ahead (CLIP's text tower).
-    kernel_init: of all kernels but query, key and value.
-    qkv_init: of query, key and value.
-    deterministic: no dropout.
-    dtype: of the matrix products.
+    mlp_width: hidden width of the MLP.
+    dropout: dropout rate on the attention probabilities, on the MLP's output
+      and at a third place, see `dropout_after_attention`.
+    dropout_after_attention: whether the third place is the output of attention
+      (MaskBit, Google), or the MLP's hidden layer (MaskGit).
+    pre_norm: x + f(norm(x)) if True, else norm(x + f(x)).
+    epsilon: epsilon of the norms.
+    activation: activation of the MLP, a key of `layers.ACTIVATIONS`.
+    causal: whether attention is causal (CLIP's text tower).
+    kernel_init: initializer of all kernels but query, key and value.
+    qkv_init: initializer of query, key and value.
+    deterministic: whether dropout is off.
+    dtype: dtype of the matrix products.
     attention: see `SelfAttention`.
   """
 

@@ -1,10 +1,10 @@
-"""Our networks and functions against the official ones, array by array.
+"""Compares our networks and functions with the official ones, array by array.
 
-A fixture is NAME.json (what official class, its configuration, its state dict
-by names and shapes) and NAME.npz (inputs, random draws and outputs of the
-official implementation with weights by rule). One file a family computes all
-arrays of its fixtures from the inputs; nothing but the configuration tells it
-sizes and options.
+A fixture is NAME.json (official class, configuration, names and shapes of the
+state dict) and NAME.npz (inputs, random draws and outputs of the official
+implementation with synthetic weights). One file per family computes all arrays
+of its fixtures from the inputs; sizes and options come from the configuration
+alone.
 
   python -m softdimo_jax.parity FOLDER [--only=NAME]
 """

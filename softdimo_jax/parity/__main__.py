@@ -2,9 +2,9 @@
 
   python -m softdimo_jax.parity tests/golden [--only=maskgit_transformer]
 
-One line an array: fixture, array, max|a - b| / max|b|, tolerance, ok. The exit
-status is 1 if an array differs or has no counterpart, or a fixture is of an
-unknown kind.
+Prints one line per array: fixture, array, max|a - b| / max|b|, tolerance, ok.
+The exit status is 1 if an array differs or has no counterpart, or if a fixture
+is of an unknown kind.
 """
 
 import pathlib
@@ -16,13 +16,13 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.parity import fixture, kinds
 from softdimo_jax.runtime import cli
 
-_ONLY = flags.DEFINE_list('only', None, 'Fixtures to compare; default all.')
+_ONLY = flags.DEFINE_list('only', None, 'Fixtures to compare. Default: all.')
 
 
 def main(argv: list[str]) -> None:
   """Prints the comparison; exits with 1 if something differs."""
   if len(argv) < 2:
-    raise UserError('say which folder: python -m softdimo_jax.parity FOLDER')
+    raise UserError('give a folder: python -m softdimo_jax.parity FOLDER')
   cli.no_arguments(argv[1:])
   folder = pathlib.Path(argv[1])
   failed = [name for name in _chosen(folder) if not _check(folder, name)]
@@ -32,13 +32,13 @@ def main(argv: list[str]) -> None:
 
 
 def _chosen(folder: pathlib.Path) -> list[str]:
-  found = fixture.names(folder)
+  names = fixture.names(folder)
   for name in _ONLY.value or ():
-    if name not in found:
+    if name not in names:
       raise UserError(
-        f'--only={name} is not in {folder}, which holds {", ".join(found)}'
+        f'--only={name} is not in {folder}, which contains {", ".join(names)}'
       )
-  return _ONLY.value or found
+  return _ONLY.value or names
 
 
 def _check(folder: pathlib.Path, name: str) -> bool:
@@ -47,11 +47,11 @@ def _check(folder: pathlib.Path, name: str) -> bool:
     loaded = fixture.load(folder, name)
     compute = kinds.find(loaded)
     if compute is None:
-      print(f'{name} not covered: no family computes {loaded.official}')
+      print(f'{name} not covered: no function computes {loaded.official}')
       return False
     rows = fixture.compare(loaded, compute(loaded))
-  except Exception as error:  # A broken fixture must not hide the others.
-    print(f'{name} cannot be rebuilt: {type(error).__name__}: {error}')
+  except Exception as error:  # A damaged fixture must not hide the others.
+    print(f'{name} cannot be computed: {type(error).__name__}: {error}')
     return False
   for row in rows:
     print(f'{name} {row}', flush=True)

@@ -1,4 +1,4 @@
-"""Fixtures of benchmarks: GenEval's rules over given detections."""
+"""Fixtures of benchmarks: GenEval's rules, applied to given detections."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from softdimo_jax.parity.record import Arrays
 
 
 def geneval_rules(fixture: Fixture) -> Arrays:
-  """Verdicts of all cases, and the geometry below them."""
+  """Verdicts of all cases, and the geometry behind them."""
   cases = fixture.meta['cases']
   verdicts = [geneval_verdict(fixture.config, case) for case in cases]
   correct = [verdict.correct for verdict in verdicts]
@@ -28,7 +28,7 @@ def geneval_rules(fixture: Fixture) -> Arrays:
 def geneval_verdict(
   config: Mapping[str, Any], case: Mapping[str, Any]
 ) -> geneval.Verdict:
-  """Our verdict of one case; its colour names are those of kept objects."""
+  """Our verdict for one case, whose colour names are those of kept objects."""
   rules = geneval.Rules(
     threshold=config['threshold'],
     counting_threshold=config['counting_threshold'],
@@ -50,10 +50,10 @@ def geneval_verdict(
 
 def _geometry(config: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
   pairs = list(zip(arrays['rel_box_a'], arrays['rel_box_b'], strict=True))
-  found = [
+  relations = [
     geneval.relations(a, b, config['position_threshold']) for a, b in pairs
   ]
-  flags = [[name in names for name in geneval.RELATIONS] for names in found]
+  flags = [[name in names for name in geneval.RELATIONS] for names in relations]
   return {
     'rel_flags': np.array(flags, int),
     'iou_f64': np.array([geneval.overlap(a, b) for a, b in pairs]),
@@ -62,7 +62,7 @@ def _geometry(config: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
 
 def _crops(config: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
   image = arrays['image']
-  digits = config['bgcolor'].removeprefix('#')  # Of one grey: 999, 999999.
+  digits = config['bgcolor'].removeprefix('#')  # A grey, as 999 or 999999.
   grey = int((digits[: len(digits) // 3] * 2)[:2], 16)
   numbers = sorted(re.findall(r'\bbox_(\d+)\b', ' '.join(arrays)))
   crops = {

@@ -14,18 +14,18 @@ from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 from softdimo_jax.types import Params
 
-# What the official code scores a batch with, one number an image.
+# The official score of a batch, one number per image.
 Score = Callable[[CLIPOutput], jax.Array]
 
 
 def clip_model(fixture: Fixture) -> Arrays:
-  """`CLIPModel` of transformers; PickScore's form of the score."""
+  """`CLIPModel` of transformers, scored like PickScore."""
   model = official_towers.clip(fixture.config)
   return _compute(model, fixture, functools.partial(_clip_model, model))
 
 
 def openclip_model(fixture: Fixture) -> Arrays:
-  """`CLIP` of open_clip; HPSv2's form of the score."""
+  """`CLIP` of open_clip, scored like HPSv2."""
   model = official_towers.openclip(fixture.config)
   return _compute(model, fixture, functools.partial(_openclip_model, model))
 
@@ -41,7 +41,7 @@ def _clip_model(
   model: CLIP, arrays: Arrays, params: Params
 ) -> dict[str, jax.Array]:
   ours, output, image, text = _common(model, _pick_score, arrays, params)
-  # The states of padding differ without the mask, all others do not.
+  # Without the mask only the states of padding differ.
   tower = lambda model, *inputs: model.text(*inputs)
   ids, mask = arrays['input_ids'], arrays['attention_mask'] == 1
   masked = model.apply({'params': params}, ids, mask, method=tower)
@@ -76,7 +76,7 @@ def _openclip_model(
 def _common(
   model: CLIP, score: Score, arrays: Arrays, params: Params
 ) -> tuple[dict[str, jax.Array], CLIPOutput, ImageOutput, TextOutput]:
-  """Arrays that both kinds have; outputs of the model and of its towers."""
+  """Arrays common to both kinds; outputs of the model and of its towers."""
 
   def scored(images: jax.Array) -> tuple[jax.Array, tuple]:
     ids = arrays['input_ids']
@@ -111,5 +111,5 @@ def _numbered(name: str, outputs: jax.Array) -> dict[str, jax.Array]:
 
 
 def _at_end(text: TextOutput) -> jax.Array:
-  """[B, D], normed states of the end-of-text tokens."""
+  """States of the end-of-text tokens after the final norm, [B, D]."""
   return text.final[jnp.arange(len(text.end)), text.end]

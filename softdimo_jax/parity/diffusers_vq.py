@@ -39,7 +39,7 @@ def _diffusers_vq(
     'latents': to_grid(output.latents, module.grid),
     'z_q': to_grid(output.quantized, module.grid),
     'recon': output.images,
-    # The decoder runs on the given tokens last.
+    # The decoder's last run was on the given tokens.
     'dec_post_quant': output_of('post_quant_conv'),
     'dec_mid': output_of('decoder/mid_block_2'),
     'decoded': results['decoded'],

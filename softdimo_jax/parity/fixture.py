@@ -1,4 +1,4 @@
-"""Reading fixtures, and comparing their arrays with ours."""
+"""Reads fixtures and compares their arrays with ours."""
 
 import dataclasses
 import json
@@ -13,14 +13,14 @@ import numpy as np
 from softdimo_jax.convert.rule_weights import rule_state_dict
 from softdimo_jax.errors import UserError
 
-# Of floating-point arrays, relative to the largest value; integers are exact.
+# For floating-point arrays, relative to the largest value; integers are exact.
 TOLERANCE = 2e-5
-# Sinusoids of numbers near 650: the last bit of a frequency is 4e-5 of them.
+# Sinusoids of numbers near 650: a last bit of a frequency is 4e-5 of them.
 SINUSOIDS, SINUSOID_TOLERANCE = ('micro',), 1e-4
-# Arrays whose names end so hold every eighth channel of NCHW.
+# Suffix of arrays that contain only every eighth channel of NCHW.
 _SUBSET, _STRIDE = '_c8', 8
-# By the beginning of what computed a fixture: inputs of those whose JSON files
-# list none, and tolerances of arrays that allow other ones, first match first.
+# By prefix of a fixture's `official`: patterns of its inputs, where the JSON
+# file lists none, and tolerances of its arrays, where the first match counts.
 _METRICS = 'toshas/torch-fidelity'
 _INCEPTION = 'torch_fidelity.feature_extractor_inceptionv3'
 _CLIPS = ('transformers.CLIPModel', 'open_clip.model.CLIP')
@@ -36,7 +36,7 @@ _UNLISTED_INPUTS = {
 }
 _TOLERANCES = {
   _METRICS: {
-    r'adm_\w+_fp16_\w+': 3e-3,  # sums of float16, in whatever order
+    r'adm_\w+_fp16_\w+': 3e-3,  # sums of float16, in any order
     # The official codes compute these in float32.
     r'(mu_\w+|kid_mean|kid_std|isc_adm)_f64': TOLERANCE,
     r'\w+_f64': 1e-6,
@@ -45,22 +45,22 @@ _TOLERANCES = {
     kind: {r'.+': 1e-5}
     for kind in (*_CLIPS, _IMAGE_REWARD, _INCEPTION, 'MLP(768)')
   },
-  # Sinusoids of times up to 64,000 amplify the last bit of a frequency, and
-  # guidance the difference of its branches.
+  # Sinusoids of times up to 64,000 amplify the last bit of a frequency;
+  # guidance amplifies the difference of its branches.
   'src/transformer.py:Transformer2DModel': {
     r'logits_[bc]|cfg_logits|time_proj_b|soft_grad_z': 1e-4,
     r'.+': 1e-5,
   },
   'diffusers': {r'soft_grad_z': 1e-4, r'.+': 1e-5},
 }
-# What stands for the class where several repositories computed the arrays.
+# Class of fixtures whose arrays functions of several repositories computed.
 _FUNCTIONS = 'functions'
-# Listings of full-size checkpoints: no arrays, nothing to compare.
+# Suffix of listings of full-size checkpoints, which have no arrays.
 _LISTING = '_full'
 
 
 class _Arrays(dict):
-  """Arrays by name; a missing one is a mistake of the fixture."""
+  """Arrays by name; a missing one is an error in the fixture."""
 
   def __missing__(self, name: str) -> np.ndarray:
     raise UserError(f'the fixture lacks the input array {name}')
@@ -68,12 +68,12 @@ class _Arrays(dict):
 
 @dataclasses.dataclass(frozen=True)
 class Fixture:
-  """One fixture, or with a tag the part of it that belongs to one model.
+  """A fixture, or its part with a given tag, which belongs to one model.
 
   Attributes:
-    name: of the files.
-    meta: the JSON file.
-    arrays: the NPZ file, or the arrays of the tag without `TAG_`.
+    name: name of the files.
+    meta: content of the JSON file.
+    arrays: content of the NPZ file, or the arrays `TAG_NAME` as `NAME`.
   """
 
   name: str
@@ -87,13 +87,13 @@ class Fixture:
 
   @property
   def official(self) -> str:
-    """What computed the arrays: official file and class, or repositories."""
+    """Official file and class that computed the arrays, or repositories."""
     name = self.meta.get('class') or self.meta.get('cls') or 'no class'
     return str(self.meta['source'] if name == _FUNCTIONS else name)
 
   @property
   def outputs(self) -> list[str]:
-    """Arrays that the official code computed, in the order of their names."""
+    """Names of the arrays that the official code computed, sorted."""
     inputs = self.meta.get('input_arrays') or self._unlisted_inputs()
     listed = set(self.meta.get('output_arrays', ()))
     return sorted(listed | set(self.arrays) - set(inputs))
@@ -103,7 +103,7 @@ class Fixture:
     return [name for name in self.arrays if re.fullmatch(pattern, name)]
 
   def tolerance(self, name: str) -> float:
-    """Largest relative error of an array; integers must be exact."""
+    """Largest allowed relative error of an array; 0 for integers."""
     if self.arrays[name].dtype.kind != 'f':
       return 0
     for pattern, tolerance in (self._by_source(_TOLERANCES) or {}).items():
@@ -112,7 +112,7 @@ class Fixture:
     return SINUSOID_TOLERANCE if name in SINUSOIDS else TOLERANCE
 
   def _by_source(self, table: Mapping[str, Any]) -> Any:
-    """The table's entry for what computed this fixture, or None."""
+    """The table's entry for this fixture's official code, or None."""
     for source, entry in table.items():
       if self.official.startswith(source):
         return entry
@@ -121,12 +121,12 @@ class Fixture:
   def state_dict(
     self, model: str | None = None, *, scaled: bool = False
   ) -> dict[str, np.ndarray]:
-    """Official state dict with weights by rule.
+    """Official state dict with synthetic weights.
 
     Args:
-      model: which one, where the fixture lists several.
-      scaled: with the factors of the arrays `eps_*`, whose small activations
-        expose a wrong epsilon.
+      model: the model, if the fixture lists several.
+      scaled: whether to apply the factors of the arrays `eps_*`, whose small
+        activations expose a wrong epsilon.
     """
     entries = self.meta['entries']
     return rule_state_dict(
@@ -138,7 +138,7 @@ class Fixture:
     )
 
   def tagged(self, tags: Collection[str]) -> Iterator[tuple[str, 'Fixture']]:
-    """Each tag with the part of the fixture whose arrays it begins."""
+    """Each tag with its part of the fixture: the arrays prefixed with it."""
     own = {tag: _Arrays() for tag in tags}
     for name, array in self.arrays.items():
       owners = [tag for tag in tags if name.startswith(f'{tag}_')]
@@ -150,7 +150,7 @@ class Fixture:
 
 
 def names(folder: pathlib.Path) -> list[str]:
-  """Fixtures of a folder; listings of checkpoints are none.
+  """Names of the fixtures in a folder, without listings of checkpoints.
 
   Raises:
     UserError: if there is no folder or no fixture.
@@ -160,17 +160,17 @@ def names(folder: pathlib.Path) -> list[str]:
   stems = {
     file.stem for file in folder.iterdir() if file.suffix in ('.json', '.npz')
   }
-  found = sorted(stem for stem in stems if not stem.endswith(_LISTING))
-  if not found:
-    raise UserError(f'{folder} holds no fixture (NAME.json and NAME.npz)')
-  return found
+  fixtures = sorted(stem for stem in stems if not stem.endswith(_LISTING))
+  if not fixtures:
+    raise UserError(f'{folder} contains no fixture (NAME.json and NAME.npz)')
+  return fixtures
 
 
 def load(folder: pathlib.Path, name: str) -> Fixture:
   """Reads a fixture.
 
   Raises:
-    UserError: if a file is missing or broken.
+    UserError: if a file is missing or damaged.
   """
   try:
     meta = json.loads((folder / f'{name}.json').read_text('utf-8'))
@@ -184,12 +184,12 @@ def load(folder: pathlib.Path, name: str) -> Fixture:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """How one array compares.
+  """The comparison of one array.
 
   Attributes:
-    name: of the array.
-    error: max|a - b| / max|b|, or None where there is nothing to compare.
-    tolerance: largest error allowed.
+    name: name of the array.
+    error: max|a - b| / max|b|, or None if there is nothing to compare.
+    tolerance: largest allowed error.
     reason: why there is nothing to compare.
   """
 
@@ -200,7 +200,7 @@ class Row:
 
   @property
   def ok(self) -> bool:
-    """Whether the arrays agree; NaN does not."""
+    """Whether the arrays agree; NaN never does."""
     return self.error is not None and self.error <= self.tolerance
 
   def __str__(self) -> str:

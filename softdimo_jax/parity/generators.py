@@ -55,17 +55,20 @@ def _branches(
   tokens: np.ndarray,
   arrays: Arrays,
 ) -> tuple[dict[str, jax.Array], OutputOf]:
-  """Logits as asked for, conditional and unconditional, as one batch.
+  """Logits with conditions dropped by `drop_label`, all kept and all dropped.
+
+  The three branches run as one batch.
 
   Args:
     module: the generator.
-    params: of it.
-    tokens: [B, L, G].
-    arrays: `labels` and `drop_label` [B], where 1 drops the condition.
+    params: parameters of the generator.
+    tokens: int [B, L, G].
+    arrays: `labels` and `drop_label`, int [B]; 1 drops the condition.
 
   Returns:
-    The three logits; and a look-up of the outputs of the first, see
-    `record.apply`, with `sequence` for the input of the first layer.
+    The logits `first`, `with` and `without`; and a look-up of submodules'
+    outputs in the first branch, see `record.apply`, with `sequence` for the
+    input of the first layer.
   """
   labels = arrays['labels']
   null = np.full_like(labels, module.num_classes)
@@ -147,7 +150,7 @@ def _maskgit(
 def _maskgit_layers(
   module: MaskGitTransformer, output_of: OutputOf
 ) -> dict[str, jax.Array]:
-  """Outputs of the official sub-layers, before they are added."""
+  """Outputs of the official sub-layers, before the residual is added."""
   attention, mlp = output_of('layers/attention'), output_of('layers/mlp_out')
   query, key = (
     output_of(f'layers/attention/{name}').reshape(
@@ -247,7 +250,7 @@ def _maskbit_bits(
 def cross_entropy(
   logits: jax.Array, targets: np.ndarray, mask: np.ndarray
 ) -> jax.Array:
-  """Cross entropy with the label smoothing that all official losses have."""
+  """Cross entropy with the label smoothing of all official losses."""
   return divergence.masked_cross_entropy(
     logits, targets, mask, label_smoothing=_LABEL_SMOOTHING
   )

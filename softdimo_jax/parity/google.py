@@ -26,7 +26,8 @@ _MASK = -1
 def google_transformer(fixture: Fixture) -> Arrays:
   """Google's `Transformer`, its loss and its parallel decoding."""
   config = fixture.config
-  # The mask is the last row of the table, whatever lies before it.
+  # The mask is the last row of the table; all other rows after the codes count
+  # as classes.
   others = config['model']['vocab_size'] - config['codebook_size']
   module = official_generators.google_transformer(
     config['model'], num_classes=others - 1
@@ -103,8 +104,7 @@ def _decode(
     choice_temperature=options['choice_temperature'],
     first_step=first_step,
   )
-  # Noise of the iterations that run: the last ones. The first position is
-  # the class token's.
+  # Only the last iterations run. The first position is the class token's.
   token_noise, choice_noise = (
     jnp.asarray(noise[name][-plan.steps :, :, 1:])
     for name in ('gumbel_token', 'gumbel_conf')
@@ -121,7 +121,7 @@ def _decode(
     mask_id=module.vocab_size,
   ).steps
   masked = jnp.where(steps.masked, _MASK, steps.predicted)
-  # Iterations that were left out hold the input.
+  # Skipped iterations return the input.
   idle = jnp.broadcast_to(ids, (first_step, *ids.shape))
   return {
     'final_seqs': jnp.concatenate(
@@ -132,6 +132,6 @@ def _decode(
 
 
 def _whole(ids: np.ndarray, tokens: jax.Array) -> jax.Array:
-  """Class tokens in front again: [S, B, L, 1] -> [S, B, 1 + L]."""
+  """Prepends the class tokens: [S, B, L, 1] -> [S, B, 1 + L]."""
   first = jnp.broadcast_to(ids[:, 0, None], (len(tokens), len(ids), 1))
   return jnp.concatenate([first, tokens[..., 0]], axis=-1)

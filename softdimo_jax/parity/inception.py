@@ -16,12 +16,12 @@ from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 from softdimo_jax.types import Params
 
-# Of the resized images the fixtures hold some rows and columns.
+# The fixtures contain only every 23rd row and 17th column of resized images.
 _ROWS, _COLUMNS = 23, 17
 
 
 def fid_inception(fixture: Fixture) -> Arrays:
-  """`FeatureExtractorInceptionV3`, on each of the fixture's sets of images."""
+  """`FeatureExtractorInceptionV3`, on each image set of the fixture."""
   state = fixture.state_dict()
   model = Inception(
     **inception_options(Shapes.of(state)),
@@ -34,7 +34,7 @@ def fid_inception(fixture: Fixture) -> Arrays:
     tag: resize_tf1(part.arrays['images'], side, side)
     for tag, part in fixture.tagged(tags)
   }
-  # All sets in one batch: the network takes longer to compile than to run.
+  # All sets in one batch, because compiling takes longer than running.
   run = record.compiled(functools.partial(_outputs, model))
   outputs = run(params, np.concatenate(list(resized.values())))
   ours, start = {}, 0

@@ -1,4 +1,4 @@
-"""Which function computes the arrays of which fixture."""
+"""The table of functions that compute the arrays of fixtures."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ from softdimo_jax.parity.record import Arrays
 
 Compute = Callable[[Fixture], Arrays]
 
-# By kind: what the official class is called, in part, and the function.
+# Kind -> (part of the official class's name, function).
 _KINDS: dict[str, tuple[str, Compute]] = {
   'maskgit_transformer': (
     'MaskGit_src/Network/transformer.py',
@@ -60,7 +60,7 @@ _KINDS: dict[str, tuple[str, Compute]] = {
     'maskgit/nets/vqgan_tokenizer.py',
     tokenizers.google_tokenizer,
   ),
-  # Before the generator, whose class the name of this one contains.
+  # Before the generator, whose class is part of this name.
   'maskgen_sampler': (
     'modeling/maskgen.py:MaskGen_VQ.generate',
     maskgen.maskgen_sampler,
@@ -105,9 +105,10 @@ _KINDS: dict[str, tuple[str, Compute]] = {
 
 
 def find(fixture: Fixture) -> Compute | None:
-  """Function for the fixture's official class, or None if none covers it.
+  """Function for the fixture's official class, or None if there is none.
 
-  The name decides where the class does not: NAME, or NAME with a suffix.
+  If the class is unknown, the fixture's name decides: KIND, or KIND with a
+  suffix.
   """
   for source, compute in _KINDS.values():
     if source in fixture.official:

@@ -24,9 +24,9 @@ from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 from softdimo_jax.types import Params
 
-# The score of `logits_aes`, which the fixtures' descriptions state.
+# Score of `logits_aes`, according to the fixtures' descriptions.
 _OTHER_SCORE = 4.0
-# Official defaults, of the configuration and of the arguments of `generate`.
+# Official defaults of the configuration and of the arguments of `generate`.
 _SCORE = 6.0
 _GUIDANCE = {
   'none': 'constant',
@@ -34,12 +34,12 @@ _GUIDANCE = {
   'cosine': 'cosine',
   'flippedcosine': 'flipped_cosine',
 }
-# Of the arrays `official_*`, beside their steps and entries.
+# Arguments of the arrays `official_*`, besides steps and entries.
 _OFFICIAL_RUN = {'guidance_scale': 12.0, 'randomize_temperature': 2.0}
 
 
 def maskgen_generator(fixture: Fixture) -> Arrays:
-  """`MaskGen_VQ` in evaluation mode, its loss and its soft path."""
+  """`MaskGen_VQ` in evaluation mode, with its loss and soft path."""
   module = official_generators.maskgen(fixture.config['model_config'])
   params, _ = convert_maskgen(fixture.state_dict(), module)
   run = functools.partial(_generator, module, fixture)
@@ -47,7 +47,7 @@ def maskgen_generator(fixture: Fixture) -> Arrays:
 
 
 def maskgen_sampler(fixture: Fixture) -> Arrays:
-  """`MaskGen_VQ.generate`, and what it plans at official sizes."""
+  """`MaskGen_VQ.generate`, and its plans at official sizes."""
   config = fixture.config['model_config']
   module = official_generators.maskgen(config)
   params, _ = convert_maskgen(fixture.state_dict(), module)
@@ -66,7 +66,7 @@ def maskgen_sampler(fixture: Fixture) -> Arrays:
 
 
 def maskgen_plan(options: Mapping[str, Any], entries: int) -> sampling.Plan:
-  """Plan of the official arguments of `generate`."""
+  """Plan for official arguments of `generate`."""
   return sampling.maskgen_plan(
     options.get('num_sample_steps', 16),
     entries,
@@ -123,19 +123,19 @@ def _run(
   steps = sampling.decode(
     guided, plan, start, _noise(draws), num_codes=mask, mask_id=mask
   ).steps
-  given = jnp.where(steps.masked, mask, steps.predicted)
+  inputs = jnp.where(steps.masked, mask, steps.predicted)
   return {
     'cfg_scale': plan.guidance_scale - 1,
     'temp': plan.token_noise_weight,
     'softmax_temp': plan.temperature,
     'mask_len': plan.masked,
     'logits0': guided(start, plan.guidance_scale[0])[:, :, 0],
-    'ids': jnp.concatenate([start[None], given])[..., 0],
+    'ids': jnp.concatenate([start[None], inputs])[..., 0],
   }
 
 
 def _noise(draws: Arrays) -> sampling.Noise:
-  """Gumbel noise of the fixture's uniforms; the confidence may have none."""
+  """Gumbel noise from the fixture's uniforms; confidences may have none."""
   log = lambda x: jnp.log(jnp.maximum(x, 1e-20))
   gumbel = lambda u: -log(-log(jnp.asarray(u)))
   tokens = gumbel(draws['u_tok'])[:, :, :, None]
@@ -189,7 +189,7 @@ def _other_conditions(
   condition: TextCondition,
   null: TextCondition,
 ) -> dict[str, jax.Array]:
-  """Logits without text, with text for some, and under another score."""
+  """Logits without text, with text for some samples, and with another score."""
   first = np.arange(len(tokens)) == 0
   score = jnp.full_like(condition.micro, _OTHER_SCORE)
   conditions = {
@@ -225,7 +225,7 @@ def _intermediates(
   if module.micro_width:
     ours['micro'] = bound.score_features(condition.micro[:, 0])
   if module.depth > 1:
-    # The scan returns no text: the first block runs once more, on its own.
+    # The scan returns no text, so the first block runs again by itself.
     first = jax.tree.map(lambda leaf: leaf[0], params['layers'])
     block = JointBlock(module.num_heads, module.mlp_width)
     (_, ours['blk0_txt']), _ = block.apply(

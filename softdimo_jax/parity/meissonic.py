@@ -19,15 +19,16 @@ from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, OutputOf
 from softdimo_jax.types import Params
 
-# Of `cfg_logits` and `logits_noise`, which the fixtures' descriptions state.
+# Scales of `cfg_logits` and `logits_noise`, according to the fixtures'
+# descriptions.
 _GUIDANCE_SCALE = 9.0
 _NOISE_SCALE = 0.3
-# Pixels a token of the arrays `official_*`.
+# Side of a token in pixels, for the arrays `official_*`.
 _STRIDE = 16
 
 
 def meissonic_transformer(fixture: Fixture) -> Arrays:
-  """`Transformer2DModel`: its forward passes, inside, and its soft path."""
+  """`Transformer2DModel`: forward passes, intermediates and the soft path."""
   module = official_generators.meissonic(
     fixture.config['model'], tuple(fixture.config['hw'])
   ).clone(timestep_mode='ratio')
@@ -44,7 +45,7 @@ def meissonic_transformer(fixture: Fixture) -> Arrays:
 
 
 def meissonic_scheduler(fixture: Fixture) -> Arrays:
-  """`Scheduler`: its steps, and how many tokens they leave masked."""
+  """`Scheduler`: its steps, and the number of tokens that stay masked."""
   ours = _official_counts(fixture)
   config = fixture.config
   runs = config['runs']
@@ -59,7 +60,7 @@ def meissonic_scheduler(fixture: Fixture) -> Arrays:
 def _forward(
   module: MeissonicTransformer, arrays: Arrays, params: Params
 ) -> dict[str, jax.Array]:
-  """Logits at the first time, and what led to them."""
+  """Logits at the first time, and their intermediates."""
   condition = _condition(module, arrays, 'timestep_a')
   output, output_of = record.apply(
     module, params, _tokens(module, arrays), condition
@@ -82,7 +83,7 @@ def _intermediates(
 ) -> dict[str, jax.Array]:
   features = output_of('emb_dense')
   down = output_of('down') if module.downsample else features
-  # Of stacked blocks: (carries, outputs), each with the layers first.
+  # Stacked blocks return (carries, outputs), with layers on axis 0.
   (_, text), joint = output_of('joint_layers')
   _, single = output_of('single_layers')
   return {
@@ -121,8 +122,8 @@ def _soft(
 def _other_conditions(
   module: MeissonicTransformer, arrays: Arrays, params: Params
 ) -> dict[str, jax.Array]:
-  """Logits at the other times, with noise, and under guidance."""
-  # One compilation: all of them have the same shapes.
+  """Logits at the other times, with noise, and with guidance."""
+  # Compiled once, because all shapes are the same.
   compiled = record.compiled(
     lambda params, *inputs: module.apply(
       {'params': params}, *inputs, method='from_features'
@@ -135,7 +136,7 @@ def _other_conditions(
   batch, _, width = features.shape
   noise = record.to_nhwc(arrays['emb_noise']).reshape(batch, -1, width)
   at = functools.partial(_condition, module, arrays)
-  # Two branches of the first sample: its own text, and the second one's.
+  # Two branches for the first sample: its own text, and the second sample's.
   pair = jnp.concatenate([jnp.stack([features[0]] * 2), features[2:]])
   late = at('timestep_b')
   branches = run(pair, late.replace(micro=late.micro.at[1].set(late.micro[0])))
@@ -173,7 +174,7 @@ def _positions(
 def _condition(
   module: MeissonicTransformer, arrays: Arrays, time: str
 ) -> TextCondition:
-  """The fixture's text at one of its times, which may be one of all samples."""
+  """The fixture's text at the times of the array `time`, [B] or a scalar."""
   times = jnp.asarray(arrays[time], jnp.float32)
   return TextCondition(
     states=arrays['encoder_hidden_states'],
@@ -184,7 +185,7 @@ def _condition(
 
 
 def _tokens(module: MeissonicTransformer, arrays: Arrays) -> np.ndarray:
-  """[B, L, 1]; the official mask is the last row of the table."""
+  """Tokens [B, L, 1]; the official mask id is the table's last row."""
   tokens = arrays['tokens']
   mask = module.vocab_size + module.spare_rows
   tokens = np.where(tokens == mask, module.vocab_size, tokens)
@@ -199,7 +200,7 @@ def _map(grid: tuple[int, int], x: jax.Array) -> jax.Array:
 def _plan(
   options: Mapping[str, Any], entries: int, masked: np.ndarray
 ) -> sampling.Plan:
-  """Plan of the official arguments of `Scheduler`."""
+  """Plan for official arguments of `Scheduler`."""
   return sampling.meissonic_plan(
     options['steps'],
     entries,
@@ -213,7 +214,7 @@ def _plan(
 def _run(
   config: Mapping[str, Any], options: Mapping[str, Any], arrays: Arrays
 ) -> dict[str, Any]:
-  """One run of `step`, at given logits and draws."""
+  """One run of `step`, with given logits and draws."""
   mask, codes = config['mask_token_id'], config['vocab']
   start, steps = arrays['start'], options['steps']
   shape = (steps, len(start), -1, 1)
@@ -223,8 +224,8 @@ def _run(
   gumbel = lambda u: -jnp.log(-jnp.log(jnp.asarray(u)))
   tokens = gumbel(arrays['u_cat']).reshape(*shape, codes)
   choices = gumbel(arrays['u_conf']).reshape(shape)
-  # The given logits are of steps, not of tokens: their number stands for the
-  # guidance, which they have behind them.
+  # The fixture gives guided logits per step, not per tokens: the guidance scale
+  # is used as the step's index.
   decoding = sampling.decode(
     lambda _, step: logits[step.astype(int)],
     plan.replace(guidance_scale=np.arange(steps)),

@@ -9,7 +9,7 @@ from softdimo_jax.evaluation import metrics
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 
-# Arguments that the official calls had, and the fixtures do not state.
+# Arguments of the official calls that the fixtures do not contain.
 _CLEANFID_SUBSETS, _CLEANFID_SEED = 10, 0
 
 
@@ -25,7 +25,7 @@ def metrics_of_sets(fixture: Fixture) -> Arrays:
 
 
 def _frechet(arrays: Arrays) -> Arrays:
-  """Moments, and the one distance under the names of all official codes."""
+  """Moments, and our distance under the names of all official codes."""
   ours = {}
   for tag, real, fake in _pairs(arrays):
     statistics = {
@@ -42,7 +42,7 @@ def _frechet(arrays: Arrays) -> Arrays:
 
 
 def _pairs(arrays: Arrays) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-  """(TAG_, real, fake) features."""
+  """Yields (TAG_, real features, fake features)."""
   for name in arrays:
     tag = name.removesuffix('ref')
     if re.fullmatch('(lowrank_)?ref', name) and f'{tag}gen' in arrays:
@@ -98,12 +98,12 @@ def _inception_scores(arrays: Arrays) -> Arrays:
 
 
 def _manifold(fixture: Fixture) -> Arrays:
-  """Closed balls: torch-fidelity in one and in several parts, and ADM."""
+  """Metrics with closed balls: torch-fidelity's in one or more parts, ADM's."""
   arrays, k = fixture.arrays, fixture.config['k']
   real, fake = arrays['ref'], arrays['gen']
   exact = metrics.precision_recall(real, fake, k)
   rounded = metrics.precision_recall(real, fake, k, adm_float16=True)
-  found = {
+  results = {
     'prc_{}_part_f64': exact,
     'prc_{}_full_f64': exact,
     'adm_{}_fp32_f64': exact,
@@ -118,20 +118,20 @@ def _manifold(fixture: Fixture) -> Arrays:
   }
   return radii | {
     name.format(side): getattr(value, side)
-    for name, value in found.items()
+    for name, value in results.items()
     for side in ('precision', 'recall')
   }
 
 
 def _densities(fixture: Fixture) -> Arrays:
-  """Open balls, under names `prdcK_NAME_f64`, without K the fixture's k."""
+  """Metrics with open balls, `prdcK_NAME_f64`; K is by default config's k."""
   arrays, ours = fixture.arrays, {}
   for name in arrays:
     match = re.fullmatch(r'prdc(\d*)_(\w+)_f64', name)
     if match:
       k = int(match[1] or fixture.config['k'])
-      found = metrics.precision_recall_density_coverage(
+      result = metrics.precision_recall_density_coverage(
         arrays['ref'], arrays['gen'], k
       )
-      ours[name] = getattr(found, match[2])
+      ours[name] = getattr(result, match[2])
   return ours

@@ -1,8 +1,8 @@
 """Official constructor arguments -> options of our modules.
 
-`config` is what the official class was built with, under its own names; the
-listings of official checkpoints carry it. Arguments that only have another name
-here are listed in tables, ours -> theirs.
+`config` has the arguments of the official class, under its own names; listings
+of official checkpoints contain it. Tables, ours -> theirs, list the arguments
+that differ only in name.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 Config = Mapping[str, Any]
 
-# Sizes as Google's and transformers' configurations call them.
+# Names of sizes in Google's and transformers' configurations.
 BERT_SIZES = {
   'vocab_size': 'vocab_size', 'length': 'max_position_embeddings',
   'width': 'hidden_size', 'depth': 'num_hidden_layers',
@@ -19,7 +19,7 @@ BERT_SIZES = {
 
 
 def renamed(config: Config, names: Mapping[str, str]) -> dict[str, Any]:
-  """Options by their names here; `names` is ours -> theirs."""
+  """Options under our names; `names` is ours -> theirs."""
   return {ours: config[theirs] for ours, theirs in names.items()}
 
 
@@ -27,11 +27,11 @@ def check_known(config: Config, known: Mapping[str, Any]) -> None:
   """Checks arguments that leave no trace in the weights.
 
   Args:
-    config: of the class; absent arguments are as known.
-    known: argument -> the only value that a released model has.
+    config: arguments of the class; absent ones have the known value.
+    known: argument -> its only value in released models.
 
   Raises:
-    ValueError: for another value.
+    ValueError: if an argument has another value.
   """
   for name, value in known.items():
     if config.get(name, value) != value:

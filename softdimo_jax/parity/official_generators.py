@@ -17,8 +17,8 @@ from softdimo_jax.networks.generators.meissonic import (
 )
 from softdimo_jax.parity.official import BERT_SIZES, Config, renamed
 
-# Pixels a token, and the MLP's width over the blocks', where the official
-# classes have the number in their code.
+# Constants in the code of official classes: side of a token in pixels, MLP
+# width over block width.
 _MASKGIT_STRIDE = 16
 _DIFFUSERS_MLP_RATIO = 4
 _CLIP_L_WIDTH = 768
@@ -63,7 +63,7 @@ def maskbit_generator(
 def google_transformer(
   config: Config, *, num_classes: int = 1000
 ) -> GoogleMaskGitTransformer:
-  """Google's `Transformer`, whose table holds codes, classes and the mask."""
+  """Google's `Transformer`, whose table has codes, classes and the mask."""
   sizes = renamed(config, BERT_SIZES)
   sizes['vocab_size'] -= num_classes + 1
   sizes['length'] -= 1
@@ -94,24 +94,24 @@ def meissonic(
   """Meissonic's `Transformer2DModel`.
 
   Args:
-    config: of the class.
-    grid: rows and columns of tokens, by default those of the released models.
+    config: arguments of the class.
+    grid: rows and columns of tokens; default: those of the released models.
 
   Raises:
-    ValueError: for what no released model has: an embedding of the guidance,
-      logits of another resolution than the tokens, and pooled text of another
-      width than the blocks, which the official code cannot run.
+    ValueError: for variants without a released model: guidance embeddings,
+      `downsample` unlike `upsample`, and pooled text whose width differs from
+      the blocks', which the official code cannot run.
   """
   downsample = config['downsample']
   width = config['num_attention_heads'] * config['attention_head_dim']
   if config.get('guidance_embeds') or downsample != config['upsample']:
     raise ValueError(
-      'only guidance_embeds False with downsample = upsample is known'
+      'only guidance_embeds False with downsample = upsample is supported'
     )
   if config['pooled_projection_dim'] != width:
     raise ValueError(
-      f'pooled_projection_dim is {config["pooled_projection_dim"]} where the '
-      f'blocks have a width of {width}'
+      f'pooled_projection_dim is {config["pooled_projection_dim"]}, but the '
+      f'blocks have width {width}'
     )
   side = BLOCK_SIDE * (2 if downsample else 1)
   return MeissonicTransformer(

@@ -10,7 +10,7 @@ from softdimo_jax.parity.official import Config, check_known, renamed
 
 _GOOGLE_CONV_KERNEL = 4
 _CLIP_L_WIDTH, _CLIP_LENGTH = 768, 77
-# Width, depth and heads by name.
+# Name -> (width, depth, heads).
 _TITOK_SIZES = {
   'small': (512, 8, 8),
   'base': (768, 12, 12),
@@ -64,10 +64,11 @@ def maskbit_tokenizer(
   Args:
     config: the official tokenizer configuration.
     num_groups: the generator's `codebook_splits`; 1 with a codebook.
-    legacy: `ConvDecoderLegacy`, which ignores a depth of its own.
+    legacy: whether the decoder is `ConvDecoderLegacy`, which ignores
+      `num_res_blocks_decoder`.
 
   Raises:
-    ValueError: for a quantizer that is neither lookup nor lookup-free.
+    ValueError: if the quantiser is neither lookup nor lookup-free.
   """
   kind = config['quantizer_type']
   if kind not in ('lookup', 'lookup-free'):
@@ -90,7 +91,7 @@ def google_tokenizer(config: Config) -> MaskBitTokenizer:
   """Google's `VQVAE`.
 
   Raises:
-    ValueError: for an activation or norm that no released model has.
+    ValueError: if no released model has the activation or norm.
   """
   check_known(config, {'activation_fn': 'swish', 'norm_type': 'GN'})
   return MaskBitTokenizer(
@@ -106,12 +107,12 @@ def tatitok(
   """`TATiTok`, from the whole configuration.
 
   Args:
-    config: of a model with a codebook.
-    sizes: name -> (width, depth, heads), beside the official names.
+    config: configuration of a model with a codebook.
+    sizes: name -> (width, depth, heads), in addition to the official names.
 
   Raises:
-    ValueError: for the continuous variant, an unknown size, and the legacy
-      layout of the encoder's output, which no TA-TiTok has.
+    ValueError: if the size is unknown, the variant continuous, or the encoder's
+      output in the legacy layout, which no TA-TiTok has.
   """
   model = config['model']['vq_model']
   known = _TITOK_SIZES | dict(sizes or {})
@@ -120,10 +121,12 @@ def tatitok(
     'decoder': model['vit_dec_model_size'],
   }
   if unknown := [name for name in coders.values() if name not in known]:
-    raise ValueError(f'size {unknown[0]!r} is unknown; there are {list(known)}')
-  # The official code, too, takes what is not named for legacy.
+    raise ValueError(
+      f'size {unknown[0]!r} is unknown; choose one of {list(known)}'
+    )
+  # The official code also defaults to legacy.
   if model.get('quantize_mode', 'vq') != 'vq' or model.get('is_legacy', True):
-    raise ValueError('only quantize_mode vq with is_legacy False is known')
+    raise ValueError('only quantize_mode vq with is_legacy False is supported')
   towers = {
     f'{coder}_{size}': value
     for coder, name in coders.items()
@@ -146,18 +149,18 @@ def diffusers_vq(
   """diffusers' `VQModel`.
 
   Args:
-    config: of the class.
-    grid: rows and columns of positions, by default a square.
+    config: arguments of the class.
+    grid: rows and columns of positions; default: a square.
 
   Raises:
-    ValueError: for norms, activations and blocks that Meissonic's has not.
+    ValueError: if norms, activations or blocks are not those of Meissonic's.
   """
   kinds = {*config['down_block_types'], *config['up_block_types']}
   known = {'DownEncoderBlock2D', 'UpDecoderBlock2D'}
   if config['norm_type'] != 'group' or config['act_fn'] != 'silu':
-    raise ValueError('only norm_type group with act_fn silu is known')
+    raise ValueError('only norm_type group with act_fn silu is supported')
   if kinds - known:
-    raise ValueError(f'only the blocks {sorted(known)} are known')
+    raise ValueError(f'only the blocks {sorted(known)} are supported')
   return DiffusersVQ(
     level_channels=tuple(config['block_out_channels']),
     embedding_dim=config['vq_embed_dim'] or config['latent_channels'],

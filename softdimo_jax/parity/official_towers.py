@@ -16,7 +16,7 @@ from softdimo_jax.parity.official import (
 )
 
 _OPENCLIP_MLP_RATIO, _OPENCLIP_HEAD_WIDTH = 4, 64
-# Hidden width of BLIP's image MLPs, a number in the official code.
+# Hidden width of BLIP's image MLPs, a constant in the official code.
 _BLIP_MLP_RATIO = 4
 _OPENCLIP_TEXT_OPTIONS = {
   'no_causal_mask': False,
@@ -25,7 +25,7 @@ _OPENCLIP_TEXT_OPTIONS = {
   'act_kwargs': None,
   'norm_kwargs': None,
 }
-# End-of-text id of old configurations, which stands for the largest id.
+# End-of-text id in old configurations, which means the largest id.
 _LEGACY_END = 2
 _HF_ACTIVATIONS = {
   'gelu': 'gelu',
@@ -57,7 +57,7 @@ def clip_text(config: Config) -> CLIPTextTower:
   """`CLIPTextModelWithProjection` of transformers.
 
   Raises:
-    ValueError: for an activation that no CLIP has.
+    ValueError: if no CLIP has the activation.
   """
   end = config['eos_token_id']
   return CLIPTextTower(
@@ -69,10 +69,10 @@ def clip_text(config: Config) -> CLIPTextTower:
 
 
 def clip(config: Config) -> CLIP:
-  """`CLIPModel` of transformers, whose projections have one width.
+  """`CLIPModel` of transformers, whose projections have the same width.
 
   Raises:
-    ValueError: for an activation that no CLIP has.
+    ValueError: if no CLIP has the activation.
   """
   image, width = config['vision'], config['proj']
   return CLIP(
@@ -99,7 +99,7 @@ def openclip_text(config: Config) -> CLIPTextTower:
   """The text half of open_clip's `CLIP`.
 
   Raises:
-    ValueError: for options that no CLIP has.
+    ValueError: if no CLIP has these options.
   """
   text = config['text_cfg']
   check_known(text, _OPENCLIP_TEXT_OPTIONS)
@@ -109,10 +109,10 @@ def openclip_text(config: Config) -> CLIPTextTower:
 
 
 def openclip(config: Config) -> CLIP:
-  """`CLIP` of open_clip, which is OpenAI's and HPSv2's as well.
+  """`CLIP` of open_clip, OpenAI and HPSv2.
 
   Raises:
-    ValueError: for options of the text half that no CLIP has.
+    ValueError: if no CLIP has these options of the text half.
   """
   image = config['vision_cfg']
   head_width = image.get('head_width', _OPENCLIP_HEAD_WIDTH)
@@ -136,15 +136,15 @@ def _openclip_options(config: Config, tower: Config) -> Config:
 
 
 def image_reward(config: Config) -> BLIPScorer:
-  """`ImageReward`; listings leave what is in its code to the defaults.
+  """`ImageReward`; constants in its code, absent from listings, are defaults.
 
   Raises:
-    ValueError: for an activation that BLIP does not have.
+    ValueError: if the activation is not BLIP's.
   """
   image, text = config['vit'], config['bert']
   if text['hidden_act'] != 'gelu':
     raise ValueError(
-      f'hidden_act {text["hidden_act"]!r} is unknown; only gelu is known'
+      f'hidden_act {text["hidden_act"]!r} is unknown; choose gelu'
     )
   given = {name: config[name] for name in ('mean', 'std') if name in config}
   if 'mlp_hidden' in config:
@@ -163,7 +163,7 @@ def aesthetic_head(config: Config) -> LinearHead:
   """The aesthetic predictor's `MLP`.
 
   Raises:
-    ValueError: for an activation between the layers, which it has no more.
+    ValueError: if there is an activation between the layers.
   """
   if config['activation'] is not None:
     raise ValueError(f'activation {config["activation"]!r} is unknown')

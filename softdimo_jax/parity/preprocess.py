@@ -1,4 +1,4 @@
-"""Fixtures of the resizing and normalising before rewards and FID networks."""
+"""Fixtures of resizing and normalising images for rewards and FID networks."""
 
 import re
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from softdimo_jax.ops import preprocess, resize
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays, to_nhwc
 
-# Outputs whose sizes are those that the official calls had, which fixtures do
-# not state: of DiMO's images before CLIP (256 in the original), and of what FID
-# networks get (299).
+# Outputs that have the sizes of the official calls, which the fixtures do not
+# contain: Di[M]O's images for CLIP (originally 256), and inputs of FID networks
+# (299).
 _DIMO, _FID = 'dimo_clip_crop_u8', ('cleanfid_clean', 'tf1_bilinear')
 
 
@@ -52,7 +52,7 @@ def _transform(part: Fixture, antialias: bool) -> preprocess.ImageTransform:
 
 
 def _float_paths(part: Fixture) -> Arrays:
-  """ReNO and HPSv2, which resize tensors; the gradient of the former."""
+  """ReNO and HPSv2, which resize tensors, and the gradient of ReNO's."""
   images = jnp.asarray(pixels.to_float(part.arrays['u8']))
   wide, narrow = (_transform(part, antialias) for antialias in (True, False))
   reno, pullback = jax.vjp(wide, images)
@@ -71,7 +71,7 @@ def _float_paths(part: Fixture) -> Arrays:
 
 
 def _file_paths(part: Fixture) -> Arrays:
-  """Codes that resize uint8 pixels with Pillow."""
+  """Official codes that resize uint8 pixels with Pillow."""
   images, size = part.arrays['u8'], _target(part)
   transform = _transform(part, True)
   square = pixels.to_float(_each(images, lambda x: pixels.square(x, size)))
@@ -92,7 +92,7 @@ def _file_paths(part: Fixture) -> Arrays:
 
 
 def _fid_paths(images: np.ndarray, size: int) -> Arrays:
-  """Float paths before FID networks, on pixels in [0, 255]."""
+  """Float resizers of FID networks, on pixels in [0, 255]."""
   clean = resize.resize_bicubic(images, size, size)
   return {
     'cleanfid_clean': jnp.clip(clean, 0, 255),

@@ -1,4 +1,4 @@
-"""Running modules so that their inner outputs can be compared, too."""
+"""Runs modules and records their intermediate outputs for comparison."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,15 +14,15 @@ from softdimo_jax.method.soft_embedding import (
 from softdimo_jax.types import Params
 
 Arrays = Mapping[str, Any]
-# Path of a submodule, joined by '/', -> its output.
+# Path of a submodule, joined by '/' -> its output.
 OutputOf = Callable[[str], Any]
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
   """`jax.jit` at full matmul precision.
 
-  A fixture runs once, so that compiling takes longer than running: XLA's CPU
-  compiler is spared its costly passes.
+  A fixture runs only once, so compiling would take longer than running; the
+  expensive passes of XLA's CPU compiler are therefore off.
   """
   options = {}
   if jax.default_backend() == 'cpu':
@@ -44,8 +44,8 @@ def apply(
 ) -> tuple[Any, OutputOf]:
   """Result of a method, and a look-up of submodules' outputs.
 
-  The look-up returns the output of a submodule's last call, or None where it
-  has not run. Outputs under `nn.scan` are stacked.
+  The look-up returns the output of a submodule's last call, or None if it was
+  not called. Outputs under `nn.scan` are stacked.
   """
   result, state = module.apply(
     {'params': params},
@@ -73,17 +73,18 @@ def soft_path(
   cotangent: np.ndarray | None = None,
   mask: np.ndarray | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-  """The path that Soft-Di[M]O's gradients take.
+  """The path of Soft-Di[M]O's gradients.
 
   Args:
-    forward: what follows the embeddings [B, L, D].
-    table: [G, C, D], or with `mask` [G, C + 1, D].
+    forward: function of embeddings [B, L, D].
+    table: [G, C, D], or [G, C + 1, D] with `mask`.
     logits: [B, L, G, C].
-    cotangent: of `forward`'s result; None asks for no gradient.
-    mask: bool [B, L, G], where the table's last row replaces the expectation.
+    cotangent: cotangent of `forward`'s result; None for no gradient.
+    mask: bool [B, L, G], True where the table's last row replaces the
+      expectation.
 
   Returns:
-    (soft embeddings, `forward` of them, gradient on the logits or None).
+    (soft embeddings, their `forward`, gradient of the logits or None).
   """
 
   def run(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -102,12 +103,12 @@ def soft_path(
 
 
 def to_nhwc(x: np.ndarray) -> np.ndarray:
-  """[B, C, H, W] -> [B, H, W, C]."""
+  """Moves channels last: [B, C, H, W] -> [B, H, W, C]."""
   return np.transpose(x, (0, 2, 3, 1))
 
 
 def to_nchw(x: jax.Array) -> jax.Array:
-  """[B, H, W, C], or a square [B, L, C], -> [B, C, H, W]."""
+  """[B, H, W, C], or [B, L, C] with a square L -> [B, C, H, W]."""
   if x.ndim == 3:
     side = int(x.shape[1] ** 0.5)
     x = x.reshape(x.shape[0], side, side, -1)

@@ -16,22 +16,21 @@ from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.record import Arrays
 from softdimo_jax.types import Params
 
-# ReNO's loss takes the score from the best that people gave.
+# ReNO's loss is the highest human rating minus the score.
 _BEST = 10
 
-# Output, embedded text, and the norm behind the text's look at the image.
-_Seen = tuple[BLIPOutput, jax.Array, jax.Array]
+# Output, embedded text, and output of the norm after the cross-attention.
+_Outputs = tuple[BLIPOutput, jax.Array, jax.Array]
 
 
 def image_reward(fixture: Fixture) -> Arrays:
-  """`ImageReward`: score, what leads to it, its gradient; BLIP's features."""
+  """`ImageReward`: score, intermediates and gradient; BLIP's features."""
   scorer = official_towers.image_reward(fixture.config)
   state = fixture.state_dict()
   params, _ = convert_image_reward(state, scorer)
   run = functools.partial(_image_reward, scorer, fixture.arrays)
   ours = record.compiled(run)(params)
-  # BLIP's similarity reads projections that the score, and so our module, does
-  # not.
+  # BLIP's similarity uses projections that the score, and so our module, lacks.
   text = ours['text_only_last_hidden'][:, 0]
   return ours | {
     'blip_image_feature': _feature(state, 'vision', ours['image_embeds'][:, 0]),
@@ -40,7 +39,7 @@ def image_reward(fixture: Fixture) -> Arrays:
 
 
 def aesthetic_head(fixture: Fixture) -> Arrays:
-  """The head on features of CLIP, which become unit vectors first."""
+  """The head on CLIP features, normalised to unit vectors."""
   head = official_towers.aesthetic_head(fixture.config)
   params, _ = convert_aesthetic_head(fixture.state_dict(), head)
   features = l2_normalize(jnp.asarray(fixture.arrays['clip_image_features']))
@@ -55,7 +54,7 @@ def _image_reward(
   images = record.to_nhwc(arrays['pixel_values'])
   ids, mask = arrays['input_ids'], arrays['attention_mask'] == 1
 
-  def scored(images: jax.Array) -> tuple[jax.Array, _Seen]:
+  def scored(images: jax.Array) -> tuple[jax.Array, _Outputs]:
     output, output_of = record.apply(scorer, params, images, ids, mask)
     inner = output_of('text/emb_norm'), output_of('text/layers/cross_norm')
     return output.score.sum(), (output, *inner)
@@ -80,7 +79,7 @@ def _image_reward(
 def _feature(
   state: Mapping[str, np.ndarray], half: str, x: jax.Array
 ) -> jax.Array:
-  """Unit vectors of the official projection of one half."""
+  """Official projection of one half, as unit vectors."""
   weight, bias = (
     state[f'blip.{half}_proj.{leaf}'] for leaf in ('weight', 'bias')
   )

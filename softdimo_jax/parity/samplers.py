@@ -1,4 +1,4 @@
-"""Fixtures of the samplers of MaskGit and MaskBit, with their noise given."""
+"""Fixtures of the samplers of MaskGit and MaskBit, with given noise."""
 
 import dataclasses
 import functools
@@ -69,7 +69,7 @@ def maskbit_sampler(fixture: Fixture) -> Arrays:
   decoder, _ = convert_maskbit_tokenizer(
     fixture.state_dict('tokenizer'), tokenizer
   )
-  # The tokenizer here decodes whole codes, not their groups.
+  # This tokenizer decodes whole codes, not groups.
   family = Family('maskbit', module, tokenizer)
   return _runs(fixture, _maskbit_run, family, params, decoder)
 
@@ -79,9 +79,9 @@ class _Run:
   """One run of an official sampler.
 
   Attributes:
-    options: its arguments.
+    options: arguments of the run.
     labels: int [B].
-    arrays: its draws.
+    arrays: random draws of the run.
   """
 
   options: Options
@@ -95,7 +95,7 @@ def _runs(
   family: Family,
   *params: Params,
 ) -> dict[str, Any]:
-  """Results of all runs of the fixture, under their tags."""
+  """Results of all runs of the fixture, prefixed with their tags."""
   ours = {}
   runs = fixture.config.get('runs', {})
   for tag, part in fixture.tagged(runs):
@@ -124,14 +124,14 @@ def _decode(
 def _given_noise(
   arrays: Arrays, shape: tuple[int, int]
 ) -> tuple[sampling.Noise, int]:
-  """The fixture's draws: `gumbel_token`, and one called `..._conf`.
+  """Noise from the fixture's draws, `gumbel_token` and an array `..._conf`.
 
   Args:
-    arrays: of one run.
-    shape: (L, G), which the official arrays may write as L.
+    arrays: random draws of one run.
+    shape: (L, G); in the official arrays it may be (L,).
 
   Returns:
-    The noise, and of how many logits it is.
+    The noise, and its number of logits.
   """
   tokens = jnp.asarray(arrays['gumbel_token'])
   tokens = tokens.reshape(*tokens.shape[:2], *shape, -1)
@@ -156,7 +156,7 @@ def _maskgit_run(
     order=_MASKGIT_ORDERS[options['randomize']],
   )
   decoding = _decode(family, params, plan, run)
-  # The official code samples the logit for the mask, too.
+  # The official code may also sample the mask.
   tokens = jnp.minimum(decoding.tokens, family.vocab_size - 1)
   images = family.tokenizer.apply({'params': decoder}, tokens, method='decode')
   square = lambda x: _square(x[..., 0])
@@ -187,7 +187,7 @@ def _maskbit_run(
 
 
 def maskbit_plan(options: Options, entries: int) -> sampling.Plan:
-  """Plan of the official arguments of `sample`."""
+  """Plan for official arguments of `sample`."""
   return sampling.maskbit_plan(
     options['num_steps'],
     entries,
@@ -225,7 +225,7 @@ def _one_step(
   likely = sampling.keep_likely(
     logits / options['gen_temp'],
     top_k=options['top_k'],
-    top_p=options['top_p'] or 1.0,  # 0 is the official "off"
+    top_p=options['top_p'] or 1.0,  # officially 0 means off
   )
   sampled = (likely + arrays['os_gumbel_token']).argmax(-1)
   return {

@@ -18,7 +18,7 @@ from softdimo_jax.parity.record import Arrays
 from softdimo_jax.parity.samplers import maskbit_plan
 from softdimo_jax.training import optim
 
-# Arguments that the official calls had, and the fixtures do not state.
+# Arguments of the official calls that the fixtures do not contain.
 _DIMO_EMA_DECAY = 0.9999
 _ENTROPY_TEMPERATURE = 0.01
 
@@ -55,7 +55,7 @@ def _dimo(fixture: Fixture) -> dict[str, Any]:
 
 
 def _noise_scale(text: str, steps: np.ndarray) -> jax.Array:
-  """Official 'fix_SCALE' or 'warmup_CURVE_STEPS'."""
+  """Noise scale of an official 'fix_SCALE' or 'warmup_CURVE_STEPS'."""
   kind, *middle, number = text.split('_')
   if kind == 'fix':
     return jnp.full(steps.shape, float(number))
@@ -63,7 +63,7 @@ def _noise_scale(text: str, steps: np.ndarray) -> jax.Array:
 
 
 def _numbers(fixture: Fixture, pattern: str) -> list[int]:
-  """The numbers that the names of the output arrays have at one place."""
+  """The numbers in group 1 of `pattern`, matched with the output names."""
   matches = (re.fullmatch(pattern, name) for name in fixture.outputs)
   return [int(match[1]) for match in matches if match]
 
@@ -117,7 +117,7 @@ def _maskbit_training(fixture: Fixture) -> dict[str, Any]:
   ours = {}
   for schedule in masking.SCHEDULES:
     name = f'maskbit_train_masked_{schedule}'
-    # In training, too, MaskBit's schedules fall with the draw.
+    # MaskBit's schedules decrease with the draw in training, too.
     rate = schedules.masked_share(schedule, arrays['mb_train_r'])
     mask = arrays['mb_train_u'] < rate[:, None, None]
     ours[name] = np.where(
@@ -150,11 +150,11 @@ def _maskbit_training(fixture: Fixture) -> dict[str, Any]:
 
 
 def _mask_token(fixture: Fixture, name: str) -> int:
-  """The mask's id, which only the description of the array tells."""
+  """The mask's id, given only in the description of the array."""
   _, _, description = fixture.meta['arrays'][name]
   match = re.search(r'mask token (\d+)', description)
   if match is None:
-    raise UserError(f'the description of {name} does not tell its mask token')
+    raise UserError(f'the description of {name} does not give its mask token')
   return int(match[1])
 
 

@@ -49,7 +49,7 @@ def _tatitok(
     'commitment_loss': cost * terms['commitment'],
     'codebook_loss': terms['codebook'],
     'recon': record.to_nchw(output.images),
-    # The decoder runs on the given tokens last.
+    # The decoder's last run was on the given tokens.
     'dec_ln_pre': output_of('decoder/norm_in'),
     'dec_ln_post': output_of('decoder/norm_out'),
     'decoded': record.to_nchw(results['decoded']),

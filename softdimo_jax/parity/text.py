@@ -23,7 +23,7 @@ def clip_text(fixture: Fixture) -> dict[str, jax.Array]:
 
 
 def openclip_text(fixture: Fixture) -> dict[str, jax.Array]:
-  """open_clip's text half, as MaskGen and TA-TiTok read it."""
+  """open_clip's text half, as used by MaskGen and TA-TiTok."""
   output = _run(official_towers.openclip_text(fixture.config['model']), fixture)
   return {
     'guidance': output.final,

@@ -1,4 +1,4 @@
-"""Fixtures of the text tokenizers; their texts are in the JSON files."""
+"""Fixtures of the text tokenizers, whose texts are in the JSON files."""
 
 import functools
 

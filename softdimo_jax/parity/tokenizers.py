@@ -36,7 +36,7 @@ def maskgit_vqgan(fixture: Fixture) -> Arrays:
 
 
 def maskbit_tokenizer(fixture: Fixture) -> Arrays:
-  """MaskBit's `ConvVQModel`, one tag a model; NCHW, images in [0, 1]."""
+  """MaskBit's `ConvVQModel`, one tag per model; NCHW, images in [0, 1]."""
   ours = {}
   models = fixture.config['models']
   for tag, part in fixture.tagged(models):
@@ -74,7 +74,7 @@ def _computed(
   params: Params,
   scaled: Params,
 ) -> dict[str, Any]:
-  """What `compute` makes, and `eps_*` of it made with scaled weights."""
+  """Result of `compute`, and its arrays `eps_*` with scaled weights."""
   run = record.compiled(functools.partial(compute, module, arrays))
   ours, others = run(params), run(scaled)
   return ours | {f'eps_{name}': others[name] for name in ('z', 'decoded')}
@@ -86,7 +86,7 @@ def _use(
   tokens: jax.Array,
   *condition: jax.Array,
 ) -> dict[str, Any]:
-  """What the fixtures ask of a tokenizer; the decoder runs on `tokens` last."""
+  """Tokenizer outputs in the fixtures; the last decoder run is on `tokens`."""
   return {
     'output': module(images, *condition),
     'embedded': module.embed(tokens),
@@ -103,20 +103,20 @@ def run_tokenizer(
   cotangent: np.ndarray | None,
   *condition: np.ndarray,
 ) -> tuple[dict[str, Any], OutputOf]:
-  """What the fixtures ask of a tokenizer, in our layout.
+  """Tokenizer outputs in the fixtures, in our layout.
 
   Args:
     module: the tokenizer.
-    params: of it.
+    params: parameters of the tokenizer.
     images: float32 [B, H, W, C].
-    tokens: [B, L, G] to decode, apart from the images'.
-    logits: [B, L, G, V] of the soft path.
-    cotangent: of the images that it leads to; None asks for no gradient.
-    *condition: what else the decoder reads.
+    tokens: int [B, L, G] to decode, independent of the images.
+    logits: logits of the soft path, [B, L, G, V].
+    cotangent: cotangent of the soft path's images; None for no gradient.
+    *condition: further inputs of the decoder.
 
   Returns:
     `output` (of the images), `embedded` and `decoded` (of the tokens), `soft`
-    (see `record.soft_path`); and the submodules' outputs.
+    (see `record.soft_path`); and a look-up of submodules' outputs.
   """
   results, output_of = record.apply(
     module, params, images, tokens, *condition, method=_use
@@ -141,7 +141,7 @@ def as_sequences(
 
 
 def taming_loss(output: TokenizerOutput) -> jax.Array:
-  """The loss of the codebook in Taming's code, and in diffusers'."""
+  """Codebook loss of Taming's and diffusers' codes."""
   loss, _ = quantization.vq_loss(
     output.latents,
     output.quantized,
@@ -258,10 +258,10 @@ def _maskbit_intermediates(
 def _maskbit_losses(
   module: MaskBitTokenizer, config: Arrays, latents: np.ndarray, params: Params
 ) -> dict[str, jax.Array]:
-  """Official evaluation losses and training entropies.
+  """Official evaluation losses and training entropies, at official latents.
 
-  At the official latents: the temperature amplifies the rounding of an
-  encoder two hundred times.
+  With our latents, the temperature would amplify rounding errors of the encoder
+  by a factor of two hundred.
   """
   run = record.compiled(functools.partial(_quantizer, module, config))
   grid = record.to_nhwc(latents)
@@ -296,7 +296,7 @@ def _quantizer(
       latents, bound.embed(tokens), commitment_weight=cost
     )
     codes = bound.table()[0]
-  if config['entropy_loss_weight'] == 0:  # then the official ones are zero
+  if config['entropy_loss_weight'] == 0:  # Officially the entropies are zero.
     return loss, terms['commitment'], (jnp.zeros(()), jnp.zeros(()))
   entropies = quantization.code_entropies(
     quantization.code_affinity(latents, codes),

@@ -1,4 +1,4 @@
-"""Machines that a step can be planned for, by published data sheets."""
+"""Machines that a step can be planned for, from published data sheets."""
 
 import dataclasses
 import math
@@ -10,15 +10,16 @@ class Chip:
   """One accelerator.
 
   Attributes:
-    title: as its maker calls it.
-    memory: bytes of HBM that a program may use.
-    peak: bfloat16 operations a second.
-    bandwidth: bytes a second from and to HBM.
-    link: bytes a second to other chips, one direction, all links together.
-    price: dollars an hour, list price on demand; `--price` replaces it.
-    compiler: name of libtpu's topologies and type of its machines, or None
-      for what cannot be compiled for without the chip.
-    cores: that `compiler`'s type counts for a chip.
+    title: product name.
+    memory: usable HBM in bytes.
+    peak: bfloat16 FLOP/s.
+    bandwidth: HBM bandwidth in bytes per second.
+    link: bandwidth to other chips in bytes per second, one direction, all links
+      together.
+    price: on-demand list price in dollars per hour; `--price` overrides it.
+    compiler: (topology name, accelerator type) in libtpu; None if the chip is
+      needed to compile for it.
+    cores: cores per chip in libtpu's accelerator type.
   """
 
   title: str
@@ -57,12 +58,12 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Topology:
-  """Chips and how they are wired, such as v5e:16x16.
+  """Chips and their interconnect, such as v5e:16x16.
 
   Attributes:
-    name: as it was given.
-    chip: of all of them.
-    shape: chips along the axes of the torus; for GPUs just their number.
+    name: name as written by the user.
+    chip: kind of chip.
+    shape: chips along the axes of the torus; for GPUs, their number.
   """
 
   name: str
@@ -71,21 +72,21 @@ class Topology:
 
   @property
   def num_chips(self) -> int:
-    """Of the whole machine."""
+    """Number of chips of the whole machine."""
     return math.prod(self.shape)
 
 
 def parse_topology(text: str) -> Topology:
-  """Reads e.g. 'v5e:16x16', 'v5p:4x4x4' or 'h100:8'.
+  """Parses e.g. 'v5e:16x16', 'v5p:4x4x4' or 'h100:8'.
 
   Raises:
-    ValueError: saying what a topology looks like.
+    ValueError: for an unknown chip or another format.
   """
   match = re.fullmatch(r'(\w+):(\d+(?:x\d+)*)', text)
   if match is None or match[1] not in CHIPS:
     raise ValueError(
       f'topology {text!r} is unknown; write CHIP:SHAPE, such as v5e:16x16, '
-      f'v5p:4x4x4 or h100:8, with a chip of {tuple(CHIPS)}'
+      f'v5p:4x4x4 or h100:8, where CHIP is one of {tuple(CHIPS)}'
     )
   shape = tuple(map(int, match[2].split('x')))
   chip = CHIPS[match[1]]

@@ -1,4 +1,4 @@
-"""The loop's step, compiled for chips that are not here."""
+"""Compiles the training step for chips that are not attached."""
 
 import importlib.util
 import os
@@ -15,10 +15,10 @@ from softdimo_jax.training import loop
 
 
 def compiler_devices(topology: Topology) -> list[jax.Device]:
-  """Devices that libtpu compiles for.
+  """Devices of a topology, for compilation by libtpu.
 
   Raises:
-    UserError: if libtpu is not installed, or has no such topology.
+    UserError: if libtpu is not installed, or does not have this topology.
   """
   if importlib.util.find_spec('libtpu') is None:
     raise UserError(
@@ -28,7 +28,7 @@ def compiler_devices(topology: Topology) -> list[jax.Device]:
   name, kind = topology.chip.compiler
   shape = topology.shape
   count = topology.num_chips * topology.chip.cores
-  # libtpu asks these instead of a machine that is not there.
+  # libtpu reads these variables instead of asking a machine.
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # no chip is used
   os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
@@ -42,11 +42,11 @@ def compiler_devices(topology: Topology) -> list[jax.Device]:
       num_slices=1,
       wrap=(False,) * 3,
     )
-  except Exception as error:  # whatever the plugin raises
+  except Exception as error:  # The plugin documents no type.
     reason = str(error).strip().splitlines()[0]
     raise UserError(
-      f'--topology={topology.name}: the TPU compiler refuses it ({reason}); '
-      'choose a shape that this TPU comes in, such as v5e:4x4 or v5p:2x2x4'
+      f'--topology={topology.name}: the TPU compiler rejects it ({reason}); '
+      'choose a shape that this TPU is offered in, e.g. v5e:4x4 or v5p:2x2x4'
     ) from error
   return list(description.devices)
 
@@ -54,11 +54,11 @@ def compiler_devices(topology: Topology) -> list[jax.Device]:
 def compile_step(
   program: Program, mesh: jax.sharding.Mesh, *, split_frozen: bool
 ) -> jax.stages.Compiled:
-  """Compiles what `loop.run` would run on such a mesh.
+  """Compiles the step that `loop.run` would run on this mesh.
 
   Args:
     program: step and shapes.
-    mesh: devices, of this machine or of a topology.
+    mesh: devices of this machine or of a topology.
     split_frozen: see `loop.LoopOptions`.
   """
   with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -68,7 +68,7 @@ def compile_step(
 def lower_step(
   program: Program, mesh: jax.sharding.Mesh, *, split_frozen: bool
 ) -> jax.stages.Lowered:
-  """The step on a mesh, before it is compiled."""
+  """Lowers the step for a mesh, without compiling it."""
   layout = sharding.layout(program.state, mesh)
   replicated = jax.NamedSharding(mesh, sharding.REPLICATED)
   batch = jax.NamedSharding(mesh, sharding.BATCH)
@@ -82,5 +82,5 @@ def lower_step(
   )
 
 
-def _on(tree: Any, place: jax.NamedSharding) -> Any:
-  return sharding.abstract(tree, jax.tree.map(lambda _: place, tree))
+def _on(tree: Any, named: jax.NamedSharding) -> Any:
+  return sharding.abstract(tree, jax.tree.map(lambda _: named, tree))

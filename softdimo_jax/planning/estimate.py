@@ -1,4 +1,4 @@
-"""Memory from shapes, where no compiler tells."""
+"""Memory estimates from shapes, for chips without an offline compiler."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ from softdimo_jax.runtime import sharding
 
 
 def shard_bytes(tree: Any, sizes: Mapping[str, int]) -> int:
-  """Bytes a device holds of a tree that lies by the rules.
+  """Bytes per device of a tree sharded by `sharding.spec`.
 
   Args:
-    tree: of arrays or their shapes.
-    sizes: devices along every axis.
+    tree: tree of arrays or their shapes.
+    sizes: devices per mesh axis.
   """
   total = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -28,9 +28,10 @@ def shard_bytes(tree: Any, sizes: Mapping[str, int]) -> int:
 
 
 def kept_bytes(function: Callable[..., Any], *args: Any) -> int:
-  """Bytes that scans over layers stack up, for their backward passes mostly.
+  """Bytes of the stacked outputs of scans, mostly kept for backward passes.
 
-  All of a step together: the student's are needed until its end.
+  Scans of the whole step are summed, because the student's activations are
+  needed until its end.
   """
   return _kept(jax.make_jaxpr(function)(*args).jaxpr)
 

@@ -1,7 +1,8 @@
 """Arithmetic of a step, counted from its jaxpr.
 
-XLA's own count takes the body of a scan once; here it counts as often as it
-runs. Only matrix products and convolutions count, as in published MFUs.
+XLA's cost analysis counts the body of a scan once; here it is multiplied by the
+number of iterations. Only matrix products and convolutions are counted, as in
+published MFUs.
 """
 
 import math
@@ -13,10 +14,10 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def count_flops(function: Callable[..., Any], *args: Any) -> int:
-  """Floating point operations of one call: two a multiply-add.
+  """Floating-point operations of one call; a multiply-add counts as two.
 
   Args:
-    function: to be traced, not run.
+    function: function to trace; it is not run.
     *args: arrays or their shapes.
   """
   return _count(jax.make_jaxpr(function)(*args).jaxpr)
@@ -39,7 +40,7 @@ def _count(jaxpr: Jaxpr) -> int:
 
 
 def inner_jaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
-  """Programs among the parameters of a primitive."""
+  """Yields the jaxprs among the parameters of a primitive."""
   for value in params.values():
     if isinstance(value, ClosedJaxpr):
       yield value.jaxpr
@@ -55,7 +56,7 @@ def _product(equation: Any) -> int:
 
 
 def _convolution(equation: Any) -> int:
-  """Multiplications with the zeros of a dilated side count, too."""
+  """Multiplications by the zeros of dilation are counted as well."""
   kernel = equation.invars[1].aval.shape
   out_axis = equation.params['dimension_numbers'].rhs_spec[0]
   depth = math.prod(kernel) // kernel[out_axis]

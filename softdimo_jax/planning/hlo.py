@@ -1,7 +1,7 @@
-"""What a compiled program moves, read from its text.
+"""Memory and network traffic of a compiled program, read from its HLO text.
 
-XLA's own counts take the body of a loop once; here it counts as often as the
-loop runs.
+XLA's cost analysis counts the body of a loop once; here it is multiplied by the
+number of iterations.
 """
 
 import collections
@@ -16,7 +16,7 @@ COLLECTIVES = (
   'all-to-all',
   'collective-permute',
 )
-# Instructions that name or arrange buffers and move none.
+# Instructions that name or arrange buffers without moving data.
 _FREE = frozenset({
   'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while',
   'conditional', 'call', 'after-all', 'partition-id', 'replica-id', 'iota',
@@ -28,7 +28,7 @@ _BITS = {
   'bf16': 16, 'f16': 16, 's32': 32, 'u32': 32, 'f32': 32, 's64': 64,
   'u64': 64, 'f64': 64, 'c64': 64,
 }  # fmt: skip
-# A memory space other than HBM, in TPU layouts.
+# Marks a memory space other than HBM in TPU layouts.
 _ON_CHIP = 'S('
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$')
 _INSTRUCTION = re.compile(
@@ -45,14 +45,14 @@ _BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-  """Bytes that one chip moves in one run of a program.
+  """Bytes moved per chip in one run of a program.
 
   Attributes:
-    memory: from and to HBM, as if every instruction read its operands and
-      wrote its result there, but for what the compiler put elsewhere. Of
-      what is only sliced or updated in place, the slice counts.
-    collectives: between chips, by kind: results of all-gathers, operands of
-      the others.
+    memory: bytes from and to HBM, if every instruction reads its operands from
+      HBM and writes its result there, except for buffers that the compiler
+      placed elsewhere. For slices and in-place updates, only the slice counts.
+    collectives: bytes between chips by kind: results of all-gathers, operands
+      of the others.
   """
 
   memory: int
@@ -63,8 +63,8 @@ class Traffic:
 class _Instruction:
   name: str
   opcode: str
-  bytes: int  # of the result's arrays
-  in_hbm: int  # of those of them that are not on the chip itself
+  bytes: int  # size of the result
+  in_hbm: int  # size of the part of the result that is in HBM
   rest: str
 
   @property
@@ -73,7 +73,7 @@ class _Instruction:
 
 
 def traffic(text: str) -> Traffic:
-  """Of the text of a compiled module."""
+  """Traffic of a compiled module, from its text."""
   entry, computations = _parse(text)
   memory, collectives = 0, collections.Counter()
 
@@ -96,7 +96,7 @@ def traffic(text: str) -> Traffic:
           count_collectives(called, inside)
 
   def count_collectives(name: str, times: int) -> None:
-    """Of fused computations, whose buffers never reach HBM."""
+    """Counts fused computations, whose buffers never reach HBM."""
     instructions = computations.get(name, [])
     sizes = {item.name: item.bytes for item in instructions}
     for item in instructions:
@@ -118,9 +118,9 @@ def _parse(text: str) -> tuple[str, dict[str, list[_Instruction]]]:
       current = computations[start[2]] = []
       entry = start[2] if start[1] else entry
       continue
-    found = _INSTRUCTION.match(line)
-    if found:
-      name, result, opcode, rest = found.groups()
+    instruction = _INSTRUCTION.match(line)
+    if instruction:
+      name, result, opcode, rest = instruction.groups()
       arrays = [
         (_size(dtype, shape), _ON_CHIP in layout)
         for dtype, shape, layout in _ARRAY.findall(result)
@@ -145,7 +145,7 @@ def _collective(opcode: str) -> str | None:
 def _moved(item: _Instruction, kind: str, sizes: dict[str, int]) -> int:
   read = sum(sizes.get(operand, 0) for operand in item.operands)
   if kind == 'all-gather':
-    # The result of an asynchronous start holds its operands, too.
+    # The result of an asynchronous start contains its operands as well.
     return item.bytes - (read if item.opcode.endswith('-start') else 0)
   return read
 
@@ -158,7 +158,7 @@ def _touched(
   """Bytes of HBM that an instruction reads and writes."""
   operands = [in_hbm.get(operand, 0) for operand in item.operands]
   if item.opcode == 'copy-start':
-    return item.in_hbm  # its result holds source and destination
+    return item.in_hbm  # its result contains source and destination
   if item.opcode == 'slice-start':
     written = item.in_hbm - operands[0]
     return written + item.bytes - operands[0]
@@ -209,7 +209,7 @@ def _sliced(
 
 
 def _updated(inside: list[_Instruction], size: int) -> int:
-  """Bytes that a fusion writes: of buffers updated in place, the updates."""
+  """Bytes that a fusion writes; in-place updates count the update only."""
   if not inside:
     return size
   by_name = {item.name: item for item in inside}
@@ -231,12 +231,12 @@ def _updated(inside: list[_Instruction], size: int) -> int:
 def _trips(
   item: _Instruction, computations: dict[str, list[_Instruction]]
 ) -> int:
-  """How often a loop runs: told, or what its counter is compared with."""
+  """Iterations of a loop: annotated, or the bound of its counter."""
   if item.opcode != 'while':
     return 1
-  told = _TRIPS.search(item.rest)
-  if told:
-    return int(told[1])
+  annotated = _TRIPS.search(item.rest)
+  if annotated:
+    return int(annotated[1])
   condition = _CONDITION.search(item.rest)[1]
   return max(_constants(condition, computations), default=1)
 
@@ -244,15 +244,15 @@ def _trips(
 def _constants(
   name: str, computations: dict[str, list[_Instruction]]
 ) -> list[int]:
-  """Whole numbers in a computation and in what it calls."""
-  found = []
+  """Integer constants of a computation and of those that it calls."""
+  constants = []
   for item in computations.get(name, []):
     number = re.match(r'(\d+)\)', item.rest)
     if item.opcode == 'constant' and number:
-      found.append(int(number[1]))
+      constants.append(int(number[1]))
     for called in _called(item):
-      found += _constants(called, computations)
-  return found
+      constants += _constants(called, computations)
+  return constants
 
 
 def _called(item: _Instruction) -> list[str]:

@@ -1,7 +1,7 @@
-"""The step of a stage with the shapes of all it reads; nothing is loaded.
+"""The step of a stage with the shapes of its inputs; nothing is loaded.
 
-`stages.build` says what a stage is. Here parameters, text features and batches
-are replaced by their shapes.
+`stages.build` defines the stage; parameters, text features and batches are
+replaced by their shapes.
 """
 
 import dataclasses
@@ -24,18 +24,18 @@ from softdimo_jax.types import Params
 
 Shapes = Any
 
-# Kinds whose steps are worth planning: those that run at full size.
+# Kinds of stages that can be planned: those that run at full size.
 _PLANNED = ('tokenizer', 'teacher', 'distill')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-  """What the loop would compile.
+  """A step that the training loop would compile.
 
   Attributes:
-    step: of the stage.
-    state: shapes of its state.
-    frozen: shapes of what it only reads, or None.
+    step: step function of the stage.
+    state: shapes of the train state.
+    frozen: shapes of the frozen networks, or None.
     batch: shapes of a global batch.
   """
 
@@ -49,7 +49,7 @@ def program(run: Run, name: str) -> Program:
   """The step of a stage of kind tokenizer, teacher or distill.
 
   Raises:
-    UserError: for a stage that does not exist, or is of another kind.
+    UserError: for a stage that does not exist or is of another kind.
   """
   if name not in run.config or run.config[name].kind not in _PLANNED:
     planned = [
@@ -72,7 +72,7 @@ def program(run: Run, name: str) -> Program:
 
 
 class _ShapesRun(Run):
-  """A run whose parameters and text features are zeros of a trace."""
+  """A run whose parameters and text features are traced zeros."""
 
   def params(self, stage: str, role: str = 'model') -> Params:
     del role
@@ -94,7 +94,7 @@ class _ShapesRun(Run):
 
 
 def _batch(run: Run, name: str) -> dict[str, Shapes]:
-  """Of all that a step may read; it drops what it does not."""
+  """Shapes of all fields that a step may read."""
   config, family = run.config[name], run.family
   size = config.batch_size
   if config.kind == 'tokenizer':
@@ -120,7 +120,7 @@ def _condition(family: Family, batch_size: int) -> Shapes:
 
 
 def _prompt_ids(run: Run, rewards: Iterable[str], batch_size: int) -> Shapes:
-  """Token ids of prompts, by reward where these read different ones."""
+  """Shapes of prompt ids, by reward if the rewards read different ids."""
   shape = lambda ids: jax.ShapeDtypeStruct(
     (batch_size, *ids.shape[1:]), jnp.int32
   )
@@ -132,7 +132,7 @@ def _zeros(shapes: Shapes) -> Params:
 
 
 def _reward(reward: scoring.Reward, ids: Shapes) -> Shapes:
-  """Parameters of a reward that reads such ids."""
+  """Shapes of the parameters of a reward that reads these ids."""
   key = jax.random.key(0)
   image = jax.eval_shape(
     reward.transform, jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)

@@ -1,4 +1,4 @@
-"""Memory, time and cost of a stage on a machine that need not be there."""
+"""Memory, time and cost of a stage on a machine, which need not be attached."""
 
 import dataclasses
 import pathlib
@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from softdimo_jax.convert.rule_weights import RULE
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.planning import compilation, flops, hlo
@@ -20,12 +21,12 @@ from softdimo_jax.runtime import sharding
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choice:
-  """What can be chosen for a step.
+  """Options of a step that a plan may vary.
 
   Attributes:
-    mesh: sizes by axis; one may be -1.
-    batch: images a chip, or None for the configuration's global batch.
-    remat: what the backward pass keeps, or None for the configuration's.
+    mesh: devices per mesh axis; one may be -1.
+    batch: images per chip; None for the configuration's global batch.
+    remat: key of `REMAT_POLICIES`; None for the configuration's.
   """
 
   mesh: Mapping[str, int]
@@ -35,12 +36,12 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Memory:
-  """Bytes a chip.
+  """Memory of a step, in bytes per chip.
 
   Attributes:
-    arguments: state, frozen networks and batch.
-    temporaries: what the step makes and drops.
-    output: what it returns and did not take over from its arguments.
+    arguments: train state, frozen networks and batch.
+    temporaries: intermediate results.
+    output: outputs that do not reuse the memory of an argument.
   """
 
   arguments: int
@@ -49,28 +50,28 @@ class Memory:
 
   @property
   def total(self) -> int:
-    """That have to fit at once."""
+    """Peak bytes per chip."""
     return self.arguments + self.temporaries + self.output
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-  """A step on a machine.
+class MachinePlan:
+  """Plan of a step on a machine.
 
   Attributes:
     topology: the machine.
-    mesh: devices by axis.
-    batch: images of a global batch.
-    remat: what the backward pass keeps.
-    memory: bytes a chip; None if the compiler found that it does not fit.
-    needed: bytes a chip that it asked for then, if it said so.
-    compiled: whether the compiler made it; else it is an estimate.
-    model_flops: operations of one step without any recomputation.
-    flops: those that run, recomputation included.
-    traffic: bytes that a chip moves; None without a compiler.
-    steps: of the configured run.
-    price: dollars for a chip and hour.
-    utilization: share of the peak that is expected at most.
+    mesh: devices per mesh axis.
+    batch: images per global batch.
+    remat: key of `REMAT_POLICIES`.
+    memory: bytes per chip; None if the compiler ran out of memory.
+    needed: bytes per chip that the compiler needed in that case, if known.
+    compiled: whether the numbers are from the compiler; else estimated.
+    model_flops: operations per step without recomputation.
+    flops: operations per step including recomputation.
+    traffic: bytes moved per chip; None without a compiler.
+    steps: steps of the stage.
+    price: dollars per chip-hour.
+    utilization: highest expected share of peak FLOP/s.
   """
 
   topology: Topology
@@ -89,48 +90,48 @@ class Plan:
 
   @property
   def fits(self) -> bool:
-    """Whether it fits into the memory of a chip."""
+    """Whether the step fits into the memory of a chip."""
     limit = self.topology.chip.memory
     return self.memory is not None and self.memory.total <= limit
 
   @property
   def bounds(self) -> dict[str, float]:
-    """Seconds a step needs at least, by what it waits for."""
+    """Lower bounds of the step time in seconds, by resource."""
     chip = self.topology.chip
     times = {'compute': self.flops / self.topology.num_chips / chip.peak}
     if self.traffic is not None:
       times['memory'] = self.traffic.memory / chip.bandwidth
       moved = self.traffic.collectives
-      # A ring sends the sum around, then the result.
+      # A ring all-reduce sends the data twice: partial sums, then results.
       wire = sum(moved.values()) + moved.get('all-reduce', 0)
       times['network'] = wire / chip.link
     return times
 
   @property
   def bound_by(self) -> str:
-    """What the roofline waits for."""
+    """The resource with the largest lower bound."""
     return max(self.bounds, key=self.bounds.get)
 
   @property
   def seconds(self) -> float:
-    """Expected time of a step: the roofline, or `utilization` of the peak."""
+    """Expected step time: the roofline, or compute at `utilization` of peak."""
     chips = self.topology.num_chips * self.topology.chip.peak
     expected = self.model_flops / chips / self.utilization
     return max(*self.bounds.values(), expected)
 
   @property
   def images_per_second(self) -> float:
-    """Of the whole machine."""
+    """Throughput of the whole machine."""
     return self.batch / self.seconds
 
   @property
   def hours(self) -> float:
-    """Of the configured run."""
+    """Duration of the stage in hours."""
     return self.steps * self.seconds / 3600
 
   @property
   def dollars(self) -> float:
-    """Of the configured run."""
+    """Cost of the stage in dollars."""
     return self.hours * self.topology.num_chips * self.price
 
 
@@ -142,19 +143,19 @@ def make_plan(
   *,
   price: float | None = None,
   utilization: float = 0.4,
-) -> Plan:
-  """Compiles the stage's step for the machine, or estimates it.
+) -> MachinePlan:
+  """Compiles the step of a stage for a machine, or estimates it from shapes.
 
   Args:
-    config: of a run; nothing of it is loaded.
-    stage: its name.
+    config: configuration of a run; no data or weights are loaded.
+    stage: name of the stage.
     topology: the machine.
     choice: mesh, batch and remat.
-    price: dollars for a chip and hour instead of the list price.
-    utilization: share of the peak to expect at most.
+    price: dollars per chip-hour; None for the list price.
+    utilization: highest expected share of peak FLOP/s.
 
   Raises:
-    UserError: for a stage, mesh or batch that cannot be.
+    UserError: for an invalid stage, mesh or batch.
   """
   config = _chosen(config, stage, topology, choice)
   run = Run(pathlib.Path('/'), config)
@@ -168,7 +169,7 @@ def make_plan(
     memory, needed, traffic = _compiled(step, choice, topology, config)
   plain = config.copy_and_resolve_references()
   plain.model.generator.remat = 'none'
-  return Plan(
+  return MachinePlan(
     topology=topology,
     mesh=sizes,
     batch=config[stage].batch_size,
@@ -193,9 +194,9 @@ def _chosen(
 ) -> ml_collections.ConfigDict:
   config = config.copy_and_resolve_references()
   if 'weights' in config:
-    config.weights = 'rule'  # nothing is looked for
+    config.weights = RULE  # reads no files
   if choice.remat is not None:
-    with config.unlocked():  # Small configurations do not name it.
+    with config.unlocked():  # Small configurations lack this field.
       config.model.generator.remat = choice.remat
   if choice.batch is not None and stage in config:
     config[stage].batch_size = choice.batch * topology.num_chips
@@ -219,7 +220,9 @@ def _sizes(
       stage.get('accumulation', 1),
     )
   except ValueError as error:
-    raise UserError(f'{error}, or give --batch, images a chip') from error
+    raise UserError(
+      f'{error}, or give the images per chip with --batch'
+    ) from error
   return sizes
 
 
@@ -229,7 +232,7 @@ def _compiled(
   topology: Topology,
   config: ml_collections.ConfigDict,
 ) -> tuple[Memory | None, int | None, hlo.Traffic | None]:
-  """(memory, what was asked for if it does not fit, traffic)."""
+  """(memory or None, bytes needed if it does not fit, traffic or None)."""
   mesh = sharding.make_mesh(choice.mesh, compilation.compiler_devices(topology))
   split = 'mesh' not in config or config.mesh.frozen == 'sharded'
   try:
@@ -237,27 +240,27 @@ def _compiled(
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
-    return None, _asked_for(str(error)), None
-  found = compiled.memory_analysis()
+    return None, _needed(str(error)), None
+  analysis = compiled.memory_analysis()
   memory = Memory(
-    arguments=found.argument_size_in_bytes,
-    temporaries=found.temp_size_in_bytes,
-    output=found.output_size_in_bytes - found.alias_size_in_bytes,
+    arguments=analysis.argument_size_in_bytes,
+    temporaries=analysis.temp_size_in_bytes,
+    output=analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
   )
   return memory, None, hlo.traffic(compiled.as_text())
 
 
-def _asked_for(message: str) -> int | None:
-  found = re.search(r'[Uu]sed ([\d.]+)([GM]) of', message)
-  if found is None:
+def _needed(message: str) -> int | None:
+  used = re.search(r'[Uu]sed ([\d.]+)([GM]) of', message)
+  if used is None:
     return None
-  return int(float(found[1]) * {'G': 2**30, 'M': 2**20}[found[2]])
+  return int(float(used[1]) * {'G': 2**30, 'M': 2**20}[used[2]])
 
 
 def _estimated(
   step: Program, sizes: dict[str, int], config: ml_collections.ConfigDict
 ) -> Memory:
-  """From shapes alone: kept activations, and one gradient a parameter."""
+  """Estimate from shapes: kept activations, and one gradient per parameter."""
   split = 'mesh' not in config or config.mesh.frozen == 'sharded'
   whole = dict.fromkeys(sizes, 1)
   pieces = sizes['data'] * sizes['fsdp']

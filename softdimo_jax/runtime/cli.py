@@ -1,4 +1,9 @@
-"""Entry point of every command; reports mistakes in one sentence."""
+"""Entry point of every command; reports mistakes in one sentence.
+
+Exit codes of all commands: 0 finished, 2 a mistake in the input, 75 stopped by
+a signal after saving (repeat the command to continue), 76 another process of
+the run died.
+"""
 
 import pathlib
 import sys

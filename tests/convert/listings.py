@@ -15,7 +15,7 @@ GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 
 
 def listing(name):
-  """Its metadata, and official name -> `jax.ShapeDtypeStruct`."""
+  """Metadata of a listing, and official name -> `jax.ShapeDtypeStruct`."""
   meta = json.loads((GOLDEN / f'{name}_full.json').read_text())
   return meta, {
     entry: jax.ShapeDtypeStruct(shape, dtype)

@@ -1,4 +1,4 @@
-"""From official files to converted folders, and everything that can fail."""
+"""From official files to converted folders, and all possible failures."""
 
 import dataclasses
 import json
@@ -26,13 +26,13 @@ LABELS = np.array([0, 3])
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A fixture's model with weights by rule, in a file as released."""
+  """A fixture's model with synthetic weights, in a file as released."""
 
   family: str
   fixture: str
   model: str | None
   file: str
-  told: dict[str, int]
+  overrides: dict[str, int]
 
   def state_dict(self):
     _, state, _ = load(GOLDEN, self.fixture)
@@ -50,7 +50,7 @@ class Case:
         tables = self.family == 'maskbit_table'
         return official_generators.maskbit_generator(config, tables=tables)
       case 'maskbit_tokenizer':
-        groups = self.told.get('num_groups', 1)
+        groups = self.overrides.get('num_groups', 1)
         legacy = config['legacy']
         return official_tokenizers.maskbit_tokenizer(
           config['config'], num_groups=groups, legacy=legacy
@@ -127,7 +127,9 @@ def test_a_converted_folder_is_the_direct_conversion(name, tmp_path, capsys):
   file = case.write(tmp_path, state)
   out = tmp_path / 'out'
   command.run(
-    command.Conversion(case.family, str(file), out=out, overrides=case.told)
+    command.Conversion(
+      case.family, str(file), out=out, overrides=case.overrides
+    )
   )
   module, params = folder.load_converted(out, case.family)
   direct, _ = registry.FORMATS[case.family].convert(state, expected)
@@ -160,12 +162,12 @@ def maskgit(tmp_path):
   def convert(state, **changes):
     file = case.write(tmp_path, state)
     request = command.Conversion(
-      case.family, str(file), out=tmp_path / 'out', overrides=case.told
+      case.family, str(file), out=tmp_path / 'out', overrides=case.overrides
     )
     command.run(dataclasses.replace(request, **changes))
 
   yield case.state_dict(), convert
-  # Whatever happened, there is a whole folder or none.
+  # In any case, the folder is complete or absent.
   left = set(os.listdir(tmp_path)) - {case.file}
   assert left <= {'out'}
   if left:
@@ -181,7 +183,7 @@ def test_checking_writes_nothing(maskgit, tmp_path, capsys):
   assert 'vocab_size=24, num_classes=5, length=16' in out
 
 
-def test_lacking_and_extra_entries_are_reported(maskgit, capsys):
+def test_missing_and_extra_entries_are_reported(maskgit, capsys):
   state, convert = maskgit
   extra = {f'extra.{i}': np.zeros(1, np.float32) for i in range(5)}
   del state['last_layer.2.bias']
@@ -193,7 +195,7 @@ def test_lacking_and_extra_entries_are_reported(maskgit, capsys):
 
 
 @pytest.mark.parametrize(
-  ('lacking', 'message'),
+  ('missing', 'message'),
   [
     ('tok_emb.weight', 'there is no official entry tok_emb.weight'),
     ('bias', 'there is no official entry bias'),
@@ -203,9 +205,9 @@ def test_lacking_and_extra_entries_are_reported(maskgit, capsys):
     ),
   ],
 )
-def test_a_lacking_entry_is_named(maskgit, lacking, message):
+def test_a_missing_entry_is_named(maskgit, missing, message):
   state, convert = maskgit
-  del state[lacking]
+  del state[missing]
   with pytest.raises(UserError, match=message):
     convert(state)
 
@@ -214,25 +216,25 @@ def test_a_checkpoint_of_another_family_is_named(maskgit):
   state, convert = maskgit
   with pytest.raises(UserError, match='of the family maskgit, not maskbit'):
     convert(state, family='maskbit', overrides={})
-  with pytest.raises(UserError, match='no maskbit checkpoint: there is no'):
+  with pytest.raises(UserError, match='not a maskbit checkpoint: there is no'):
     convert({'weight': np.zeros(2, np.float32)}, family='maskbit', overrides={})
 
 
-def test_what_no_shape_tells_must_fit(maskgit):
+def test_overrides_must_fit(maskgit):
   state, convert = maskgit
-  for told, message in (
-    ({'num_classes': 5, 'num_heads': 5}, 'width 32 does not divide into 5'),
-    ({'num_heads': 4}, 'no room for 1000 classes; give --num_classes'),
-    ({'num_groups': 2}, 'maskgit takes no --num_groups'),
+  for overrides, message in (
+    ({'num_classes': 5, 'num_heads': 5}, 'width 32 is not divisible by 5'),
+    ({'num_heads': 4}, 'too small for 1000 classes; give --num_classes'),
+    ({'num_groups': 2}, 'maskgit does not take --num_groups'),
   ):
     with pytest.raises(UserError, match=message):
-      convert(state, overrides=told)
+      convert(state, overrides=overrides)
 
 
 def test_impossible_shapes_are_refused(maskgit):
   state, convert = maskgit
   for change, message in (
-    ({'tok_emb.weight': np.zeros(3, np.float32)}, 'no maskgit checkpoint has'),
+    ({'tok_emb.weight': np.zeros(3, np.float32)}, 'not fit any maskgit'),
     ({'pos_emb': np.zeros((1, 9, 32), np.float32)}, 'pos_emb has shape'),
   ):
     with pytest.raises(UserError, match=message):
@@ -248,9 +250,7 @@ def test_a_folder_is_never_overwritten(maskgit, tmp_path):
   assert (tmp_path / 'out' / 'model.json').stat().st_mtime_ns == before
 
 
-def test_a_killed_conversion_leaves_nothing_that_looks_whole(
-  maskgit, monkeypatch
-):
+def test_a_killed_conversion_leaves_no_folder(maskgit, monkeypatch):
   state, convert = maskgit
 
   def killed(*_):
@@ -271,22 +271,22 @@ def test_a_killed_conversion_leaves_nothing_that_looks_whole(
     ({'weights': 'x.pth', 'check': True, 'out': 'o'}, 'give --out'),
     ({'manifest': 'm.json', 'out': 'o'}, 'add --check'),
     ({'weights': 'x.pth', 'manifest': 'm.json', 'check': True}, 'give --wei'),
-    ({'weights': './no/such/x.pth', 'out': 'o'}, 'x.pth is no file'),
+    ({'weights': './no/such/x.pth', 'out': 'o'}, 'x.pth is neither a file'),
   ],
 )
-def test_requests_that_make_no_sense(request_, message):
+def test_inconsistent_flags_are_refused(request_, message):
   paths = {k: pathlib.Path(v) for k, v in request_.items() if k[0] in 'om'}
   with pytest.raises(UserError, match=message):
     command.run(command.Conversion('maskgit', **(request_ | paths)))
 
 
-def test_what_is_no_converted_folder(maskgit, tmp_path):
+def test_other_folders_are_refused(maskgit, tmp_path):
   state, convert = maskgit
-  with pytest.raises(UserError, match='is no converted checkpoint'):
+  with pytest.raises(UserError, match='is not a converted checkpoint'):
     folder.load_converted(tmp_path)
   convert(state)
   out = tmp_path / 'out'
-  with pytest.raises(UserError, match='holds a maskgit where a maskbit is'):
+  with pytest.raises(UserError, match='contains maskgit, expected maskbit'):
     folder.load_converted(out, 'maskbit')
   model = json.loads((out / 'model.json').read_text())
   for text in (
@@ -296,7 +296,7 @@ def test_what_is_no_converted_folder(maskgit, tmp_path):
     json.dumps(model | {'options': None}),
   ):
     (out / 'model.json').write_text(text)
-    with pytest.raises(UserError, match='names no model that this version'):
+    with pytest.raises(UserError, match='a model unknown to this version'):
       folder.load_converted(out)
   (out / 'model.json').write_text('{')
   with pytest.raises(UserError, match='cannot be read'):
@@ -336,5 +336,5 @@ def test_the_command_refuses_in_one_sentence(tmp_path):
   torch_format.save(file, {'weight': Call('os.system', f'touch {trace}')})
   out = tmp_path / 'out'
   arguments = ('--family=maskgit', f'--weights={file}', f'--out={out}')
-  fails(call('convert', *arguments), f'error: {file}: refused', 'os.system')
+  fails(call('convert', *arguments), f'error: {file}: rejected', 'os.system')
   assert not trace.exists() and not out.exists()

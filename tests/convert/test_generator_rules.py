@@ -21,7 +21,7 @@ GOOGLE = {
   'google_transformer': 172_457_193,
   'google_transformer_512': 173_047_017,
 }
-# Bits: number of parameters.
+# Bits -> number of parameters.
 MASKBIT = {
   10: 304_728_128,
   12: 304_795_776,
@@ -39,7 +39,7 @@ def test_maskgit_checkpoints_are_covered(name):
   assert len(report.used) == meta['n_entries'] == 305
   assert not report.ignored
   assert count(params) == meta['n_params'] == parameters
-  # Whole tables, also what no output reads.
+  # Whole tables, including rows that no output reads.
   assert params['tok_emb'].shape == (2026, 768)
   assert params['logit_bias'].shape == (module.length + 1, 2026)
 
@@ -95,7 +95,7 @@ def test_the_older_name_of_the_input_projection_is_accepted():
     convert_maskbit(entries | renamed, module)
 
 
-def test_projections_are_cut_in_the_official_order():
+def test_projections_are_split_in_the_official_order():
   """Rows of in_proj are query, key, value; layers are stacked on axis 0."""
   _, states, _ = load(GOLDEN, 'maskbit_generator')
   state = states['b10s2']

@@ -1,4 +1,4 @@
-"""FID's Inception: listing, sizes, files, and everything that can fail."""
+"""FID's Inception: listing, sizes, files, and all possible failures."""
 
 import pathlib
 
@@ -22,7 +22,7 @@ FIRST = 'Conv2d_1a_3x3.bn.running_mean'
 
 
 def narrow(name, shape):
-  """The shape of an entry at a sixteenth of the channels."""
+  """The shape of an entry with a sixteenth of the channels."""
   fixed = 0 if name.startswith('fc') else None  # classes
   axes = range(min(len(shape), 2))
   return tuple(
@@ -33,7 +33,7 @@ def narrow(name, shape):
 
 @pytest.fixture(scope='module')
 def state():
-  """A state dict of the official names in small."""
+  """A small state dict under the official names."""
   listing = sources.load_listing(MANIFEST)
   return rule_state_dict(
     (name, narrow(name, x.shape), str(x.dtype)) for name, x in listing.items()
@@ -49,7 +49,7 @@ def test_the_listing_is_covered(capsys):
   assert lines[-1] == '23,885,392 parameters'
 
 
-def test_sizes_are_read_off_the_shapes(state):
+def test_sizes_are_inferred_from_shapes(state):
   listing = sources.load_listing(MANIFEST)
   build = lambda entries: registry.build(
     'inception', registry.infer('inception', entries, {})
@@ -60,7 +60,7 @@ def test_sizes_are_read_off_the_shapes(state):
 
 @pytest.mark.parametrize('extension', ['.pth', '.safetensors'])
 def test_a_file_becomes_a_folder_and_a_module(state, extension, tmp_path):
-  """With the counters of torch-fidelity's file, or without them."""
+  """With the counters of torch-fidelity's file, and without them."""
   file = tmp_path / f'weights-inception{extension}'
   if extension == '.pth':
     counter = 'Mixed_6d.branch1x1.bn.num_batches_tracked'
@@ -98,7 +98,7 @@ def test_entries_go_where_they_belong(state):
   np.testing.assert_array_equal(params['fc_bias'], state['fc.bias'])
 
 
-def test_entries_that_lack_or_are_unknown_are_refused(state):
+def test_missing_and_unknown_entries_are_refused(state):
   # NVIDIA's file has no scales; torchvision's has a second classifier.
   for lacking, path in (
     (FIRST, 'Conv2d_1a_3x3/norm/running_mean'),
@@ -109,7 +109,7 @@ def test_entries_that_lack_or_are_unknown_are_refused(state):
     with pytest.raises(ConversionError, match=f'sets the parameters {path}'):
       convert_inception(less, SMALL)
   for more, message in (
-    ('AuxLogits.fc.bias', r'no rule takes .* AuxLogits\.fc\.bias'),
+    ('AuxLogits.fc.bias', r'no rule matches .* AuxLogits\.fc\.bias'),
     ('Mixed_5b.branch1x1.bn.running_std', 'no parameter Mixed_5b/branch1x1'),
     ('Mixed_5e.branch1x1.bn.bias', 'no parameter Mixed_5e/branch1x1'),
   ):
@@ -119,7 +119,7 @@ def test_entries_that_lack_or_are_unknown_are_refused(state):
 
 def test_a_layer_of_another_size_is_refused(state):
   changed = {'Mixed_6b.branch_pool.bn.bias': np.zeros(5, np.float32)}
-  with pytest.raises(ConversionError, match=r'bias has shape \(5,\) where'):
+  with pytest.raises(ConversionError, match=r'bias has shape \(5,\), expected'):
     convert_inception(state | changed, SMALL)
 
 
@@ -134,7 +134,7 @@ def test_torchvisions_network_is_refused(state, tmp_path):
     command.run(command.Conversion('inception', str(file), check=True))
 
 
-def test_other_checkpoints_are_no_inception():
+def test_other_checkpoints_are_refused():
   listing = sources.load_listing(GOLDEN / 'clip_vit_b32_full.json')
   with pytest.raises(ConversionError, match='family clip, not inception'):
     registry.infer('inception', listing, {})

@@ -10,7 +10,7 @@ from softdimo_jax.parity import official_generators, official_tokenizers
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 
-# Listing: family, number of parameters.
+# Listing -> family, number of parameters.
 LISTINGS = {
   'maskgit_transformer': ('maskgit', 174_160_874),
   'maskgit_transformer_512': ('maskgit', 176_306_666),
@@ -46,12 +46,12 @@ def manifest(name):
 
 
 def test_every_listing_of_these_families_is_here():
-  found = [
+  names = [
     file.name.removesuffix('_full.json')
     for kind in ('maskgit', 'maskbit', 'google')
     for file in GOLDEN.glob(f'{kind}_*_full.json')
   ]
-  assert sorted(found) == sorted(LISTINGS)
+  assert sorted(names) == sorted(LISTINGS)
 
 
 @pytest.mark.parametrize('name', LISTINGS)
@@ -71,7 +71,7 @@ def test_listings_are_covered(name, capsys):
 
 
 @pytest.mark.parametrize('name', LISTINGS)
-def test_sizes_are_read_off_the_shapes(name):
+def test_sizes_are_inferred_from_shapes(name):
   family, _ = LISTINGS[name]
   config = json.loads(manifest(name).read_text())['config']
   listing = sources.load_listing(manifest(name))

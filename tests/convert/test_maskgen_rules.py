@@ -22,7 +22,7 @@ def without(name):
 
 
 @pytest.mark.parametrize('name', [TABLE, HEAD])
-def test_either_name_of_the_table_serves(name):
+def test_either_name_of_the_table_is_accepted(name):
   both, report = convert_maskgen(STATE, MODULE)
   assert report.ignored == (HEAD,)
   one, report = convert_maskgen(without(name), MODULE)
@@ -35,7 +35,7 @@ def test_a_tied_head_of_other_weights_is_refused():
     convert_maskgen(STATE | {HEAD: STATE[HEAD] + 1}, MODULE)
 
 
-def test_scale_and_shift_are_exchanged_where_there_are_two():
+def test_scale_and_shift_are_swapped_if_there_are_two_parts():
   params, _ = convert_maskgen(STATE, MODULE)
   width = MODULE.width
   for name, modulation in (

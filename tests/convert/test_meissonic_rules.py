@@ -1,4 +1,4 @@
-"""Meissonic files: the mask's row, coverage, and conversions of tiny ones."""
+"""Meissonic files: the mask's row, coverage, and tiny conversions."""
 
 import pathlib
 
@@ -49,7 +49,7 @@ def test_without_down_sampling_there_are_no_layers_for_it():
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_every_entry_is_demanded_and_no_other(name):
+def test_missing_and_unknown_entries_are_refused(name):
   convert, state, module, entry = CASES[name]
   _, report = convert(state, module)
   assert set(report.used) == set(state)
@@ -57,7 +57,7 @@ def test_every_entry_is_demanded_and_no_other(name):
   with pytest.raises(tree.ConversionError, match='no official entry sets'):
     convert(less, module)
   with pytest.raises(
-    tree.ConversionError, match=r'takes the .* entries nonsense'
+    tree.ConversionError, match=r'matches the .* entries nonsense'
   ):
     convert(state | {'nonsense': state[entry]}, module)
   with pytest.raises(tree.ConversionError, match='has shape'):
@@ -65,7 +65,7 @@ def test_every_entry_is_demanded_and_no_other(name):
 
 
 def test_attention_in_the_middle_becomes_convolutions():
-  """No released tokenizer of Meissonic has it; aMUSEd's class can."""
+  """No released tokenizer of Meissonic has it, but the class allows it."""
   module = official_tokenizers.diffusers_vq(
     VQ_CONFIG | {'mid_block_add_attention': True}
   )

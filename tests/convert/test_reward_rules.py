@@ -18,7 +18,7 @@ from tests.golden.weights import load
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 LISTING = GOLDEN / 'blip_imagereward_full.json'
 
-# Family: fixture, official arguments -> module, what no shape tells.
+# Family -> fixture, constructor from official arguments, overrides.
 FAMILIES = {
   'image_reward': (
     'blip_imagereward',
@@ -65,7 +65,7 @@ def test_the_listing_is_covered(capsys):
   assert lines[-1] == f'{meta["params"] - unused:,} parameters'
 
 
-def test_sizes_are_read_off_the_shapes():
+def test_sizes_are_inferred_from_shapes():
   config = json.loads(LISTING.read_text())['config']
   listing = sources.load_listing(LISTING)
   options = registry.infer('image_reward', listing, {})
@@ -84,15 +84,17 @@ def test_a_file_becomes_a_folder_and_a_module(family, extension, tmp_path):
   else:
     safetensors.numpy.save_file(state, file)
   out = tmp_path / 'out'
-  told = FAMILIES[family][2]
-  command.run(command.Conversion(family, str(file), out=out, overrides=told))
-  found, params = folder.load_converted(out, family)
-  assert found == module
+  overrides = FAMILIES[family][2]
+  command.run(
+    command.Conversion(family, str(file), out=out, overrides=overrides)
+  )
+  loaded, params = folder.load_converted(out, family)
+  assert loaded == module
   direct, _ = convert(family, state, module)
   jax.tree.map(np.testing.assert_array_equal, params, direct)
 
 
-def test_entries_that_no_score_reads_are_left_out():
+def test_entries_that_no_score_reads_are_ignored():
   state, module = example('image_reward')
   ids = np.zeros((1, 3), np.int64)
   _, report = convert('image_reward', state | {LEFT_OUT[0]: ids}, module)
@@ -116,8 +118,8 @@ def test_entries_that_no_score_reads_are_left_out():
     ('aesthetic_head', 'layers.6.weight', 'dense_3/kernel'),
   ],
 )
-def test_what_lacks_is_named(family, entry, path):
-  """Which the official loader of ImageReward passes over."""
+def test_missing_entries_are_named(family, entry, path):
+  """The official loader of ImageReward skips them."""
   state, module = example(family)
   del state[entry]
   with pytest.raises(ConversionError, match=f'sets the parameters {path}'):
@@ -125,14 +127,14 @@ def test_what_lacks_is_named(family, entry, path):
 
 
 @EACH
-def test_what_is_unknown_is_named(family):
+def test_unknown_entries_are_named(family):
   state, module = example(family)
   state['mlp.layers.9.weight'] = np.zeros(3, np.float32)
-  with pytest.raises(ConversionError, match=r'no rule takes.* mlp\.layers\.9'):
+  with pytest.raises(ConversionError, match=r'no rule.* mlp\.layers\.9'):
     convert(family, state, module)
 
 
-def test_a_layer_that_lacks_is_named():
+def test_a_missing_layer_is_named():
   state, module = example('image_reward')
   name = 'blip.text_encoder.encoder.layer.1.crossattention.self.key.weight'
   del state[name]
@@ -146,11 +148,11 @@ def test_a_class_token_of_more_rows_is_refused():
   state, module = example('image_reward')
   name = 'blip.visual_encoder.cls_token'
   state[name] = np.repeat(state[name], 2, axis=0)
-  with pytest.raises(ConversionError, match='one row is wanted'):
+  with pytest.raises(ConversionError, match='expected one row'):
     convert('image_reward', state, module)
 
 
-def test_families_are_told_apart():
+def test_families_are_distinguished():
   blip, _ = example('image_reward')
   head, module = example('aesthetic_head')
   with pytest.raises(
@@ -165,7 +167,7 @@ def test_families_are_told_apart():
 
 def test_heads_must_divide_the_widths(tmp_path):
   state, _ = example('image_reward')
-  message = 'width 24 does not divide into 5 heads'
+  message = 'width 24 is not divisible by 5 heads'
   check_refusal('image_reward', state, tmp_path, message, text_heads=5)
 
 

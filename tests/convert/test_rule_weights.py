@@ -30,7 +30,7 @@ def test_matrices_keep_the_scale_of_activations():
     assert abs(weight.std() * np.prod(shape[1:]) ** 0.5 - 1) < 0.03
 
 
-def test_vectors_lie_around_one_or_zero():
+def test_vectors_are_around_one_or_zero():
   state = rule_state_dict(LISTING)
   assert abs(state['norm.weight'].mean() - 1) < 0.05
   assert abs(state['block.bias'].mean()) < 0.05

@@ -14,9 +14,9 @@ from tests.convert import torch_format
 STATE = {'a.weight': np.arange(6, dtype=np.float32).reshape(2, 3)}
 
 
-def check_equal(found):
-  assert list(found) == list(STATE)
-  np.testing.assert_array_equal(found['a.weight'], STATE['a.weight'])
+def check_equal(loaded):
+  assert list(loaded) == list(STATE)
+  np.testing.assert_array_equal(loaded['a.weight'], STATE['a.weight'])
 
 
 @pytest.mark.parametrize('extension', ['.pth', '.pt', '.bin', '.ckpt'])
@@ -42,9 +42,9 @@ def test_safetensors_files_and_prefixes(tmp_path, prefix):
 def test_flax_files(tmp_path, name):
   tree = {'params': {'a': {'weight': STATE['a.weight']}}, 'step': 3}
   (tmp_path / name).write_bytes(flax.serialization.msgpack_serialize(tree))
-  found = sources.load(tmp_path / name)
-  assert list(found) == ['a/weight']
-  np.testing.assert_array_equal(found['a/weight'], STATE['a.weight'])
+  loaded = sources.load(tmp_path / name)
+  assert list(loaded) == ['a/weight']
+  np.testing.assert_array_equal(loaded['a/weight'], STATE['a.weight'])
 
 
 @pytest.mark.parametrize('extension', ['.safetensors', '.msgpack', '.pth'])
@@ -60,7 +60,7 @@ def test_truncated_and_damaged_files(tmp_path, extension):
   whole = file.read_bytes()
   for size in (0, 3, len(whole) // 2, len(whole) - 1):
     file.write_bytes(whole[:size])
-    with pytest.raises(UserError, match=rf'^{file}.*(truncated|no torch)'):
+    with pytest.raises(UserError, match=rf'^{file}.*(truncated|not a torch)'):
       sources.load(file)
 
 
@@ -79,13 +79,13 @@ def test_unknown_extensions_and_missing_files(tmp_path):
   with pytest.raises(UserError, match=r'model\.h5 has an unknown extension'):
     sources.load(tmp_path / 'model.h5')
   for missing in (str(tmp_path / 'x.pth'), 'weights/x.pth', './a/b', 'x'):
-    with pytest.raises(UserError, match='is no file, and no Hub id'):
+    with pytest.raises(UserError, match='is neither a file nor a Hub id'):
       sources.locate(missing)
 
 
-def test_a_folder_that_holds_one_file(tmp_path):
+def test_a_folder_must_contain_one_file(tmp_path):
   (tmp_path / 'README.md').touch()
-  with pytest.raises(UserError, match='holds 0 files of weights'):
+  with pytest.raises(UserError, match='contains 0 weight files'):
     sources.locate(str(tmp_path))
   (tmp_path / 'model.bin').touch()
   assert sources.locate(str(tmp_path)) == tmp_path / 'model.bin'
@@ -95,7 +95,7 @@ def test_a_folder_that_holds_one_file(tmp_path):
 
 
 class _Hub:
-  """A repository on the Hub that lies in a folder."""
+  """A repository on the Hub, stored in a folder."""
 
   def __init__(self, folder, monkeypatch):
     self.folder, self.asked = folder, []
@@ -122,12 +122,12 @@ def test_hub_ids(tmp_path, monkeypatch):
     sources.locate('org/name_14bit')
 
 
-def test_what_the_hub_does_not_give(monkeypatch):
+def test_errors_of_the_hub(monkeypatch):
   def refuse(*_):
     raise ConnectionError('no network\nat all')
 
   monkeypatch.setattr(huggingface_hub, 'hf_hub_download', refuse)
-  with pytest.raises(UserError, match=r'Hub does not give it \(Conn.*at all'):
+  with pytest.raises(UserError, match=r'from the Hub \(Conn.*at all'):
     sources.locate('org/name/folder/model.bin')
 
 

@@ -16,7 +16,7 @@ from tests.golden.weights import load
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 
-# Listing: family, what no shape tells, parameters, entries left out.
+# Listing -> family, overrides, number of parameters, number of ignored entries.
 LISTINGS = {
   'maskgen_generator': ('maskgen', {}, 604_311_552, ['lm_head.weight']),
   'maskgen_generator_xl': ('maskgen', {}, 1_176_611_840, ['lm_head.weight']),
@@ -49,11 +49,11 @@ def manifest(name):
 
 @pytest.mark.parametrize('name', LISTINGS)
 def test_listings_are_covered(name, capsys):
-  family, told, parameters, ignored = LISTINGS[name]
+  family, overrides, parameters, ignored = LISTINGS[name]
   meta = json.loads(manifest(name).read_text())
   command.run(
     command.Conversion(
-      family=family, manifest=manifest(name), check=True, overrides=told
+      family=family, manifest=manifest(name), check=True, overrides=overrides
     )
   )
   lines = capsys.readouterr().out.splitlines()
@@ -65,16 +65,16 @@ def test_listings_are_covered(name, capsys):
 
 
 @pytest.mark.parametrize('name', LISTINGS)
-def test_sizes_are_read_off_the_shapes(name):
-  family, told, *_ = LISTINGS[name]
+def test_sizes_are_inferred_from_shapes(name):
+  family, overrides, *_ = LISTINGS[name]
   config = json.loads(manifest(name).read_text())['config']
   listing = sources.load_listing(manifest(name))
-  module = registry.build(family, registry.infer(family, listing, told))
+  module = registry.build(family, registry.infer(family, listing, overrides))
   assert module == OFFICIAL[family](config)
 
 
 def test_text_towers_are_found_in_whole_models():
-  """And in older files, which hold the ids of the positions."""
+  """Older files also contain position ids."""
   more = ['vision_model.x.weight', 'visual_projection.weight', 'logit_scale']
   for name in ('clip_text', 'openclip_text'):
     listing = sources.load_listing(manifest(name))
@@ -136,21 +136,24 @@ def test_an_unknown_activation_is_refused():
 
 
 @pytest.mark.parametrize(
-  ('name', 'family', 'told'),
+  ('name', 'family', 'overrides'),
   [
     ('clip_text', 'clip_text', {'num_heads': 2}),
     ('openclip_text', 'openclip_text', {'num_heads': 4}),
   ],
 )
 def test_a_tower_of_a_file_becomes_a_folder_and_a_module(
-  name, family, told, tmp_path
+  name, family, overrides, tmp_path
 ):
   meta, state, _ = load(GOLDEN, name)
   file = tmp_path / 'model.safetensors'
   safetensors.numpy.save_file(state, file)
   command.run(
     command.Conversion(
-      family=family, weights=str(file), out=tmp_path / 'out', overrides=told
+      family=family,
+      weights=str(file),
+      out=tmp_path / 'out',
+      overrides=overrides,
     )
   )
   module, params = folder.load_converted(tmp_path / 'out', family)

@@ -20,7 +20,7 @@ VQGAN_PLUS_10 = MaskBitTokenizer(embedding_dim=256, codebook_size=1024)
 VQGAN_PLUS_12 = MaskBitTokenizer(embedding_dim=64, codebook_size=4096)
 MASKGIT = VQGAN_PLUS_10.clone(conv_downsample=False)
 
-# Checkpoint: module, number of parameters.
+# Checkpoint -> module, number of parameters.
 MASKBIT_FAMILY = {
   'maskbit_tokenizer_10bit': (MaskBitTokenizer(embedding_dim=10), 54_469_005),
   'maskbit_tokenizer_12bit': (MaskBitTokenizer(embedding_dim=12), 54_479_247),

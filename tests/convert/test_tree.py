@@ -88,11 +88,11 @@ def test_entries_of_layers_stack_in_numeric_order(make):
 
 
 @pytest.mark.parametrize(
-  ('present', 'lacking'), [([0, 2], r'\[1\]'), ([0], r'\[1, 2\]')]
+  ('present', 'missing'), [([0, 2], r'\[1\]'), ([0], r'\[1, 2\]')]
 )
-def test_a_lacking_layer_is_an_error(present, lacking):
+def test_a_missing_layer_is_an_error(present, missing):
   layers = {f'layers.{i}.w': ramp(3, 2) for i in present}
-  with pytest.raises(ConversionError, match=f'sets layers {lacking} of w'):
+  with pytest.raises(ConversionError, match=f'sets layers {missing} of w'):
     tree.convert(layers, LAYER_RULES, {'w': shaped(3, 2, 3)})
 
 
@@ -111,7 +111,7 @@ ATTENTION_RULES = (
 
 
 @pytest.mark.parametrize('make', [dict, abstract])
-def test_fused_attention_is_cut_and_stacked(make):
+def test_fused_attention_is_split_and_stacked(make):
   state = {}
   for i in range(2):
     state[f'h.{i}.in_proj_weight'] = ramp(12, 4) + 100 * i
@@ -128,7 +128,7 @@ def test_fused_attention_is_cut_and_stacked(make):
   np.testing.assert_array_equal(key, fused[:, 4:8])
 
 
-def test_declared_entries_are_left_out():
+def test_ignorable_entries_are_ignored():
   state = STATE | {'loss.disc.weight': ramp(2)}
   _, report = tree.convert(state, RULES, TARGET, ignored=[r'loss\..*'])
   assert report.ignored == ('loss.disc.weight',)
@@ -137,9 +137,9 @@ def test_declared_entries_are_left_out():
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'extra': ramp(1)}, 'no rule takes the official entries extra'),
+    ({'extra': ramp(1)}, 'no rule matches the official entries extra'),
     ({'ln.bias': None}, 'no official entry sets the parameters ln/bias'),
-    ({'ln.bias': ramp(3)}, r'ln/bias has shape \(3,\) where \(2,\) is wanted'),
+    ({'ln.bias': ramp(3)}, r'ln/bias has shape \(3,\), expected \(2,\)'),
     ({'conv.weight': ramp(3, 2)}, r'conv\.weight of shape \(3, 2\) cannot'),
     ({'second.bias': ramp(4)}, 'the target has no parameter net/second/bias'),
   ],
@@ -151,9 +151,9 @@ def test_what_does_not_fit_is_an_error(change, message, make):
     tree.convert(make(state), RULES, TARGET)
 
 
-def test_an_entry_that_two_rules_take_is_an_error():
+def test_an_entry_that_matches_two_rules_is_an_error():
   rules = (*RULES, Rule(r'ln\.bias', 'ln/scale'))
-  with pytest.raises(ConversionError, match=r'ln\.bias is taken by two rules'):
+  with pytest.raises(ConversionError, match=r'ln\.bias matches two rules'):
     tree.convert(STATE, rules, TARGET)
 
 
@@ -165,7 +165,7 @@ def test_a_leaf_that_two_entries_set_is_an_error(other):
     tree.convert(state, rules, TARGET)
 
 
-def test_without_strictness_the_report_tells():
+def test_without_strictness_the_report_lists_misfits():
   state = STATE | {'extra': ramp(1)}
   del state['ln.bias']
   params, report = tree.convert(state, RULES, TARGET, strict=False)
@@ -177,6 +177,6 @@ def test_without_strictness_the_report_tells():
   assert caught.value.report == report
 
 
-def test_long_lists_of_names_are_cut_short():
+def test_long_lists_of_names_are_shortened():
   with pytest.raises(ConversionError, match=r'a, b, c and 2 more$'):
     tree.convert(dict.fromkeys('abcde', ramp(1)), (), {})

@@ -18,26 +18,26 @@ STORAGES = {
   'int64': 'LongStorage',
   'int32': 'IntStorage',
 }
-# The first thing in a file of the format before torch 1.6.
+# Start of a file in the format before torch 1.6.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 class Call:
-  """What a pickle makes of `name(*arguments)`."""
+  """A pickled call `name(*arguments)`."""
 
   def __init__(self, name: str, *arguments):
     self.name, self.arguments = name, arguments
 
 
 class Global:
-  """What a pickle makes of a class."""
+  """A pickled reference to a class."""
 
   def __init__(self, name: str):
     self.name = name
 
 
 def save(path, value, *, root: str = 'archive') -> None:
-  """`torch.save(value, path)`; NumPy arrays stand for tensors."""
+  """`torch.save(value, path)`, with NumPy arrays in place of tensors."""
   storages = []
   data = pickled(value, storages)
   with zipfile.ZipFile(path, 'w') as archive:

@@ -13,7 +13,7 @@ from softdimo_jax.data.images.pixels import center_crop
 from softdimo_jax.data.prompts.text_tokens import DIMO_PREFIX, CLIPTokenizer
 from softdimo_jax.errors import Preempted, UserError
 from softdimo_jax.evaluation import measure, metrics
-from softdimo_jax.evaluation.evaluator import Evaluator, Request
+from softdimo_jax.evaluation.evaluator import EvaluationRequest, Evaluator
 from softdimo_jax.evaluation.features import clip as embeddings
 from softdimo_jax.evaluation.features import probes
 from softdimo_jax.evaluation.features.inception import feature_extractor
@@ -97,7 +97,7 @@ def request_of(place):
       'batch_size': 8,
       'options': Options(kid_subsets=3, kid_subset_size=6),
     }
-    return Request(metrics=tuple(names), **fields | changes)
+    return EvaluationRequest(metrics=tuple(names), **fields | changes)
 
   return make
 
@@ -318,16 +318,18 @@ def test_too_few_images_are_one_sentence(
 
 def test_as_many_prompts_as_images(place, request_of, evaluated):
   evaluator = Evaluator(request_of(['clip_score']), PreemptionNotice())
-  with pytest.raises(UserError, match='12 images need as many prompts'):
+  with pytest.raises(
+    UserError, match='12 images need 12 prompts, but --prompts has 1'
+  ):
     evaluator.evaluate(FolderImages(place / 'ours'), ['one'])
 
 
 @pytest.mark.parametrize(
   ('names', 'changes', 'message'),
   [
-    (['fdd'], {}, "--metrics names 'fdd'; choose of fid"),
+    (['fdd'], {}, '--metrics=fdd is unknown; choose from fid'),
     ([], {}, '--metrics is empty'),
-    (['fid'], {'reference': None}, 'fid compares with a reference'),
+    (['fid'], {'reference': None}, 'fid needs a reference'),
     (['clip_score'], {}, 'give --prompts'),
     (['is'], {'inception': ''}, '--inception names no weights: .*convert'),
     (['cmmd'], {'cmmd_clip': ''}, '--cmmd_clip names no weights'),
@@ -339,5 +341,5 @@ def test_requests_are_checked_first(request_of, names, changes, message):
 
 
 def test_weights_that_are_not_there_are_named(request_of):
-  with pytest.raises(UserError, match=r'--inception: none\.pth is no file'):
+  with pytest.raises(UserError, match=r'--inception: none\.pth is neither'):
     Evaluator(request_of(['is'], inception='none.pth'), PreemptionNotice())

@@ -22,7 +22,7 @@ from softdimo_jax.convert import command
 from softdimo_jax.convert.rule_weights import rule_state_dict
 from softdimo_jax.data import shapes
 from softdimo_jax.evaluation import metrics
-from softdimo_jax.evaluation.evaluator import Evaluator, Request
+from softdimo_jax.evaluation.evaluator import EvaluationRequest, Evaluator
 from softdimo_jax.evaluation.measure import Options
 from softdimo_jax.evaluation.sets.images import FolderImages
 from softdimo_jax.evaluation.sets.pictures import encode_png, to_uint8
@@ -122,7 +122,7 @@ def test_numbers_are_torch_fidelitys(place, torch_fidelity):
       out=place / 'inception',
     )
   )
-  request = Request(
+  request = EvaluationRequest(
     metrics=('fid', 'is', 'kid', 'pr'),
     out=place / 'out',
     reference=str(place / 'theirs'),

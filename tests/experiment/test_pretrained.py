@@ -188,7 +188,7 @@ def test_missing_weights_and_tokens_are_named_before_training(tmp_path):
     run.check_inputs()
   for stage in config.pretrained:
     config.pretrained[stage] = str(tmp_path / 'none')
-  with pytest.raises(UserError, match='is no folder'):
+  with pytest.raises(UserError, match='is not a folder'):
     run.check_inputs()
   assert not list(tmp_path.iterdir())
 
@@ -196,13 +196,13 @@ def test_missing_weights_and_tokens_are_named_before_training(tmp_path):
 def test_weights_of_another_model_are_refused(tmp_path):
   convert('maskgit', tmp_path)
   family = Run(tmp_path, full_size('maskgit')).family
-  with pytest.raises(UserError, match=r'config\.model has'):
+  with pytest.raises(UserError, match=r'but config\.model has'):
     pretrained.load(family, 'teacher', 'converted', str(tmp_path / 'teacher'))
   with pytest.raises(UserError, match='must be a MaskGitTransformer'):
     pretrained.load(family, 'teacher', 'converted', str(tmp_path / 'tokenizer'))
   tiny = {'model': {'tok_emb': np.zeros((3, 2), np.float32)}}
   checkpoint.save_params(tmp_path / 'stage' / 'params', tiny)
-  with pytest.raises(UserError, match='of another size'):
+  with pytest.raises(UserError, match='differs in size'):
     pretrained.load(family, 'teacher', 'converted', str(tmp_path / 'stage'))
 
 

@@ -26,7 +26,7 @@ GENERATORS = {
 }
 NAMES = pytest.mark.parametrize('name', GENERATORS)
 
-# Compiling takes longer than running: spare it LLVM's costly passes.
+# Compiling takes longer than running, so LLVM's expensive passes are off.
 quick_jit = functools.partial(
   jax.jit, compiler_options={'xla_backend_optimization_level': 0}
 )
@@ -73,7 +73,7 @@ def test_vocabulary(name):
 
 
 @NAMES
-def test_frozen_and_trained_parameters_make_the_whole(name):
+def test_split_and_merge_are_inverse(name):
   family, params = build(name)
   trained, frozen = family.split(params)
   assert set(frozen) == set(family.generator.frozen)
@@ -110,7 +110,7 @@ def assert_stored_is_exact(family, params, condition):
 
 @NAMES
 def test_frozen_parameters_fix_the_embedding(name):
-  """What the step embeds with the teacher is what the student would see."""
+  """A step embeds with the teacher's table, which equals the student's."""
   family, params = build(name)
   trained, _ = family.split(params)
   moved = jax.tree.map(lambda leaf: leaf + 1, trained)
@@ -139,7 +139,7 @@ def test_guidance_extrapolates_from_the_null_label(name):
     rtol=1e-4,
     atol=1e-4,
   )
-  # The Python number 1 takes the road of a single branch.
+  # The Python number 1 runs a single branch.
   np.testing.assert_allclose(
     quick_jit(lambda: family.guided_logits(params, tokens, labels, 1))(),
     conditional,
@@ -270,7 +270,7 @@ def test_text_families(name):
     rtol=1e-4,
     atol=1e-4,
   )
-  with pytest.raises(ValueError, match='no null condition'):
+  with pytest.raises(ValueError, match='no default null condition'):
     family.guided_logits(params, tokens, text, 2.0)
 
 
@@ -307,9 +307,9 @@ def test_the_initial_embedding_enters_where_the_noise_belongs(name):
 def test_text_of_another_width_is_refused():
   config = text_configuration('maskgen')
   config.text.width = 16
-  with pytest.raises(ValueError, match='width 8, the tower has 16'):
+  with pytest.raises(ValueError, match='width 8, but the text tower has 16'):
     families.build(config)
   config = text_configuration('meissonic')
   config.micro = (6.5,)
-  with pytest.raises(ValueError, match='reads 5 numbers'):
+  with pytest.raises(ValueError, match='reads 5 micro-conditions'):
     families.build(config)

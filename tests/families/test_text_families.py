@@ -1,4 +1,4 @@
-"""Text to image with TA-TiTok's decoder, which reads the text as well."""
+"""Text to image with TA-TiTok's decoder, which also reads the text."""
 
 import functools
 
@@ -101,7 +101,7 @@ def networks(name, **changes):
 
 
 class Brightness:
-  """A reward that wants the images bright where their captions say so."""
+  """A reward for brightness, weighted by the first prompt id."""
 
   def score(self, params, images, captions):
     return params * (images * captions[:, :1, None, None]).mean((1, 2, 3))
@@ -121,7 +121,7 @@ def distiller(n, **changes):
 
 @functools.cache
 def stepped(name, **changes):
-  """State and metrics after a step, of the same everything but the changes."""
+  """State and metrics after one step of the default run with some changes."""
   model = {k: v for k, v in changes.items() if k.startswith('generator.')}
   n = networks(name, **model)
   d = distiller(n, **{k: v for k, v in changes.items() if k not in model})
@@ -150,9 +150,9 @@ def test_tokens_of_one_dimension_make_images():
   np.testing.assert_allclose(np.clip(soft, 0, 1), images, atol=1e-5)
 
 
-def test_the_decoder_has_to_be_given_the_text():
+def test_the_decoder_requires_the_text():
   n = networks('maskgen')
-  with pytest.raises(ValueError, match='reads the text of its images'):
+  with pytest.raises(ValueError, match='reads text features'):
     n.family.decode(n.tokenizer, n.tokens())
   assert networks('meissonic').text.final is None
 
@@ -263,7 +263,7 @@ def test_time_is_zero_or_the_share_of_masked_tokens():
 
 
 @pytest.mark.slow
-def test_steps_know_the_time():
+def test_steps_pass_the_time():
   _, zero = stepped('meissonic')
   _, ratio = stepped('meissonic', **{'generator.timestep_mode': 'ratio'})
   assert all(np.isfinite(value) for value in ratio.values())
@@ -279,7 +279,7 @@ def n_masked(n, count):
 @pytest.mark.parametrize(
   ('name', 'changes', 'message'),
   [
-    ('maskgen', {'generator.length': 4}, '4 positions, but TA-TiTok has 6'),
+    ('maskgen', {'generator.length': 4}, 'has 6 positions, not 4'),
     ('maskgen', {'tokenizer.text_width': 4}, 'tokenizer reads text of width 4'),
     ('maskgen', {'tokenizer.text_length': 7}, 'text of length 7'),
     ('maskgen', {'text.projection_width': 6}, 'pooled text of width 8'),
@@ -287,7 +287,7 @@ def n_masked(n, count):
     ('meissonic', {'tokenizer.grid': (2, 3)}, 'do not form a grid'),
     ('meissonic', {'tokenizer.grid': None}, 'do not form a square'),
     ('meissonic', {'generator.timestep_mode': 'one'}, "'zero', 'ratio'"),
-    ('meissonic', {'generator.num_heads': 3}, 'do not make a width of 8'),
+    ('meissonic', {'generator.num_heads': 3}, 'not add up to the width 8'),
   ],
 )
 def test_parts_that_do_not_fit_are_refused(name, changes, message):

@@ -1,4 +1,4 @@
-"""What tests of several networks do."""
+"""Checks shared by tests of several networks."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def draw(seed, *shape):
-  """Normal draws by NumPy: JAX would compile a program for every shape."""
+  """Normal draws from NumPy, because JAX would compile for every shape."""
   return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def rematerialisation_changes_nothing(module, params, *inputs, atol):
-  """The gradient of a generator's parameters is the same either way."""
+  """Asserts that the parameter gradient does not depend on `remat`."""
 
   def gradient(module):
     loss = lambda params: jnp.square(
@@ -27,7 +27,7 @@ def rematerialisation_changes_nothing(module, params, *inputs, atol):
 
 
 def count(module, side, length):
-  """Parameters of a module that reads images and prompts."""
+  """Number of parameters of a module that reads images and prompts."""
   shapes = jax.eval_shape(
     module.init,
     jax.random.key(0),

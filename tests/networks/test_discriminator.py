@@ -27,7 +27,7 @@ def initial():
 
 @pytest.fixture(scope='module')
 def trained(initial):
-  """As after some steps: no parameter is left at its initial zero."""
+  """Parameters as after some steps, none at its initial zero."""
   rng = np.random.default_rng(1)
   return jax.tree.map(
     lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape).astype(np.float32),
@@ -35,7 +35,7 @@ def trained(initial):
   )
 
 
-def test_one_float32_logit_a_sample(trained):
+def test_one_float32_logit_per_sample(trained):
   logits = score(trained, draw(0).astype(jnp.bfloat16), RATIO)
   assert logits.shape == (BATCH,)
   assert logits.dtype == jnp.float32
@@ -93,7 +93,7 @@ def test_scale_of_the_features_does_not_matter(trained):
 
 
 def test_mask_ratio_matters_once_trained(initial, trained):
-  """FiLM starts as the identity, and learns from the first step on."""
+  """FiLM starts as the identity and learns from the first step."""
   other = RATIO[::-1]
   np.testing.assert_allclose(
     score(initial, draw(0), RATIO), score(initial, draw(0), other), rtol=1e-6

@@ -1,4 +1,4 @@
-"""Inception: parity, and what nothing but its own code decides."""
+"""Inception: parity, and properties that fixtures do not cover."""
 
 import functools
 
@@ -20,7 +20,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (2, 40, 52, 3), np.uint8)
 
 @pytest.fixture(scope='module')
 def variables():
-  """Made without compiling; large enough for signals to survive all layers."""
+  """Variables, drawn without compiling and scaled to preserve the signal."""
   shapes = jax.eval_shape(TINY.init, jax.random.key(0), PIXELS)
   return jax.tree.map(
     lambda x: 1.5 * x if x.ndim == 4 else x, rule_params(shapes)
@@ -29,7 +29,7 @@ def variables():
 
 @pytest.fixture(scope='module')
 def apply():
-  """Compiled once for all tests, which take batches of two."""
+  """The network, compiled once for all tests, with batches of two."""
   return jax.jit(functools.partial(TINY.apply, capture_intermediates=True))
 
 
@@ -59,7 +59,7 @@ def test_the_defaults_are_those_of_the_released_network():
   assert {x.dtype for x in jax.tree.leaves(output)} == {jnp.dtype('float32')}
 
 
-def test_outputs_are_what_their_names_say(variables, apply):
+def test_outputs_have_the_named_contents(variables, apply):
   params = variables['params'] | {'fc_bias': jnp.arange(11.0)}
   output, state = apply({'params': params}, PIXELS)
   inner = state['intermediates']
@@ -92,8 +92,8 @@ def test_pixels_are_resized_from_the_corner_and_scaled():
     [255, 159.5, 64, 64],
     [255, 159.5, 64, 64],
   ]
-  found = 128 * prepared[0, ..., 0] + 128
-  np.testing.assert_allclose(found, expected, atol=1e-4)
+  result = 128 * prepared[0, ..., 0] + 128
+  np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
 def windows(x):
@@ -108,10 +108,10 @@ def test_pools_leave_the_padding_out():
     (blocks.average_pool_same, np.nanmean(windows(x), (2, 3))),
     (blocks.max_pool_same, np.nanmax(windows(x), (2, 3))),
   ):
-    found = pool(x[None, :, :, None])[0, ..., 0]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-  found = blocks.max_pool(x[None, :, :, None])[0, ..., 0]
-  np.testing.assert_array_equal(found, [[x[:3, :3].max()], [x[2:, :3].max()]])
+    result = pool(x[None, :, :, None])[0, ..., 0]
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+  result = blocks.max_pool(x[None, :, :, None])[0, ..., 0]
+  np.testing.assert_array_equal(result, [[x[:3, :3].max()], [x[2:, :3].max()]])
 
 
 def test_the_last_block_alone_pools_by_maximum(variables, apply):
@@ -123,9 +123,9 @@ def test_the_last_block_alone_pools_by_maximum(variables, apply):
     ('Mixed_7c', blocks.max_pool_same),
   ):
     params = {'params': variables['params'][name]}
-    found = blocks.Grid8(unit, pool).apply(params, x)
+    result = blocks.Grid8(unit, pool).apply(params, x)
     expected = inner[name]['__call__'][0]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
     x = expected
 
 
@@ -140,15 +140,15 @@ def test_the_norm_is_that_of_the_formula():
     'running_mean': mean,
     'running_var': variance,
   }
-  found = blocks.FrozenBatchNorm().apply({'params': params}, x)
+  result = blocks.FrozenBatchNorm().apply({'params': params}, x)
   expected = (x - mean) / np.sqrt(variance + 1e-3) * scale + bias
-  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
   ('options', 'shape', 'message'),
   [
-    ({'width': 3}, (1, 75, 75, 3), 'width of 3 is no multiple of 2'),
+    ({'width': 3}, (1, 75, 75, 3), 'width 3 is not a multiple of 2'),
     ({'resolution': 74}, (1, 74, 74, 3), '74 is below 75'),
     ({}, (1, 75, 76, 3), r'not \[B, 75, 75, 3\]'),
     ({}, (75, 75, 3), r'not \[B, 75, 75, 3\]'),

@@ -8,7 +8,7 @@ import pytest
 
 from softdimo_jax.networks import layers, transformer
 
-# Compiling takes longer than running: spare it LLVM's costly passes.
+# Compiling takes longer than running, so LLVM's expensive passes are off.
 quick_jit = functools.partial(
   jax.jit, compiler_options={'xla_backend_optimization_level': 0}
 )
@@ -33,7 +33,7 @@ def params():
 
 
 def gradient(params, **options):
-  """(gradient of a loss on all outputs, outputs of all blocks)."""
+  """Gradient of a loss on all outputs, and the outputs of all blocks."""
   module = layers.scan_blocks(transformer.Block, DEPTH, **options)(**BLOCK)
 
   def loss(params):
@@ -48,7 +48,7 @@ def reference(params):
   return gradient(params)
 
 
-def test_scanned_blocks_are_the_blocks_one_after_the_other(params, reference):
+def test_scanned_blocks_equal_a_loop_over_blocks(params, reference):
   x = inputs()
   block = quick_jit(transformer.Block(**BLOCK).apply)
   for index, hidden in enumerate(reference[1]):
@@ -61,8 +61,8 @@ def test_scanned_blocks_are_the_blocks_one_after_the_other(params, reference):
   'options', [{'remat': 'full'}, {'remat': 'dots', 'unroll': DEPTH}], ids=str
 )
 def test_remat_and_unrolling_change_nothing(params, reference, options):
-  # Of the largest gradient: that of the keys' biases is zero but for rounding,
-  # since the softmax does not see them.
+  # Relative to the largest gradient, because that of the keys' biases is only
+  # rounding: the softmax is invariant to them.
   largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(reference))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(
@@ -82,8 +82,8 @@ def test_each_layer_draws_its_own_parameters_and_dropout():
   @quick_jit
   def run():
     params = module.init(keys, inputs(), None)['params']
-    # Nothing but the MLP's output bias reaches the output: what a layer adds
-    # is 0 exactly where its dropout acts.
+    # Only the MLP's output bias reaches the output, so a layer adds 0 exactly
+    # where its dropout acts.
     silent = jax.tree.map(jnp.zeros_like, params)
     silent['mlp_out']['bias'] += 1
     x = jnp.zeros((2, 5, 8))
@@ -145,7 +145,7 @@ def test_initial_scales_are_those_of_torch(width):
 
 @pytest.mark.parametrize('causal', [False, True])
 def test_the_fused_attention_is_asked_for_the_same(monkeypatch, causal):
-  """Its operands, computed by XLA where there is no cuDNN."""
+  """XLA computes the same from its operands, where there is no cuDNN."""
   fused, asked = jax.nn.dot_product_attention, []
 
   def stand_in(*operands, implementation, **options):
@@ -166,7 +166,7 @@ def test_the_fused_attention_is_asked_for_the_same(monkeypatch, causal):
   )
   assert asked == ['cudnn']
   np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-6)
-  with pytest.raises(ValueError, match='knows no dropout'):
+  with pytest.raises(ValueError, match='does not support dropout'):
     run('cudnn', dropout=0.1).apply(variables, inputs(), deterministic=False)
 
 

@@ -13,28 +13,29 @@ from tests.golden import parity
 from tests.golden.parity import GOLDEN
 
 FIXTURES = fixture.names(GOLDEN)
-RULES = 'geneval_rules'  # Its JSON file lists neither inputs nor outputs.
-METRICS = 'metrics'  # Likewise, and repositories stand for its class.
-CLIPS = tuple(name for name in FIXTURES if 'clip_model' in name)  # Likewise.
-REWARDS = ('aesthetic_head', 'blip_imagereward')  # Likewise.
-TEXTS = ('bert_tokenizer', 'clip_tokenizer')  # Likewise: texts alone enter.
-# Likewise; of full size, so that they are computed once, by another test.
+# Fixtures whose JSON files list neither inputs nor outputs.
+RULES = 'geneval_rules'
+METRICS = 'metrics'  # It has repositories in place of a class.
+CLIPS = tuple(name for name in FIXTURES if 'clip_model' in name)
+REWARDS = ('aesthetic_head', 'blip_imagereward')
+TEXTS = ('bert_tokenizer', 'clip_tokenizer')  # Their only inputs are texts.
+# Computed only once, by another test, because of their full size.
 INCEPTIONS = ('fid_inception', 'fid_inception_gain')
 UNLISTED = (
   *(RULES, METRICS, 'preprocess'),
   *(*CLIPS, *REWARDS, *TEXTS, *INCEPTIONS),
 )
 COVERED = [name for name in FIXTURES if name not in UNLISTED]
-SMALL = 'class_schedules'  # nothing in it takes long
-# Of Meissonic: gradients, and what times other than 0 and guidance amplify.
+SMALL = 'class_schedules'  # quick to compute
+# Arrays of Meissonic that times other than 0, guidance or gradients amplify.
 LOOSE = ('logits_b', 'logits_c', 'cfg_logits', 'time_proj_b', 'soft_grad_z')
 
 
 @pytest.fixture
 def run(monkeypatch):
-  """(exit status, lines) of the command; fixtures are computed once a test run.
+  """The command -> (exit status, lines); computes each fixture only once.
 
-  Copies in other folders are taken for what their names say.
+  Copies in other folders are identified by their names.
   """
   find = kinds.find
   monkeypatch.setattr(
@@ -50,7 +51,7 @@ def run(monkeypatch):
 
 @pytest.fixture
 def copy(tmp_path):
-  """Folder with one small fixture, and a way to rewrite its arrays."""
+  """Folder with one small fixture, and a function that rewrites its arrays."""
   for file in GOLDEN.glob(f'{SMALL}.*'):
     shutil.copy(file, tmp_path)
 
@@ -64,12 +65,12 @@ def copy(tmp_path):
 
 
 def compared(lines):
-  """(fixture, array) of every line."""
+  """Pairs (fixture, array) of all lines."""
   return {tuple(line.split()[:2]) for line in lines}
 
 
 def outputs(names, inputs=()):
-  """(fixture, array) of all arrays of fixtures, but for their inputs."""
+  """Pairs (fixture, array) of all arrays of fixtures except their inputs."""
   return {
     (name, array)
     for name in names
@@ -161,7 +162,7 @@ def test_fixtures_of_unknown_kinds_are_named(run, tmp_path):
   np.savez(tmp_path / 'strange.npz', array=np.zeros(3))
   status, lines = run(tmp_path)
   assert status == 1
-  assert lines == ['strange not covered: no family computes nobody.py']
+  assert lines == ['strange not covered: no function computes nobody.py']
 
 
 @pytest.mark.parametrize('name', ['google_ratio_cosine', 'halton_order_4'])
@@ -177,7 +178,7 @@ def test_a_corrupted_array_fails(run, copy, name):
   assert failed[0].startswith(f'{SMALL} {name} ')
 
 
-def test_a_number_that_is_none_fails(run, copy):
+def test_nan_fails(run, copy):
   def corrupt(arrays):
     arrays['google_ratio_cosine'][0] = np.nan
 
@@ -213,8 +214,8 @@ def test_a_broken_fixture_does_not_hide_the_others(run, copy):
   (folder / 'b_alone.npz').write_bytes(b'')
   status, lines = run(folder)
   assert status == 1
-  assert lines[0].startswith('a_broken cannot be rebuilt')
-  assert lines[1].startswith('b_alone cannot be rebuilt')
+  assert lines[0].startswith('a_broken cannot be computed')
+  assert lines[1].startswith('b_alone cannot be computed')
   assert f'{SMALL} google_mask_topk 0.0e+00 0 ok' in lines
 
 
@@ -226,16 +227,16 @@ def test_a_missing_input_is_named(copy):
 
 
 @pytest.mark.parametrize('name', [*COVERED, *UNLISTED])
-def test_the_official_class_tells_the_kind(tmp_path, name):
+def test_the_official_class_determines_the_kind(tmp_path, name):
   meta = json.loads((GOLDEN / f'{name}.json').read_text())
   renamed = fixture.Fixture('some_other_name', meta, {})
   assert kinds.find(renamed) is kinds.find(fixture.load(GOLDEN, name))
-  # And the name does where the class is not known.
+  # If the class is unknown, the name does.
   suffixed = fixture.Fixture(f'{name}_b', meta | {'class': 'moved.py'}, {})
   assert kinds.find(suffixed) is kinds.find(renamed)
 
 
-def test_tags_that_begin_alike_are_told_apart():
+def test_tags_with_a_common_prefix_are_distinguished():
   arrays = {'x_z': 1, 'x_l2_z': 2, 'x_l2_codes': 3, 'y': 4}
   whole = fixture.Fixture('name', {}, arrays)
   parts = {tag: dict(part.arrays) for tag, part in whole.tagged(['x', 'x_l2'])}
@@ -245,5 +246,5 @@ def test_tags_that_begin_alike_are_told_apart():
 def test_bad_arguments_are_refused(tmp_path):
   fails(call('parity'), 'FOLDER')
   fails(call('parity', tmp_path / 'nowhere'), 'is not a folder')
-  fails(call('parity', tmp_path), 'holds no fixture')
+  fails(call('parity', tmp_path), 'contains no fixture')
   fails(call('parity', GOLDEN, '--only=x'), '--only=x is not in', SMALL)

@@ -120,7 +120,7 @@ def test_weights_by_rule_need_no_file(config):
     ({'antialiased': True}, 'rewards.antialiased is unknown'),
     ({'remat': 'some'}, "remat.*'some'"),
     ({'dtype': 'float33'}, "dtype.*'float33'"),
-    ({'weights': {'clip': 'none.pt'}}, 'weights.clip: none.pt is no file'),
+    ({'weights': {'clip': 'none.pt'}}, 'weights.clip: none.pt is neither'),
     ({'weights': {'clip': ''}}, 'weights.clip is empty'),
     ({'weights': {'clop': 'x'}}, 'rewards.weights.clop is unknown'),
     ({'weights': {'clip': 'imagereward'}}, 'a image_reward where a clip'),

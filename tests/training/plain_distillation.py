@@ -1,7 +1,7 @@
-"""A tiny distillation, and its step written down once more in plain words.
+"""A tiny distillation, and a plain reference implementation of its step.
 
-The plain words know no random keys: x_init and the masks are given, sampling
-takes the arg max, there is one label, and there is no mask ratio.
+The reference has no random keys: x_init and the masks are given, sampling takes
+the arg max, there is one label, and there is no mask ratio.
 """
 
 import functools
@@ -108,7 +108,7 @@ def build(name):
 
 @functools.cache
 def parameters(name, seed):
-  """Whole generator; cheaper than `init`, which compiles many draws."""
+  """Parameters of a generator, drawn without the compilations of `init`."""
   generator = build(name).generator
   tokens = jnp.zeros((1, LENGTH, generator.num_groups), jnp.int32)
   shapes = jax.eval_shape(
@@ -122,7 +122,7 @@ def parameters(name, seed):
 
 
 class Setting:
-  """A distiller and its networks, and the same step in plain words."""
+  """A distiller and its networks, and a plain reference of its step."""
 
   def __init__(self, name, **changes):
     self.family = build(name)
@@ -149,7 +149,7 @@ class Setting:
     return state.replace(step=jnp.int32(step))
 
   def run(self, state, mask=None):
-    """(state, metrics) after a step with these masks and this x_init."""
+    """(state, metrics) after a step with given masks and x_init."""
     mask = self.mask if mask is None else mask
     return self._pinned_step(state, self.teacher, self.initial, mask)
 
@@ -168,13 +168,13 @@ class Setting:
     return step
 
   def logits(self, trained, tokens):
-    """Of a network in training, its frozen part the teacher's."""
+    """Logits of a trained network, whose frozen part is the teacher's."""
     params = self.family.merge(trained, self.teacher)
     embeddings = self.family.embed(self.teacher, tokens)
     return self.family.backbone(params, embeddings, self.batch['label']).logits
 
   def sample(self, student):
-    """(tokens, masked tokens) of the student's arg max."""
+    """(tokens, masked tokens) from the student's arg max."""
     tokens = self.logits(student, self.initial)[..., :CODES].argmax(-1)
     return tokens, jnp.where(self.mask, CODES, tokens)
 
@@ -230,7 +230,7 @@ class Setting:
 
 
 def first_gradient(role):
-  """Gradient of the first update, from Adam's average of gradients."""
+  """Gradient of the first update, from Adam's first moment."""
   has_moment = lambda state: hasattr(state, 'mu')
   states = jax.tree.leaves(role.opt_state, is_leaf=has_moment)
   moment = next(state.mu for state in states if has_moment(state))
@@ -238,7 +238,7 @@ def first_gradient(role):
 
 
 def assert_close(tree, expected):
-  """Every leaf to 1e-5 of the greatest entry of the whole tree."""
+  """Compares all leaves, to 1e-5 of the largest entry of the whole tree."""
   scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
   assert scale > 0
   jax.tree.map(

@@ -3,8 +3,8 @@
   python -m tests.training.spread OUT KIND MESH... [--join=ADDRESS,COUNT,ID]
 
 trains a generator of KIND on every MESH (such as data:2,fsdp:2,tensor:2; `one`
-is one device) and leaves its state after five steps in OUT/KIND/MESH.npz and
-its losses in OUT/KIND/MESH/metrics.jsonl.
+is one device), and writes its state after five steps to OUT/KIND/MESH.npz and
+its losses to OUT/KIND/MESH/metrics.jsonl.
 """
 
 import pathlib
@@ -33,7 +33,7 @@ BATCH, STEPS = 8, 5
 
 
 def config(name):
-  """Everything that is on in a Soft-Di[M]O step, with its natural draws."""
+  """Configuration of a Soft-Di[M]O step with all terms and real draws."""
   stage = ml_collections.ConfigDict(STAGE)
   changes = {
     'batch_size': BATCH,
@@ -47,14 +47,14 @@ def config(name):
   }
   for role in ('', 'auxiliary.', 'gan.'):
     changes[f'{role}optimizer.learning_rate'] = 1e-3
-    # Adam would blow up differences of gradients that are nearly zero.
+    # Adam would amplify differences of gradients that are nearly zero.
     changes[f'{role}optimizer.eps'] = 1e-3
   stage.update_from_flattened_dict(changes)
   return stage
 
 
 def model(name):
-  """Family with classes, so that a batch holds different labels."""
+  """Family with classes, so that a batch contains different labels."""
   sizes = ml_collections.ConfigDict(MODELS[name])
   sizes.generator.num_classes = 5
   return families.build(sizes)
@@ -97,7 +97,7 @@ def linear_stage(mesh, steps):
 
 
 def stage(name, mesh, steps=STEPS):
-  """What the loop trains, with this process's rows of the data."""
+  """The stage to train, with this process's rows of the data."""
   if name == 'linear':
     return linear_stage(mesh, steps)
   family = model(name)
@@ -140,14 +140,14 @@ def train(name, mesh, folder, *, steps=STEPS, notice=None):
 
 
 def whole(tree):
-  """Host arrays of a tree that may lie on devices of several processes."""
+  """Host arrays of a tree that may be distributed over several processes."""
   if jax.process_count() == 1:
     return jax.device_get(tree)
   return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def check_functions(mesh):
-  """With the vocabulary split, values and gradients are the plain ones."""
+  """Splitting the vocabulary changes neither values nor gradients."""
   keys = jax.random.split(jax.random.key(0), 4)
   logits = jax.random.normal(keys[0], (BATCH, 3, 2, 9))  # 9 does not divide
   other = jax.random.normal(keys[1], logits.shape)
@@ -171,7 +171,7 @@ def check_functions(mesh):
 
 
 def check_initialisation(mesh):
-  """No array of the size of a split parameter is on any device."""
+  """No device ever holds an array with the full size of a split parameter."""
   family = model('maskgit')
   init = lambda key: Distiller.create(family, config('maskgit')).init(
     key, family.init(key), family.init(key)
@@ -188,16 +188,16 @@ def check_initialisation(mesh):
   }
   assert len(whole) > 3
   compiled = jax.jit(init, out_shardings=layout).lower(key).compile()
-  found = set(re.findall(r'f32\[([\d,]+)\]', compiled.as_text()))
+  compiled_shapes = set(re.findall(r'f32\[([\d,]+)\]', compiled.as_text()))
   for shape in whole:
-    assert ','.join(map(str, shape)) not in found, shape
+    assert ','.join(map(str, shape)) not in compiled_shapes, shape
   for leaf in jax.tree.leaves(compiled(key)):
     for shard in leaf.addressable_shards:
       assert shard.data.shape == leaf.sharding.shard_shape(leaf.shape)
 
 
 def sizes(mesh):
-  """Sizes by axis of a mesh's name."""
+  """Axis -> size, parsed from a mesh's name."""
   pairs = [part.split(':') for part in mesh.split(',')]
   return {axis: int(size) for axis, size in pairs}
 

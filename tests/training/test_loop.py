@@ -1,4 +1,4 @@
-"""What the loop promises on one device; on more, see test_spread.py."""
+"""Guarantees of the loop on one device; for several, see test_spread.py."""
 
 import time
 
@@ -17,7 +17,7 @@ COMPILED = '/jax/core/compile/backend_compile_duration'
 
 
 class Batches:
-  """An endless iterator that remembers when it was asked."""
+  """An endless iterator that records its calls."""
 
   def __init__(self):
     self.times, self.compiled, self.count = [], [], 0
@@ -84,9 +84,7 @@ def test_everything_compiles_before_the_second_step(batches, tmp_path):
   assert batches.compiled[1] == batches.count
 
 
-def test_transfers_that_nobody_asked_for_are_refused(
-  batches, tmp_path, monkeypatch
-):
+def test_implicit_transfers_are_refused(batches, tmp_path, monkeypatch):
   monkeypatch.setattr(sharding, 'put_batch', lambda batch, mesh: batch)
   with pytest.raises(Exception, match=r'[Dd]isallowed host-to-device'):
     train(batches, tmp_path, 2)

@@ -43,7 +43,7 @@ def test_without_warm_up_the_first_rate_is_the_peak():
 def test_decays_run_from_the_peak_to_their_final_ratio(decay):
   options = {'warmup_steps': 10, 'decay': decay, 'final_ratio': 0.2}
   values = rates(range(STEPS + 1), **options)
-  # Half way, both are at the mean of peak and end.
+  # Halfway, both are at the mean of peak and end.
   np.testing.assert_allclose(values[[10, 20, 30]], [0.1, 0.06, 0.02], rtol=1e-5)
   assert (np.diff(values[10:]) < 0).all()
 
@@ -133,7 +133,7 @@ def test_weight_decay_shrinks_parameters_without_a_gradient():
 
 
 def first_moment(role):
-  """Adam's average of gradients, from whichever place in the chain."""
+  """Adam's first moment, from anywhere in the chain."""
   has_moment = lambda state: hasattr(state, 'mu')
   states = jax.tree.leaves(role.opt_state, is_leaf=has_moment)
   return next(state.mu for state in states if has_moment(state))
@@ -165,7 +165,7 @@ def test_average_starts_at_the_parameters_and_follows_them():
   np.testing.assert_allclose(role.ema['a'], expected, rtol=1e-6)
 
 
-def test_a_role_without_an_average_stays_without():
+def test_a_role_without_an_average_gets_none():
   role, update = make(ema=False)
   role, _ = update(role, GRADIENT, step=jnp.int32(0))
   assert role.ema is None
@@ -193,7 +193,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(bad):
 
 
 def test_a_new_role_shares_no_buffer_with_what_it_was_made_from():
-  """The state is donated, the parameters it started from must survive."""
+  """The state is donated, but its initial parameters must survive."""
   params = jax.tree.map(jnp.copy, PARAMS)
   role = optim.create_role(params, optim.optimizer(config(), STEPS), ema=True)
   for leaf in jax.tree.leaves(role):
@@ -203,7 +203,7 @@ def test_a_new_role_shares_no_buffer_with_what_it_was_made_from():
 
 @pytest.mark.parametrize('clip_norm', [0.0, 1.0])
 def test_an_update_needs_no_memory_but_the_gradients(clip_norm):
-  """The donated state is overwritten without a copy of any of it."""
+  """The donated state is overwritten without copies."""
   tx = optim.optimizer(config(clip_norm=clip_norm), STEPS)
   shape = jax.ShapeDtypeStruct((256, 256), jnp.float32)
   role = jax.eval_shape(

@@ -14,14 +14,14 @@ pytestmark = pytest.mark.command
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """With the results of one device, and of eight along all axes."""
+  """Folder with the results of one device, and of eight along all axes."""
   out = tmp_path_factory.mktemp('spread')
   run(out, 'maskgit', 'one', 'data:2,fsdp:2,tensor:2')
   return out
 
 
 def run(out, kind, *meshes, count=1):
-  """Trains on eight devices of one process, or four of two."""
+  """Trains on eight devices of one process, or four each of two processes."""
   address = processes.free_address()
   logs = [out / f'{index}.log' for index in range(count)]
   start = lambda index, *join: processes.start(

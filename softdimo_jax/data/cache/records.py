@@ -94,7 +94,7 @@ def shard_file(spec: CacheSpec, shard: int) -> str:
   return f'{spec.kind.stem}-{shard:05d}-of-{spec.num_shards:05d}.array_record'
 
 
-def module_facts(module: nn.Module, params: Any) -> dict[str, str]:
+def module_fingerprint(module: nn.Module, params: Any) -> dict[str, str]:
   """JSON values that identify a module with its parameters.
 
   Args:

@@ -19,7 +19,7 @@ from softdimo_jax.data.cache.records import (
   CacheKind,
   RecordCache,
   RecordCacheWriter,
-  module_facts,
+  module_fingerprint,
 )
 from softdimo_jax.errors import UserError
 from softdimo_jax.types import Batch
@@ -144,7 +144,7 @@ class TokenCache(RecordCache[TokenCacheSpec]):
 
   def check_tokenizer(self, tokenizer: nn.Module, params: Any) -> None:
     """Raises UserError if another tokenizer made the tokens."""
-    if self.spec.tokenizer != module_facts(tokenizer, params):
+    if self.spec.tokenizer != module_fingerprint(tokenizer, params):
       raise UserError(
         f'token cache {self.folder} was made by another tokenizer; write a new '
         'one with this tokenizer to another folder'

@@ -55,7 +55,7 @@ class ImageFolder(ImageSource):
     return self._files[index][0]
 
   @property
-  def facts(self) -> dict[str, Any]:
+  def fingerprint(self) -> dict[str, Any]:
     listing = '\n'.join(file for file, _ in self._files)
     return {
       'kind': 'folder',

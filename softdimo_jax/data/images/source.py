@@ -41,7 +41,7 @@ class ImageSource(abc.ABC):
 
   @property
   @abc.abstractmethod
-  def facts(self) -> dict[str, Any]:
+  def fingerprint(self) -> dict[str, Any]:
     """JSON values that identify this source, regardless of its location."""
 
   @property

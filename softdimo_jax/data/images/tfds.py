@@ -52,7 +52,7 @@ class TfdsImages(ImageSource):
     return f'{self._name} [{index}]'
 
   @property
-  def facts(self) -> dict[str, Any]:
+  def fingerprint(self) -> dict[str, Any]:
     return {'kind': 'tfds', 'name': self._name, 'num_images': len(self)}
 
 

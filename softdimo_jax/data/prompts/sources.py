@@ -25,12 +25,12 @@ class PromptList:
   Attributes:
     texts: the prompts that are not empty.
     num_empty: number of empty prompts, which are omitted.
-    facts: JSON values that identify these prompts.
+    fingerprint: JSON values that identify these prompts.
   """
 
   texts: tuple[str, ...]
   num_empty: int
-  facts: dict[str, Any]
+  fingerprint: dict[str, Any]
 
   def __len__(self) -> int:
     return len(self.texts)
@@ -180,12 +180,12 @@ def _listed(where: str, values: Iterable[Any]) -> PromptList:
       texts.append(text)
   if not texts:
     raise UserError(f'{where} contains no prompts')
-  facts = {
+  fingerprint = {
     'name': pathlib.Path(where).name,
     'num_prompts': len(texts),
     'sha256': digest.hexdigest(),
   }
-  return PromptList(tuple(texts), num_empty, facts)
+  return PromptList(tuple(texts), num_empty, fingerprint)
 
 
 def _texts(value: Any, what: str) -> Iterator[str]:

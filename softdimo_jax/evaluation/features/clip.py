@@ -1,4 +1,4 @@
-"""Images and prompts as a CLIP sees them: CLIP score and CMMD."""
+"""CLIP features of images and prompts, for the CLIP score and CMMD."""
 
 import types
 from collections.abc import Callable, Mapping
@@ -14,9 +14,9 @@ from softdimo_jax.ops.preprocess import normalize
 from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.types import Params
 
-# Side to which Di[M]O's evaluation brings an image before CLIP's own resize.
+# Side to which Di[M]O's evaluation resizes images before CLIP's own resize.
 _DIMO_SIDE = 256
-_PROMPTS = 64
+_PROMPTS = 64  # prompts per call
 
 # (uint8 [H, W, 3], side) -> uint8 [side, side, 3].
 Preparation = Callable[[np.ndarray, int], np.ndarray]
@@ -27,7 +27,7 @@ def _cropped(image: np.ndarray) -> np.ndarray:
 
 
 def crop_first(image: np.ndarray, side: int) -> np.ndarray:
-  """Largest square of the middle, then Pillow's bicubic resize."""
+  """Largest center crop, then Pillow's bicubic resize."""
   return pixels.resize(_cropped(image), side, side)
 
 
@@ -50,9 +50,9 @@ PREPARATIONS: Mapping[str, Preparation] = types.MappingProxyType(
 def image_embedder(
   module: CLIP, params: Params, batch_size: int = 64
 ) -> ImageNetwork:
-  """The image tower over images of its own resolution.
+  """The image tower, on images of its own resolution.
 
-  It returns features float32 [B, E], which are not unit vectors.
+  It returns unnormalised features float32 [B, E].
   """
 
   def forward(params: Params, pixels: jax.Array) -> tuple[jax.Array, ...]:
@@ -65,7 +65,7 @@ def image_embedder(
 
 
 def embed_prompts(module: CLIP, params: Params, ids: np.ndarray) -> np.ndarray:
-  """Features float32 [N, E] of prompts int [N, T]; not unit vectors."""
+  """Token ids int [N, T] -> unnormalised features float32 [N, E]."""
   run = Batched(
     lambda params, ids: module.apply(
       {'params': params}, ids, method='text_features'

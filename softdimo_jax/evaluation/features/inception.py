@@ -1,4 +1,4 @@
-"""The Inception network of FID over images, and moments of its features."""
+"""Features of FID's Inception network, and their moments."""
 
 import types
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ from softdimo_jax.networks.inception import Inception
 from softdimo_jax.ops.resize import resize_bicubic, resize_bilinear
 from softdimo_jax.types import Params
 
-# An update of a covariance [D, D] costs as much as the products of some
-# hundred vectors, so that it waits for so many.
+# Features per update of the moments. An update of a [D, D] covariance costs as
+# much as the outer products of some hundred vectors, so they are collected.
 _ROWS = 1024
 
 # (uint8 [B, H, W, 3], side) -> float32 [B, side, side, 3], the network's input.
@@ -31,8 +31,8 @@ def _pytorch(images: jax.Array, side: int) -> jax.Array:
   return 2 * (resize_bilinear(images, side, side) / 255) - 1
 
 
-# Numbers of different protocols are not comparable. The last one scales as
-# text2image-benchmark does, too, which crops and resizes files beforehand.
+# Metrics of different protocols are not comparable. text2image-benchmark, which
+# crops and resizes files beforehand, scales pixels as in the last one.
 PROTOCOLS: Mapping[str, Protocol] = types.MappingProxyType(
   {
     'tensorflow': inception.prepare,  # ADM, EDM, torch-fidelity, StyleGAN
@@ -49,16 +49,16 @@ def feature_extractor(
   protocol: str = 'tensorflow',
   batch_size: int = 64,
 ) -> ImageNetwork:
-  """The network that returns pooled features, spatial features and logits.
+  """The network, returning pooled features, spatial features and logits.
 
-  They are float32 [B, D], for FID, KID, precision and recall; float32 [B, E],
-  the beginning of a map, for sFID; and float32 [B, K], without bias, for the
-  Inception score.
+  Pooled features are float32 [B, D], for FID, KID, precision and recall.
+  Spatial features are float32 [B, E], the first channels of a feature map, for
+  sFID. Logits are float32 [B, K], without bias, for the Inception score.
 
   Args:
-    module: the network.
+    module: Inception network.
     params: its parameters.
-    protocol: how images are resized and scaled, a name in `PROTOCOLS`.
+    protocol: name in `PROTOCOLS`: how images are resized and scaled.
     batch_size: images per pass, rounded up to the devices.
 
   Raises:
@@ -82,7 +82,7 @@ def feature_extractor(
 class Moments:
   """Float64 statistics of features that arrive in batches.
 
-  They depend on where the batches are cut by rounding alone.
+  The batch sizes change the result by rounding only.
   """
 
   def __init__(self) -> None:
@@ -90,16 +90,16 @@ class Moments:
     self._statistics: FeatureStatistics | None = None
 
   def add(self, features: np.ndarray) -> None:
-    """Takes float [N, D], N >= 1."""
+    """Adds float [N, D], N >= 1."""
     self._waiting.append(features)
     if sum(map(len, self._waiting)) >= _ROWS:
       self._update()
 
   def result(self) -> FeatureStatistics:
-    """Statistics of everything so far.
+    """Statistics of all features added so far.
 
     Raises:
-      ValueError: if that is nothing.
+      ValueError: if there are none.
     """
     if self._waiting:
       self._update()

@@ -1,4 +1,4 @@
-"""A network over a set of images, in batches of one compiled size."""
+"""A network applied to an image set, in batches of one compiled size."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ Images = np.ndarray | Iterable[np.ndarray]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageNetwork:
-  """A module and how it reads pixels.
+  """A module with its parameters and pixel preprocessing.
 
   Attributes:
     module: the network.
@@ -42,12 +42,12 @@ class ImageNetwork:
     """Yields outputs in the order of the images, batch by batch.
 
     Args:
-      images: [N, H, W, 3], or batches of such, of any number of images. uint8,
-        or float in [0, 1], which are rounded as in files (`to_uint8`).
+      images: [N, H, W, 3], or an iterable of such batches of any length; uint8,
+        or float in [0, 1], which is rounded as in image files (`to_uint8`).
 
     Raises:
-      ValueError: for another shape or type, for NaN, and if images differ in
-        size.
+      ValueError: for another shape or type, for NaN, or for images that differ
+        in size.
     """
     batches = _rebatched(images, self.batch_size)
     yield from self._run.stream(self._placed, batches, self.batch_size)
@@ -62,7 +62,7 @@ class ImageNetwork:
 
 
 def _rebatched(images: Images, size: int) -> Iterator[np.ndarray]:
-  """Yields uint8 [size, H, W, 3]; the last one may be shorter, not empty."""
+  """Yields uint8 [size, H, W, 3]; the last batch may be shorter."""
   if isinstance(images, np.ndarray | jax.Array):
     starts = range(0, len(images), size)
     batches = (images[start : start + size] for start in starts)
@@ -87,7 +87,7 @@ def _rebatched(images: Images, size: int) -> Iterator[np.ndarray]:
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:
-  """Checked uint8 [N, H, W, 3]."""
+  """Images as uint8 [N, H, W, 3]; checks shape and values."""
   images = np.asarray(images)
   if images.ndim != 4 or images.shape[-1] != 3:
     raise ValueError(f'images must be [N, H, W, 3], got shape {images.shape}')

@@ -1,4 +1,4 @@
-"""Networks that look at a set of images once; what they see is kept on disk."""
+"""Probes: networks whose features of an image set are stored on disk."""
 
 import concurrent.futures
 import dataclasses
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softdimo_jax.convert.weights import Weights
-from softdimo_jax.data.cache.records import module_facts
+from softdimo_jax.data.cache.records import module_fingerprint
 from softdimo_jax.evaluation.features.clip import (
   PREPARATIONS,
   Preparation,
@@ -25,11 +25,12 @@ from softdimo_jax.evaluation.sets.images import ImageSet, same_size
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.runtime.progress import Progress
 
-# How images come to the Inception network: by it, from one size, or ...
+# Resize protocols of Inception. 'crop' is text2image-benchmark's: images of any
+# size are cropped and resized on the host, then scaled as in 'pytorch'. For the
+# others, images must have one size and are resized on the device.
 RESIZES = ('tensorflow', 'clean', 'pytorch', 'crop')
-# ... cropped and resized as files before, from any: text2image-benchmark's.
 _CROP, _CROP_SCALE = 'crop', 'pytorch'
-# Most bytes and images of a range, which lies in memory as a whole.
+# Largest bytes and images per range; a range is held in memory.
 _RANGE_BYTES, _RANGE = 2**27, 500
 _THREADS = 8
 
@@ -39,27 +40,30 @@ Prepare = Callable[[Sequence[np.ndarray], Sequence[str]], np.ndarray]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Probe:
-  """A network and how it gets its images.
+  """A feature network and the preparation of its images.
 
   Attributes:
-    network: over images of one size.
-    outputs: names of what it returns.
-    prepare: makes the images of a range one array.
-    facts: JSON values that tell its features from others'.
+    network: network on images of one size.
+    outputs: names of the network's outputs.
+    prepare: combines the images of a range into one array.
+    fingerprint: JSON values that identify the network and the preparation.
   """
 
   network: ImageNetwork
   outputs: tuple[str, ...]
   prepare: Prepare
-  facts: Mapping[str, Any]
+  fingerprint: Mapping[str, Any]
 
   def store(self, root: pathlib.Path, images: ImageSet) -> FeatureStore:
-    """Where the features of a set are."""
-    facts = {'network': dict(self.facts), 'images': images.facts}
-    return FeatureStore(root, facts, len(images), range_of(images.size()))
+    """Store for the features of a set."""
+    fingerprint = {
+      'network': dict(self.fingerprint),
+      'images': images.fingerprint,
+    }
+    return FeatureStore(root, fingerprint, len(images), range_of(images.size()))
 
   def widths(self, size: tuple[int, int]) -> dict[str, int]:
-    """Width of every output, for images of this size."""
+    """Width of every output, for images of size (H, W)."""
     pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
     shapes = jax.eval_shape(self.network.forward, self.network.params, pixels)
     return {
@@ -69,17 +73,17 @@ class Probe:
 
 
 def range_of(size: tuple[int, int]) -> int:
-  """Images of a range, for images of this size."""
+  """Number of images per range, for images of size (H, W)."""
   return max(1, min(_RANGE, _RANGE_BYTES // (3 * size[0] * size[1])))
 
 
 def inception_probe(weights: Weights, resize: str, batch_size: int) -> Probe:
-  """Inception, of which FID, sFID, IS, KID, precision and recall are.
+  """Inception features, for FID, sFID, IS, KID, precision and recall.
 
   Args:
-    weights: of the family 'inception'.
-    resize: a name in `RESIZES`.
-    batch_size: images of a pass.
+    weights: weights of the family 'inception'.
+    resize: name in `RESIZES`.
+    batch_size: images per pass.
   """
   params, module = weights.load(), weights.module
 
@@ -98,17 +102,17 @@ def inception_probe(weights: Weights, resize: str, batch_size: int) -> Probe:
     ),
     outputs=('vectors', 'spatial', 'logits'),
     prepare=prepare,
-    facts=network_facts(weights, params) | {'resize': resize},
+    fingerprint=network_fingerprint(weights, params) | {'resize': resize},
   )
 
 
 def clip_probe(weights: Weights, preparation: str, batch_size: int) -> Probe:
-  """The image tower of a CLIP.
+  """Features of a CLIP's image tower, for the CLIP score and CMMD.
 
   Args:
-    weights: of the family 'clip'.
-    preparation: a name in `PREPARATIONS`.
-    batch_size: images of a pass.
+    weights: weights of the family 'clip'.
+    preparation: name in `PREPARATIONS`.
+    batch_size: images per pass.
   """
   params, module = weights.load(), weights.module
   prepare, side = PREPARATIONS[preparation], module.image.resolution
@@ -116,39 +120,42 @@ def clip_probe(weights: Weights, preparation: str, batch_size: int) -> Probe:
     network=image_embedder(module, params, batch_size),
     outputs=('embeddings',),
     prepare=lambda images, _: _prepared(prepare, side, images),
-    facts=network_facts(weights, params) | {'preparation': preparation},
+    fingerprint=network_fingerprint(weights, params)
+    | {'preparation': preparation},
   )
 
 
 def _prepared(
   prepare: Preparation, side: int, images: Sequence[np.ndarray]
 ) -> np.ndarray:
-  """Images of any size as uint8 [N, side, side, 3], by several threads."""
+  """Images of any size -> uint8 [N, side, side, 3], in several threads."""
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
     return np.stack(list(pool.map(lambda x: prepare(x, side), images)))
 
 
-def network_facts(weights: Weights, params: Any) -> dict[str, str]:
-  """JSON values that tell a network from another."""
-  return {'weights': weights.source} | module_facts(weights.module, params)
+def network_fingerprint(weights: Weights, params: Any) -> dict[str, str]:
+  """JSON values that identify a network with its weights."""
+  return {'weights': weights.source} | module_fingerprint(
+    weights.module, params
+  )
 
 
-def look(
+def extract(
   images: ImageSet,
   views: Sequence[tuple[Probe, FeatureStore]],
   notice: PreemptionNotice,
   title: str = 'features',
 ) -> None:
-  """Fills the stores of a set; every image is read or made once.
+  """Fills feature stores of a set; every image is read or generated once.
 
   Args:
-    images: the set.
-    views: probes and the stores of what they see.
+    images: image set.
+    views: probes with their stores.
     notice: checked between ranges.
-    title: of the progress.
+    title: title of the progress line.
 
   Raises:
-    Preempted: if a signal came; what is written stays.
+    Preempted: after a signal; finished ranges are kept.
     UserError: for images that cannot be read or do not fit.
   """
   missing = [set(store.missing()) for _, store in views]

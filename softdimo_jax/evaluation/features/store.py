@@ -1,8 +1,8 @@
-"""Features of a set of images on disk, range by range.
+"""Features of an image set on disk, range by range.
 
-An interrupted evaluation goes on at the first missing range, metrics that are
-asked for later find the features there, and none of it depends on where it was
-interrupted. The folder's name is a digest of what the features are of.
+An interrupted evaluation continues with the missing ranges, later metrics reuse
+the features, and the features do not depend on interruptions. The folder name
+is a digest of the fingerprint of network and images.
 """
 
 import hashlib
@@ -24,35 +24,35 @@ _CLAIM = 'features_of.json'
 
 
 class FeatureStore:
-  """Arrays [N, ...] by name, in files of one range of images each.
+  """Arrays [N, ...] by name, in one file per range of images.
 
   Attributes:
-    num_images: N.
-    images_per_range: of all files but the last.
+    num_images: number of images N.
+    images_per_range: images per file; the last file may have fewer.
   """
 
   def __init__(
     self,
     root: pathlib.Path,
-    facts: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
     num_images: int,
     images_per_range: int,
   ):
-    """Starts a store or goes on with one.
+    """Creates a store, or opens an existing one.
 
     Args:
       root: folder of all stores.
-      facts: JSON values that tell these features from all others.
-      num_images: N.
-      images_per_range: of all files but the last.
+      fingerprint: JSON values that identify these features.
+      num_images: number of images N.
+      images_per_range: images per file; the last file may have fewer.
 
     Raises:
-      UserError: if the folder cannot be written.
+      UserError: if the folder is not writable.
     """
     self.num_images = num_images
     self.images_per_range = images_per_range
     claim = {
-      **facts,
+      **fingerprint,
       'num_images': num_images,
       'images_per_range': images_per_range,
     }
@@ -63,11 +63,11 @@ class FeatureStore:
       write_atomically(self._folder / _CLAIM, text)
     except OSError as error:
       raise UserError(
-        f'{root} cannot be written to ({error.strerror}); choose another --out'
+        f'{root} is not writable ({error.strerror}); choose another --out'
       ) from error
 
   def missing(self) -> list[tuple[int, int]]:
-    """(start, stop) of the ranges not written yet, in order."""
+    """(start, stop) of the missing ranges, in order."""
     return [
       (start, stop)
       for start, stop in self._ranges()
@@ -75,7 +75,7 @@ class FeatureStore:
     ]
 
   def write(self, start: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes the range that begins at `start`; whole or not at all.
+    """Writes the range that begins at `start`, atomically.
 
     Raises:
       UserError: for features that are not finite.
@@ -83,8 +83,8 @@ class FeatureStore:
     for name, array in arrays.items():
       if not np.isfinite(array).all():
         raise UserError(
-          f'{name} of the images from {start} on hold NaN or infinity: the '
-          'network or its weights are broken'
+          f'{name} of the images from {start} on contain NaN or infinity: the '
+          'weights of the network are probably damaged'
         )
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -94,7 +94,7 @@ class FeatureStore:
     """Yields the array of every range, in order.
 
     Raises:
-      UserError: if a file is missing or broken.
+      UserError: if a file is missing or damaged.
     """
     for start, stop in self._ranges():
       path = self._file(start)
@@ -103,18 +103,21 @@ class FeatureStore:
           part = arrays[name]
       except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(
-          f'{path} is missing or broken; delete it and repeat the command'
+          f'{path} is missing or damaged; delete it and repeat the command'
         ) from error
       if len(part) != stop - start:
-        raise UserError(f'{path} is of another set; delete it')
+        raise UserError(
+          f'{path} has {len(part)} images instead of {stop - start}; delete it '
+          'and repeat the command'
+        )
       yield part
 
   def stack(self, name: str) -> np.ndarray:
-    """The whole array [N, ...]; errors as `parts`."""
+    """The whole array [N, ...]; raises like `parts`."""
     return np.concatenate(list(self.parts(name)))
 
   def moments(self, name: str) -> FeatureStatistics:
-    """Mean and covariance, in memory that N does not change."""
+    """Mean and covariance, in memory independent of N."""
     moments = Moments()
     for part in self.parts(name):
       moments.add(part)

@@ -46,7 +46,7 @@ class ImageSet(abc.ABC):
 
   @property
   @abc.abstractmethod
-  def facts(self) -> dict[str, Any]:
+  def fingerprint(self) -> dict[str, Any]:
     """JSON values that identify this set, for reports and caches."""
 
   @abc.abstractmethod
@@ -107,7 +107,7 @@ class FolderImages(ImageSet):
     return len(self.names)
 
   @property
-  def facts(self) -> dict[str, Any]:
+  def fingerprint(self) -> dict[str, Any]:
     stats = [(self._root / name).stat() for name in self.names]
     listing = [
       f'{name} {stat.st_size} {stat.st_mtime_ns}'
@@ -167,7 +167,7 @@ class NpzImages(ImageSet):
     return len(self._chosen)
 
   @property
-  def facts(self) -> dict[str, Any]:
+  def fingerprint(self) -> dict[str, Any]:
     return {
       'kind': 'npz',
       'path': str(self._path),

@@ -1,4 +1,4 @@
-"""What a run reads: one class for each form of data."""
+"""The data of a run: one class for each form of data."""
 
 from collections.abc import Callable
 
@@ -34,13 +34,14 @@ def open_inputs(
   family: Family,
   params: Callable[[str], Params],
 ) -> Inputs:
-  """The data of a configuration; nothing is read yet.
+  """The data of a configuration; reads nothing yet.
 
   Args:
-    config: its `data` names `prompts` (a prompt cache) or `tokens` (a token
-      cache), or else is rendered scenes or a data set that fits into memory.
+    config: configuration of the run. `data.prompts` selects a prompt cache and
+      `data.tokens` a token cache; otherwise the data are rendered scenes, if
+      the family reads text, or a data set in memory.
     family: generator, tokenizer and text tower.
-    params: reads the parameters of a finished stage.
+    params: returns the parameters of a finished or pretrained stage.
   """
   if 'prompts' in config.data:
     kind = Prompts

@@ -1,4 +1,4 @@
-"""What a run reads and is asked for, whatever form its data has."""
+"""Interface of the data of a run, common to all forms of data."""
 
 import abc
 import dataclasses
@@ -16,7 +16,7 @@ from softdimo_jax.networks.generators.condition import Condition, TextCondition
 from softdimo_jax.rewards.scoring import Reward
 from softdimo_jax.types import Batch, Params
 
-# Token ids int [N, T] of prompts, or by the name of the reward that reads them.
+# Token ids int [N, T] of prompts: one array, or one per reward by its name.
 PromptIds = np.ndarray | Mapping[str, np.ndarray]
 
 
@@ -25,10 +25,9 @@ class Draw:
   """How a stage draws its batches.
 
   Attributes:
-    batch_size: B, over all processes.
-    seed: of the permutations.
-    rows: int [R], the rows of each batch that this process reads; None reads
-      all of them.
+    batch_size: global batch size B.
+    seed: seed of the permutations.
+    rows: int [R], rows of each batch that this process reads; None reads all.
   """
 
   batch_size: int
@@ -36,7 +35,7 @@ class Draw:
   rows: np.ndarray | None = None
 
   def arrays(self, arrays: Mapping[str, np.ndarray]) -> grain.DatasetIterator:
-    """Endless shuffled batches of arrays with an equal first axis."""
+    """Endless shuffled batches of arrays with the same first axis."""
     return batches.shuffled_batches(
       arrays, self.batch_size, self.seed, self.rows
     )
@@ -55,14 +54,14 @@ class Draw:
 
 @dataclasses.dataclass(frozen=True)
 class Conditions:
-  """The labels or prompts that images are to show.
+  """Labels or prompts of images to generate.
 
   Attributes:
-    names: of each of the N conditions: its label, or its prompt.
+    names: the N labels, as text, or the N prompts.
     inputs: int [N] labels, or int [N, T] token ids of the prompts.
-    encode: inputs -> condition, host arrays. Text features are large and
-      computed on demand.
-    prompt_ids: the prompts as the rewards read them; None for labels.
+    encode: inputs -> condition of host arrays; called on demand, because text
+      features are large.
+    prompt_ids: token ids of the prompts for the rewards; None for labels.
   """
 
   names: tuple[str, ...]
@@ -74,13 +73,13 @@ class Conditions:
     return len(self.names)
 
   def take(self, index: np.ndarray) -> Condition:
-    """The condition of int [B] of the N; an index may occur more than once."""
+    """The condition at `index`, int [B] in [0, N); indices may repeat."""
     rows, places = np.unique(index, return_inverse=True)
     encoded = self.encode(self.inputs[rows])
     return jax.tree.map(lambda array: array[places], encoded)
 
   def part(self, rows: slice) -> 'Conditions':
-    """Some of the N."""
+    """The conditions in a slice."""
     cut = lambda array: array[rows]
     return dataclasses.replace(
       self,
@@ -92,12 +91,12 @@ class Conditions:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs(abc.ABC):
-  """The data of a run in one form, and how its conditions are read.
+  """The data of a run, and the encoding of its conditions.
 
   Attributes:
-    config: of the run.
+    config: configuration of the run.
     family: generator, tokenizer and text tower.
-    params: reads the parameters that a finished stage left, by its name.
+    params: returns the parameters of a finished or pretrained stage by name.
   """
 
   config: ml_collections.ConfigDict
@@ -106,38 +105,38 @@ class Inputs(abc.ABC):
 
   @property
   def needed(self) -> frozenset[str]:
-    """Stages without which this form of data cannot be read at all."""
+    """Stages that this form of data always needs."""
     return frozenset()
 
   @abc.abstractmethod
   def validate(self) -> None:
-    """Checks the fields that only this form of data has; reads no files.
+    """Checks the fields of this form of data; reads no files.
 
     Raises:
       ValueError: naming the field and its allowed values.
     """
 
   def reward_names(self, earlier: Sequence[str]) -> tuple[str, ...]:
-    """Rewards that a stage may name, given the stages before it."""
+    """Rewards available to a stage, given the stages before it."""
     return ()
 
   @abc.abstractmethod
   def check(self, kinds: Iterable[str], reads_tokens: bool) -> None:
-    """Looks for the data before anything is trained or written.
+    """Checks that the data exist, before anything is trained or written.
 
     Args:
-      kinds: of the stages still to be trained.
+      kinds: kinds of the unfinished stages.
       reads_tokens: whether one of them reads the tokens of real images.
 
     Raises:
-      UserError: for data that is missing or does not fit.
+      UserError: if data are missing or do not fit.
     """
 
   def images(self, draw: Draw) -> grain.DatasetIterator:
     """Batches of `image` float32 [B, H, W, C], and of `label` if there are any.
 
     Raises:
-      UserError: if the data holds no images.
+      UserError: if the data have no images.
     """
     raise UserError('this configuration has no images to train on')
 
@@ -148,8 +147,8 @@ class Inputs(abc.ABC):
     """Batches of the generator's condition, with `tokens` of real images.
 
     Args:
-      draw: how.
-      rewards: names of those that read `prompt_ids` of the batch.
+      draw: batch size, seed and rows.
+      rewards: names of the rewards that read `prompt_ids` of the batch.
     """
 
   @property
@@ -161,29 +160,31 @@ class Inputs(abc.ABC):
     """Rewards by name.
 
     Raises:
-      UserError: if there are none of these names.
+      UserError: for a reward that the data cannot provide.
     """
     return {name: self._no_reward(name) for name in names}
 
   def reward_params(self, names: Iterable[str]) -> dict[str, Params]:
-    """Parameters of rewards, by name; errors as `rewards`."""
+    """Parameters of rewards by name; raises like `rewards`."""
     return {name: self._no_reward(name) for name in names}
 
   def prompt_ids(
     self, texts: Sequence[str], rewards: Iterable[str]
   ) -> PromptIds | None:
-    """Prompts as these rewards read them; None where there are no prompts."""
+    """Token ids of prompts for these rewards; None if there are no prompts."""
     return None
 
   @abc.abstractmethod
   def conditions(
-    self, wanted: Iterable[int] | Iterable[str], rewards: Iterable[str] = ()
+    self, requested: Iterable[int] | Iterable[str], rewards: Iterable[str] = ()
   ) -> Conditions:
-    """Labels, or prompts as the generator and these rewards read them.
+    """Conditions of labels, or of prompts for the generator and the rewards.
 
     Raises:
-      UserError: for labels out of range and prompts that cannot be read.
+      UserError: for labels out of range or invalid prompts.
     """
 
   def _no_reward(self, name: str) -> Reward:
-    raise UserError(f'reward {name} needs prompts, but this run has classes')
+    raise UserError(
+      f'reward {name} needs prompts, but this run is class-conditional'
+    )

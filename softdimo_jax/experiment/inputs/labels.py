@@ -1,4 +1,4 @@
-"""Class labels, of images in memory or on disk."""
+"""Class-conditional data, in memory or on disk."""
 
 import functools
 from collections.abc import Iterable
@@ -19,20 +19,20 @@ from softdimo_jax.networks.classifier import SmallClassifier
 
 
 class _Labels(Inputs):
-  """What all data with class labels has in common."""
+  """Common part of all data with class labels."""
 
   def validate(self) -> None:
-    """See `Inputs.validate`; all fields are checked already."""
+    """See `Inputs.validate`; there is nothing left to check."""
 
   def conditions(
-    self, wanted: Iterable[int], rewards: Iterable[str] = ()
+    self, requested: Iterable[int], rewards: Iterable[str] = ()
   ) -> Conditions:
-    """Labels; errors as `Inputs.conditions`."""
-    labels, classes = list(wanted), self.family.null_label
+    """Conditions of labels; see `Inputs.conditions`."""
+    labels, classes = list(requested), self.family.null_label
     outside = [label for label in labels if not 0 <= label < classes]
     if outside:
       raise UserError(
-        f'label {outside[0]} is out of range; this run knows 0 to {classes - 1}'
+        f'label {outside[0]} is out of range; this run has 0 to {classes - 1}'
       )
     self.rewards(rewards)
     return Conditions(
@@ -43,7 +43,7 @@ class _Labels(Inputs):
 
 
 class LabelsInMemory(_Labels):
-  """A data set that fits into memory and is tokenized there."""
+  """A data set that is held and tokenized in memory."""
 
   @functools.cached_property
   def splits(self) -> tuple[splits.ImageSplit, splits.ImageSplit]:
@@ -52,14 +52,14 @@ class LabelsInMemory(_Labels):
 
   @functools.cached_property
   def training_tokens(self) -> np.ndarray:
-    """int32 [N, L, G] of the training images."""
+    """Tokens int32 [N, L, G] of the training images."""
     return encode_images(
       self.family, self.params('tokenizer'), self.splits[0].images
     )
 
   @functools.cached_property
   def classifier(self) -> SmallClassifier:
-    """Module of the feature space and of the label judge."""
+    """Module of both the feature network and the label judge."""
     return SmallClassifier(**self.config.classifier)
 
   def check(self, kinds: Iterable[str], reads_tokens: bool) -> None:
@@ -81,7 +81,7 @@ class LabelsInMemory(_Labels):
 
 
 class LabelsOnDisk(_Labels):
-  """Images streamed from disk for the tokenizer; a token cache for the rest."""
+  """Images streamed from disk for the tokenizer; else a token cache."""
 
   @functools.cached_property
   def source(self) -> ImageSource:
@@ -96,10 +96,10 @@ class LabelsOnDisk(_Labels):
 
   @functools.cached_property
   def cache(self) -> TokenCache:
-    """The tokens, of this run's tokenizer.
+    """Cached tokens of this run's tokenizer.
 
     Raises:
-      UserError: if there are none, or another tokenizer wrote them.
+      UserError: if there are none, or they are of another tokenizer.
     """
     folder = self.config.data.tokens
     if not folder:

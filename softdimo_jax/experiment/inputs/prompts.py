@@ -1,8 +1,8 @@
-"""Prompts of a run in free text: what generator, decoder and rewards read.
+"""Free-text prompts, for the generator, the decoder and the rewards.
 
-Training takes features from a cache; prompts of the commands that make images
-go through the text tower. Where weights are made up by rule, prompts for
-training are, too, and so is BERT's vocabulary: nothing is downloaded.
+Training reads text features from a cache; commands that generate images run the
+text tower. With `config.weights = 'rule'`, training prompts and BERT's
+vocabulary are synthetic like the weights, so nothing is downloaded.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from absl import logging
 
 from softdimo_jax.convert.rule_weights import RULE
 from softdimo_jax.data.cache.prompts import PromptCache
-from softdimo_jax.data.cache.records import MANIFEST, module_facts
+from softdimo_jax.data.cache.records import MANIFEST, module_fingerprint
 from softdimo_jax.data.prompts.text_tokens import (
   CLEANINGS,
   CLIPTokenizer,
@@ -49,12 +49,12 @@ from softdimo_jax.rewards.released import RELEASED
 from softdimo_jax.rewards.scoring import Reward
 from softdimo_jax.types import Batch, Params
 
-# What a condition holds besides features of the text.
+# Fields of a condition that are not text features.
 _NO_TEXT = ('micro', 'time')
 
 
 class Prompts(Inputs):
-  """Text to image on prompts whose features are in a prompt cache."""
+  """Text-to-image data: prompts whose text features are in a prompt cache."""
 
   @property
   def _rule(self) -> bool:
@@ -62,12 +62,12 @@ class Prompts(Inputs):
 
   @property
   def synthetic(self) -> bool:
-    """Whether training reads random features in place of a cache."""
+    """Whether training reads random features instead of a cache."""
     return self._rule and not self.config.data.prompts
 
   @property
   def needed(self) -> frozenset[str]:
-    """See `Inputs.needed`: nothing can be sampled without them."""
+    """See `Inputs.needed`."""
     return frozenset({'tokenizer', 'text'})
 
   def validate(self) -> None:
@@ -83,7 +83,7 @@ class Prompts(Inputs):
     for name in config.stages:
       self._validate_stage(name, config[name])
     if not any(config.tteo.terms.values()):
-      raise ValueError('tteo.terms gives no reward a weight: name some')
+      raise ValueError('tteo.terms is empty or has weights of 0 only')
     for name in config.tteo.terms:
       choice('tteo.terms', name, self.reward_names(()))
     between('tteo.batch_size', config.tteo.batch_size, 1, math.inf)
@@ -98,12 +98,12 @@ class Prompts(Inputs):
       )
     if stage.gan.weight > 0:
       raise ValueError(
-        f'{name}.gan.weight={stage.gan.weight}: the GAN needs the tokens of '
-        'real images, which a prompt cache does not hold; set it to 0'
+        f'{name}.gan.weight={stage.gan.weight}: the GAN needs tokens of real '
+        'images, which a prompt cache does not contain; set it to 0'
       )
 
   def reward_names(self, earlier: Sequence[str]) -> tuple[str, ...]:
-    """See `Inputs.reward_names`: the released ones."""
+    """See `Inputs.reward_names`: the released rewards."""
     return tuple(RELEASED)
 
   def check(self, kinds: Iterable[str], reads_tokens: bool) -> None:
@@ -111,16 +111,16 @@ class Prompts(Inputs):
     if list(kinds) and not self.synthetic:
       _ = self.cache
 
-  # Prompts to features.
+  # Encoding of prompts.
 
   @functools.cached_property
   def tokenizer(self) -> CLIPTokenizer:
-    """As the text tower was trained.
+    """The tokenizer that the text tower was trained with.
 
     Raises:
-      UserError: if the vocabulary is not to be had, or is not the tower's.
+      UserError: if the vocabulary is missing, or is not the tower's.
     """
-    how, where = self.config.model.prompt, self.config.data.vocabulary
+    prompt, where = self.config.model.prompt, self.config.data.vocabulary
     try:
       vocabulary = load_byte_pairs(where)
     except UserError as error:
@@ -131,13 +131,13 @@ class Prompts(Inputs):
     largest, rows = max(vocabulary.ids.values()), self.family.text.vocab_size
     if largest >= rows:
       raise UserError(
-        f'config.data.vocabulary={where} has ids up to {largest}, the text '
-        f'tower of config.model has {rows}'
+        f'config.data.vocabulary={where} has ids up to {largest}, but the text '
+        f'tower of config.model has {rows} ids'
       )
     return CLIPTokenizer(
       vocabulary=vocabulary,
-      clean=how.clean,
-      pad_id=how.pad_id,
+      clean=prompt.clean,
+      pad_id=prompt.pad_id,
       length=self.family.text.length,
     )
 
@@ -147,10 +147,10 @@ class Prompts(Inputs):
     return self.params('text')
 
   def ids(self, texts: Sequence[str]) -> np.ndarray:
-    """Token ids int32 [N, T] of prompts; warns of those that are too long.
+    """Token ids int32 [N, T] of prompts; warns if prompts are truncated.
 
     Raises:
-      UserError: for what is no prompt.
+      UserError: for a prompt that is empty or not UTF-8.
     """
     for text in texts:
       if not text.strip():
@@ -165,22 +165,22 @@ class Prompts(Inputs):
 
   @functools.cached_property
   def encode(self) -> TextEncoder:
-    """Token ids -> condition; keeps the tower on the devices."""
+    """Token ids -> condition; holds the text tower on the devices."""
     return TextEncoder(self.family, self.tower)
 
   def conditions(
-    self, wanted: Iterable[str], rewards: Iterable[str] = ()
+    self, requested: Iterable[str], rewards: Iterable[str] = ()
   ) -> Conditions:
-    """Prompts; errors as `Inputs.conditions`."""
-    texts = tuple(wanted)
+    """Conditions of prompts; see `Inputs.conditions`."""
+    texts = tuple(requested)
     ids, prompt_ids = self.ids(texts), self.prompt_ids(texts, rewards)
-    # `encode` is read here, so that a missing tower is found at once.
+    # Reading `encode` reports a missing text tower at once.
     return Conditions(texts, ids, self.encode, prompt_ids)
 
   def prompt_ids(
     self, texts: Sequence[str], rewards: Iterable[str]
   ) -> PromptIds | None:
-    """See `Inputs.prompt_ids`; None without rewards."""
+    """See `Inputs.prompt_ids`; None if there are no rewards."""
     names = tuple(rewards)
     return self.released(names).captions(texts) if names else None
 
@@ -194,36 +194,36 @@ class Prompts(Inputs):
     return self.released(names).load_params()
 
   def released(self, names: Iterable[str]) -> Rewards:
-    """Released rewards of these names; holds no parameters.
+    """Released rewards by name, without parameters.
 
     Raises:
-      UserError: if weights or vocabularies cannot be had.
+      UserError: if weights or vocabularies are missing.
     """
     names = tuple(sorted(names))
     if names not in self._released:
       options = self.config.rewards.to_dict()
       if self._rule:
         options['weights'] = dict.fromkeys(options['weights'], RULE)
-        options['bert_vocabulary'] = RULE  # else it is downloaded
+        options['bert_vocabulary'] = RULE  # avoids a download
       options['terms'] = dict.fromkeys(names, 1.0)
       self._released[names] = build(options)
     return self._released[names]
 
   @functools.cached_property
   def _released(self) -> dict[tuple[str, ...], Rewards]:
-    """Those built so far: official files take a while to read."""
+    """Rewards built so far; official files are slow to read."""
     return {}
 
-  # Prompts of the training.
+  # Training prompts.
 
   @property
-  def facts(self) -> dict[str, Any]:
-    """What a cache of this run's prompts says of itself, without prompts."""
+  def fingerprint(self) -> dict[str, Any]:
+    """Fields of a prompt cache of this run, apart from the prompts."""
     tower = self.family.text
     return {
       'length': tower.length,
       'features': {name: list(shape) for name, shape in self._shapes.items()},
-      'tower': module_facts(tower, self.tower)
+      'tower': module_fingerprint(tower, self.tower)
       | {'options': pretrained.meaningful_options(tower)},
       'tokens': {
         'clean': self.tokenizer.clean,
@@ -235,10 +235,10 @@ class Prompts(Inputs):
 
   @functools.cached_property
   def cache(self) -> PromptCache:
-    """Features on disk, of this run's text tower.
+    """Cached features of this run's text tower.
 
     Raises:
-      UserError: if there are none, or they are another tower's.
+      UserError: if there are none, or they are of another text tower.
     """
     folder = pathlib.Path(self.config.data.prompts).expanduser()
     if not self.config.data.prompts:
@@ -255,13 +255,13 @@ class Prompts(Inputs):
         '--out=CACHE) and give --config.data.prompts=CACHE'
       )
     cache = PromptCache(folder)
-    cache.check(self.facts)
-    self.__dict__.pop('tower')  # large, and read for the comparison only
+    cache.check(self.fingerprint)
+    self.__dict__.pop('tower')  # large, and only needed for this check
     return cache
 
   @functools.cached_property
   def null(self) -> TextCondition:
-    """Condition of the unconditional branch, a batch of 1."""
+    """See `Inputs.null`."""
     folder = pathlib.Path(self.config.data.prompts).expanduser()
     if self.synthetic:
       return self._condition(random_features(self._shapes, 1, seed=1))
@@ -272,7 +272,7 @@ class Prompts(Inputs):
   def tokens(
     self, draw: Draw, rewards: Iterable[str] = ()
   ) -> grain.DatasetIterator:
-    """Batches of `text`, and of `prompt_ids` by reward; there are no tokens."""
+    """Batches of `text`, and of `prompt_ids` by reward, without tokens."""
     names = tuple(rewards)
     tokenize = self.released(names).captions if names else None
     source = RandomFeatures(self._shapes) if self.synthetic else self.cache
@@ -292,7 +292,7 @@ class Prompts(Inputs):
 
   @property
   def _shapes(self) -> dict[str, tuple[int, ...]]:
-    """Of the features, by name."""
+    """Shapes of the text features of one prompt, by name."""
     tower = self.family.text
     shapes = jax.eval_shape(
       lambda key, ids: self.family.encode_text(
@@ -303,17 +303,17 @@ class Prompts(Inputs):
     )
     return {name: leaf.shape[1:] for name, leaf in features(shapes).items()}
 
-  def _condition(self, found: dict[str, np.ndarray]) -> TextCondition:
-    """Features with what else the generator reads."""
-    batch = len(next(iter(found.values())))
+  def _condition(self, features: dict[str, np.ndarray]) -> TextCondition:
+    """Text features with the other inputs of the generator."""
+    batch = len(next(iter(features.values())))
     micro = None
     if self.family.micro:
       micro = np.tile(np.float32(self.family.micro), (batch, 1))
-    return TextCondition(micro=micro, **found)
+    return TextCondition(micro=micro, **features)
 
 
 def features(condition: TextCondition) -> dict[str, Any]:
-  """What of a condition comes from the text, by name."""
+  """The text features of a condition, by name."""
   return {
     field.name: getattr(condition, field.name)
     for field in dataclasses.fields(condition)
@@ -322,11 +322,11 @@ def features(condition: TextCondition) -> dict[str, Any]:
 
 
 def warn_of_cut(num_cut: int, count: int, length: int) -> None:
-  """One warning of prompts that are too long."""
+  """Warns once if prompts were truncated."""
   if num_cut:
     logging.warning(
       '%d of %d prompts are longer than the %d tokens that the text tower '
-      'reads; their ends are cut off',
+      'reads; they are truncated',
       num_cut,
       count,
       length,

@@ -1,4 +1,4 @@
-"""Rendered scenes with captions, and the rewards trained on them."""
+"""Rendered scenes with captions, and rewards trained on them."""
 
 import dataclasses
 import functools
@@ -29,16 +29,16 @@ from softdimo_jax.ops.preprocess import ImageTransform
 from softdimo_jax.rewards.scoring import CLIPReward
 from softdimo_jax.types import Params
 
-# Scenes rendered and tokenized, and captions encoded, at a time.
+# Batch size for rendering and tokenizing scenes, and for encoding captions.
 _CHUNK = 2048
 
 
 class Scenes(Inputs):
-  """Text to image on scenes; their CLIP reads the generator's prompts, too."""
+  """Text-to-image data: scenes, with a CLIP that also encodes the prompts."""
 
   @functools.cached_property
   def world(self) -> shapes.World:
-    """Sizes of the scenes."""
+    """Geometry of the scenes."""
     return shapes.World(**self.config.data.world)
 
   @functools.cached_property
@@ -51,7 +51,7 @@ class Scenes(Inputs):
 
   @functools.cached_property
   def captioned(self) -> CaptionedTokens:
-    """Tokens of all training scenes, right and wrong, with their captions."""
+    """Tokens and captions of the training scenes and of wrong variants."""
     params = self.params('tokenizer')
     encode = lambda images: encode_images(self.family, params, images)
     parts = []
@@ -70,29 +70,29 @@ class Scenes(Inputs):
 
   @functools.cached_property
   def encode(self) -> TextEncoder:
-    """Token ids int [N, T] -> condition, host arrays."""
+    """Token ids int [N, T] -> condition of host arrays."""
     params = self.params(self.config.data.text_stage)['text']
     return TextEncoder(self.family, params, _CHUNK)
 
   @functools.cached_property
   def clip(self) -> CLIP:
-    """Module of the rewards; its text tower reads the generator's prompts."""
+    """Module of the rewards; its text tower also encodes the prompts."""
     return families.build_clip(self.config.image_tower, self.family)
 
   @functools.cached_property
   def clip_reward(self) -> CLIPReward:
-    """Cosine of image and prompt."""
+    """Reward: cosine similarity of image and prompt."""
     size = self.clip.image.resolution
     return CLIPReward(module=self.clip, transform=ImageTransform(size=size))
 
   @property
   def scaled_clip_reward(self) -> CLIPReward:
-    """Cosine times the learnt scale."""
+    """Reward: cosine similarity times the learnt scale."""
     return dataclasses.replace(self.clip_reward, scaled=True)
 
   @property
   def trained_rewards(self) -> dict[str, CLIPReward]:
-    """By the name of the stage that trains it."""
+    """Rewards, by the stage that trains them."""
     by_kind = {
       'contrastive': self.clip_reward,
       'preference': self.scaled_clip_reward,
@@ -143,7 +143,7 @@ class Scenes(Inputs):
     self._validate_tower(config.image_tower)
 
   def _validate_tower(self, tower: ml_collections.ConfigDict) -> None:
-    if tower.resolution % tower.patch:  # Released ones may leave pixels out.
+    if tower.resolution % tower.patch:  # Released towers may drop pixels.
       raise ValueError(
         f'image_tower: images of {tower.resolution} pixels per side do not '
         f'divide into patches of {tower.patch}'
@@ -159,7 +159,7 @@ class Scenes(Inputs):
       raise ValueError(f'image_tower: {error}') from error
 
   def reward_names(self, earlier: Sequence[str]) -> tuple[str, ...]:
-    """See `Inputs.reward_names`: those trained before."""
+    """See `Inputs.reward_names`: rewards trained by earlier stages."""
     return tuple(name for name in earlier if name in self._trained)
 
   def check(self, kinds: Iterable[str], reads_tokens: bool) -> None:
@@ -188,13 +188,13 @@ class Scenes(Inputs):
   def prompt_ids(
     self, texts: Sequence[str], rewards: Iterable[str]
   ) -> PromptIds:
-    """See `Inputs.prompt_ids`: the ids that the generator reads."""
+    """See `Inputs.prompt_ids`: the token ids of the generator."""
     return shapes.tokenize_all(texts)
 
   def conditions(
-    self, wanted: Iterable[str], rewards: Iterable[str] = ()
+    self, requested: Iterable[str], rewards: Iterable[str] = ()
   ) -> Conditions:
-    """Prompts; errors as `Inputs.conditions`."""
-    prompts = tuple(wanted)
+    """Conditions of prompts; see `Inputs.conditions`."""
+    prompts = tuple(requested)
     ids = self.prompt_ids(prompts, rewards)
     return Conditions(prompts, ids, self.encode, ids)

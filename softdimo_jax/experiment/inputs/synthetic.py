@@ -1,4 +1,4 @@
-"""Random data that replaces a cache where weights are made up by rule."""
+"""Random data that replace a cache when weights are synthetic."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ _IMAGES, _PROMPTS = 1024, 64
 
 
 def random_tokens(family: Family) -> dict[str, np.ndarray]:
-  """`tokens` int32 [N, L, G] and `label` int32 [N], always the same."""
+  """Fixed random `tokens` int32 [N, L, G] and `label` int32 [N]."""
   rng = np.random.default_rng(0)
   shape = (_IMAGES, *family.token_shape)
   return {
@@ -24,7 +24,7 @@ def random_tokens(family: Family) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class RandomFeatures:
-  """Replaces a prompt cache: fixed random features, numbered prompts."""
+  """Replaces a prompt cache: fixed random features and numbered prompts."""
 
   shapes: dict[str, tuple[int, ...]]
 

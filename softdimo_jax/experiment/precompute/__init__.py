@@ -1,4 +1,4 @@
-"""Caches of tokens and of text features: the loop that fills them."""
+"""The loop that fills caches of tokens and of text features."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ from softdimo_jax.data.cache.records import RecordCacheWriter
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.runtime.progress import Progress
 
-# Called before each batch with the items of the shard that are finished.
+# Called before each batch with the number of finished items in the shard.
 Advance = Callable[[int], None]
 
 
@@ -18,18 +18,18 @@ def fill(
   write: Callable[[int, Advance], None],
   notice: PreemptionNotice,
 ) -> None:
-  """Writes the shards that a cache lacks.
+  """Writes the missing shards of a cache.
 
   Args:
-    writer: of the cache.
-    name: of the progress line.
-    unit: what the items are, in the plural.
-    sizes: items of every shard.
-    write: (shard, advance) encodes a shard and writes it.
+    writer: writer of the cache.
+    name: title of the progress line.
+    unit: plural name of the items.
+    sizes: number of items per shard.
+    write: (shard, advance) encodes and writes one shard.
     notice: checked before each batch.
 
   Raises:
-    Preempted: if a signal came; finished shards are kept.
+    Preempted: after a signal; finished shards are kept.
   """
   missing = writer.missing()
   done = sum(sizes) - sum(sizes[shard] for shard in missing)

@@ -1,4 +1,4 @@
-"""Every prompt of a list through a text tower, into a prompt cache."""
+"""Encodes a list of prompts into a prompt cache."""
 
 import dataclasses
 import functools
@@ -26,12 +26,13 @@ from softdimo_jax.runtime.preemption import PreemptionNotice
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodingOptions:
-  """How prompts are encoded.
+  """Options of the encoding.
 
   Attributes:
-    dtype: of the features on disk, see `prompt_cache.DTYPES`.
-    batch_size: most prompts of a compiled call.
-    prompts_per_shard: what an interruption may cost; part of the result.
+    dtype: data type of the features on disk, see `prompt_cache.DTYPES`.
+    batch_size: largest number of prompts per compiled call.
+    prompts_per_shard: an interruption loses at most one shard; part of the
+      cache's format.
   """
 
   dtype: str = 'float32'
@@ -46,29 +47,29 @@ def encode(
   options: EncodingOptions,
   notice: PreemptionNotice,
 ) -> PromptCache:
-  """Writes what the folder lacks; the bytes do not depend on interruptions.
+  """Writes the missing shards; the bytes do not depend on interruptions.
 
   Args:
-    prompts: to be encoded.
+    prompts: prompts to encode.
     inputs: text tower and tokenizer.
-    folder: of the prompt cache.
-    options: see there.
+    folder: folder of the prompt cache.
+    options: see `EncodingOptions`.
     notice: checked before every batch.
 
   Returns:
     The complete cache, opened.
 
   Raises:
-    Preempted: if a signal came; finished shards are kept.
-    UserError: if the folder holds a cache of something else, or features are
-      not finite.
+    Preempted: after a signal; finished shards are kept.
+    UserError: if the folder contains a different cache, or features are not
+      finite.
   """
   spec = PromptCacheSpec(
     dtype=options.dtype,
     num_prompts=len(prompts),
     prompts_per_shard=options.prompts_per_shard,
-    prompts=prompts.facts,
-    **inputs.facts,
+    prompts=prompts.fingerprint,
+    **inputs.fingerprint,
   )
   writer = PromptCacheWriter(folder, spec)
   encode = functools.cache(
@@ -79,23 +80,23 @@ def encode(
     texts = [_text(spec, prompts, index) for index in spec.records(shard)]
     tokens = inputs.tokenizer(texts)
     before = lambda number: advance(number * options.batch_size)
-    found = features(encode()(tokens.ids, before))
+    encoded = features(encode()(tokens.ids, before))
     cut = np.array(tokens.cut)
     if shard == 0:
       cut[0] = False  # the unconditional prompt does not count
     writer.write(
-      shard, EncodedPrompts(texts, tokens.ids, found), int(cut.sum())
+      shard, EncodedPrompts(texts, tokens.ids, encoded), int(cut.sum())
     )
 
   sizes = [len(spec.records(shard)) for shard in range(spec.num_shards)]
   fill(writer, 'encode', 'prompts', sizes, write, notice)
   cache = PromptCache(folder)
   if prompts.num_empty:
-    logging.warning('%d empty prompts are left out', prompts.num_empty)
+    logging.warning('%d empty prompts were left out', prompts.num_empty)
   warn_of_cut(cache.num_cut, len(cache), spec.length)
   return cache
 
 
 def _text(spec: PromptCacheSpec, prompts: PromptList, index: int) -> str:
-  """Of a record: the first is the unconditional prompt."""
+  """Prompt of a record; the first is the unconditional prompt."""
   return prompts.texts[index - 1] if index else spec.null

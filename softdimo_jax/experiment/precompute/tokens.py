@@ -1,4 +1,4 @@
-"""Every image of a source through a tokenizer, into a token cache."""
+"""Tokenizes the images of a source into a token cache."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softdimo_jax.convert.folder import load_converted
-from softdimo_jax.data.cache.records import module_facts
+from softdimo_jax.data.cache.records import module_fingerprint
 from softdimo_jax.data.cache.tokens import (
   TokenCache,
   TokenCacheSpec,
@@ -31,14 +31,15 @@ from softdimo_jax.types import Batch, Params
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenizationOptions:
-  """How a data set is tokenized.
+  """Options of the tokenization.
 
   Attributes:
-    size: H = W; the short side is resized to it and the middle is kept.
+    size: H = W; images are resized along the short side, then center-cropped.
     flip: also tokenize the mirrored image.
-    batch_size: images of a compiled call; divisible by the devices.
-    images_per_shard: what an interruption may cost; part of the result.
-    num_threads: that read and decode images.
+    batch_size: images per compiled call; divisible by the number of devices.
+    images_per_shard: an interruption loses at most one shard; part of the
+      cache's format.
+    num_threads: threads that read and decode images.
   """
 
   size: int
@@ -51,10 +52,10 @@ class TokenizationOptions:
 def load_tokenizer(
   converted: str | None, workdir: str | None
 ) -> tuple[ImageTokenizer, Params]:
-  """Tokenizer of a converted checkpoint, or else of a run.
+  """The tokenizer of a converted checkpoint, or else of a run.
 
   Raises:
-    UserError: if it is not there or no image tokenizer.
+    UserError: if it is missing or not an image tokenizer.
   """
   if converted is None:
     run_folder = pathlib.Path(workdir).absolute()
@@ -63,7 +64,8 @@ def load_tokenizer(
   module, params = load_converted(pathlib.Path(converted))
   if not isinstance(module, ImageTokenizer):
     raise UserError(
-      f'{converted} holds a {type(module).__name__}, which is no tokenizer'
+      f'{converted} contains a {type(module).__name__}, which is not an image '
+      'tokenizer'
     )
   return module, params
 
@@ -76,23 +78,23 @@ def tokenize(
   options: TokenizationOptions,
   notice: PreemptionNotice,
 ) -> TokenCache:
-  """Writes what the folder lacks; the bytes do not depend on interruptions.
+  """Writes the missing shards; the bytes do not depend on interruptions.
 
   Args:
     source: labelled images.
     tokenizer: Linen module.
-    params: its parameters.
-    folder: of the token cache.
-    options: see there.
+    params: parameters of the tokenizer.
+    folder: folder of the token cache.
+    options: see `TokenizationOptions`.
     notice: checked before each batch.
 
   Returns:
     The complete cache, opened and verified.
 
   Raises:
-    Preempted: if a signal came; finished shards are kept.
+    Preempted: after a signal; finished shards are kept.
     UserError: if the options do not fit the tokenizer or the devices, or the
-      folder holds a cache of something else.
+      folder contains a different cache.
   """
   spec = _spec(source, tokenizer, params, options)
   writer = TokenCacheWriter(folder, spec)
@@ -101,9 +103,9 @@ def tokenize(
 
   def write(shard: int, advance: Advance) -> None:
     batches = _batches(source, spec.images(shard), options, advance)
-    found = list(encode.stream(placed, batches, options.batch_size))
+    encoded = list(encode.stream(placed, batches, options.batch_size))
     skipped = _names(source.skipped, spec.images(shard))
-    writer.write(shard, *_records(spec, found), skipped)
+    writer.write(shard, *_records(spec, encoded), skipped)
 
   sizes = [len(spec.images(shard)) for shard in range(spec.num_shards)]
   fill(writer, 'tokenize', 'images', sizes, write, notice)
@@ -157,8 +159,8 @@ def _spec(
     flip=options.flip,
     num_images=len(source),
     images_per_shard=options.images_per_shard,
-    tokenizer=module_facts(tokenizer, params),
-    source=source.facts,
+    tokenizer=module_fingerprint(tokenizer, params),
+    source=source.fingerprint,
   )
 
 
@@ -171,7 +173,7 @@ def _encoder(tokenizer: ImageTokenizer, flip: bool) -> Batched:
   def encode(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
     images = batch['image']
     views = [images, images[:, :, ::-1]] if flip else [images]
-    # Once for all epochs, and near a boundary between codes it matters.
+    # Precision decides near a boundary between codes, and this runs once only.
     with jax.default_matmul_precision('highest'):
       tokens = [
         tokenizer.apply({'params': params}, view, method='encode')
@@ -183,12 +185,12 @@ def _encoder(tokenizer: ImageTokenizer, flip: bool) -> Batched:
 
 
 def _records(
-  spec: TokenCacheSpec, found: list[tuple[np.ndarray, np.ndarray]]
+  spec: TokenCacheSpec, encoded: list[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """(tokens [N, L, G], labels [N], flipped [N]); an image's views adjoin."""
+  """(tokens [N, L, G], labels [N], flipped [N]); views of an image adjoin."""
   views = 2 if spec.flip else 1
   none = np.empty((0, views, spec.length, spec.groups), np.int32)
-  tokens, labels = joined([(none, np.empty(0, np.int32)), *found])
+  tokens, labels = joined([(none, np.empty(0, np.int32)), *encoded])
   return (
     tokens.reshape(-1, spec.length, spec.groups),
     np.repeat(labels, views),

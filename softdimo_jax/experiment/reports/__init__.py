@@ -1,4 +1,4 @@
-"""Rows, table and report of a finished run, by the form of its data."""
+"""Rows, table and report of a finished run."""
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment.inputs import LabelsInMemory, Scenes
@@ -12,14 +12,14 @@ def evaluate(run: Run, notice: PreemptionNotice) -> list[Row]:
   """Scores every model and writes results.json and report.html.
 
   Args:
-    run: all its stages are done.
+    run: run whose stages are all done.
     notice: checked between rows.
 
   Returns:
     The rows.
 
   Raises:
-    UserError: for data that no report knows.
+    UserError: for a form of data without a report.
   """
   data = run.inputs
   if isinstance(data, Scenes):
@@ -27,6 +27,6 @@ def evaluate(run: Run, notice: PreemptionNotice) -> list[Row]:
   if isinstance(data, LabelsInMemory):
     return classes.evaluate(run, data, notice)
   raise UserError(
-    'config.evaluation: only scenes and data in memory are evaluated after '
-    'training; use python -m softdimo_jax.evaluate'
+    'config.evaluation needs scenes or data in memory; for other data use '
+    'python -m softdimo_jax.evaluate'
   )

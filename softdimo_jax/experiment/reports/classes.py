@@ -1,4 +1,4 @@
-"""Rows, table and report of a finished run on class labels."""
+"""Rows, table and report of a finished class-conditional run."""
 
 import collections
 import functools
@@ -21,10 +21,10 @@ from softdimo_jax.generation.tokens import decode_tokens
 from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
-# Rows of a grid, and its most columns; with up to that many classes, a column
-# shows one of them.
+# Rows and most columns of a grid. With at most this many classes, each column
+# shows one class.
 _HEIGHT, _WIDTH = 8, 16
-# Tokens per call: the activations of a whole training set do not fit.
+# Images decoded per call: a whole training set would not fit into memory.
 _DECODED = 2048
 
 
@@ -34,8 +34,8 @@ def evaluate(
   """Scores every model and writes results.json and report.html.
 
   Args:
-    run: all its stages are done.
-    data: of the run.
+    run: run whose stages are all done.
+    data: data of the run.
     notice: checked between rows.
 
   Returns:
@@ -48,26 +48,26 @@ def evaluate(
     images=data.splits[0].images,
     tokens=data.training_tokens,
   )
-  found, grids = [_reconstruction(run, data, judge)], [_real_grid(run, data)]
+  scored, grids = [_reconstruction(run, data, judge)], [_real_grid(run, data)]
   for method in methods.compared(run):
     notice.check()
     row, images = _score(run, judge, method)
-    found.append(row)
+    scored.append(row)
     caption = f'FID {row["fid"]:.2f}, accuracy {row["accuracy"]:.3f}'
     grids.append(_grid(run, method.title, caption, images))
   floor = _floors(run, data, judge)
   texts = _texts(run, data, floor)
-  return rows.write(run, {'floor': floor, 'rows': found}, grids, **texts)
+  return rows.write(run, {'floor': floor, 'rows': scored}, grids, **texts)
 
 
 def _labels(run: Run) -> np.ndarray:
-  """As many of each label: 0, 1, ..., 0, 1, ..."""
+  """Labels int32 [N] with equal counts: 0, 1, ..., 0, 1, ..."""
   count, classes = run.config.evaluation.num_images, run.family.null_label
   return np.resize(np.arange(classes, dtype=np.int32), count)
 
 
 def _score(run: Run, judge: Judge, method: Method) -> tuple[Row, np.ndarray]:
-  """Mean and spread over the evaluation seeds; images of the first."""
+  """(mean and spread over the evaluation seeds, images of the first seed)."""
   params, labels = run.params(method.stage), _labels(run)
   tokenizer = run.params('tokenizer')
   scores, pictures, fastest = collections.defaultdict(list), None, math.inf
@@ -123,7 +123,7 @@ def _floors(run: Run, data: LabelsInMemory, judge: Judge) -> dict[str, float]:
 
 
 def _real_grid(run: Run, data: LabelsInMemory) -> Grid:
-  """Training images in the order of the other grids' labels."""
+  """Training images with the same order of labels as the other grids."""
   split, classes = data.splits[0], run.family.null_label
   of_class = [np.flatnonzero(split.labels == k) for k in range(classes)]
   labels = np.resize(np.arange(classes), _HEIGHT * min(classes, _WIDTH))
@@ -151,26 +151,26 @@ def _texts(
   order = (
     f'Columns of every grid are the labels 0 to {classes - 1}'
     if classes <= _WIDTH
-    else f'Every grid shows the labels 0 to {classes - 1} in their order'
+    else f'Every grid shows the labels 0 to {classes - 1} in order'
   )
   width = run.config.classifier.feature_width
   return {
     'title': f'{run.config.name}: one-step generation of {classes} classes',
     'summary': (
-      'A masked teacher, its one-step Di[M]O student and what the soft-'
-      f'embedding stage makes of it. {order}; all samples come from the first '
-      'evaluation seed, unselected.',
+      'A masked teacher, its one-step Di[M]O student, and the student after '
+      f'soft-embedding refinement. {order}; samples are unselected and come '
+      'from the first evaluation seed.',
     ),
     'notes': (
       f'FID is the Frechet distance times 100 in the {width} features of a '
       'classifier trained on the same training images, against all '
       f'{len(data.splits[0].labels)} of them; it is not an Inception FID.',
-      f'Means over {run.config.evaluation.seeds} evaluation seeds of one '
-      'trained model; the spread is theirs and says nothing about training.',
-      f'Floors: {floor["bootstrap_fid"]:.2f} for as many training images '
-      f'drawn with replacement, {floor["held_out_fid"]:.2f} for the '
+      f'Values are means over {run.config.evaluation.seeds} evaluation seeds '
+      'of one trained model; the spread excludes variation between trainings.',
+      f'Floors: {floor["bootstrap_fid"]:.2f} for the same number of training '
+      f'images drawn with replacement, {floor["held_out_fid"]:.2f} for the '
       f'{floor["held_out_images"]} held-out images (fewer score higher).',
-      'Copies are token strings equal to a training image; density and '
-      'coverage are in results.json.',
+      'Copies are samples whose tokens equal those of a training image; '
+      'density and coverage are in results.json.',
     ),
   }

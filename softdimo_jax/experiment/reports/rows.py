@@ -1,4 +1,4 @@
-"""What the reports of all runs share: rows, curves, files, the table."""
+"""Common part of all reports: rows, curves, files and the table."""
 
 import json
 import time
@@ -34,7 +34,7 @@ _CURVES = {
 
 
 def row_of(method: Method) -> Row:
-  """The columns that name a method."""
+  """Columns that identify a method."""
   return {
     'model': method.name,
     'steps': method.steps,
@@ -43,7 +43,7 @@ def row_of(method: Method) -> Row:
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:
-  """(what the call returns, its wall time in seconds)."""
+  """(result of the call, wall time in seconds)."""
   start = time.monotonic()
   return call(), time.monotonic() - start
 
@@ -55,9 +55,9 @@ def write(
 
   Args:
     run: workdir and configuration.
-    results: JSON values, among them `rows`.
-    grids: of the report, one per row or more.
-    **texts: of the report: `title`, `summary` and `notes`.
+    results: JSON values, including `rows`.
+    grids: image grids of the report.
+    **texts: `title`, `summary` and `notes` of the report.
   """
   results = {'config': run.config.to_dict()} | results
   write_atomically(
@@ -75,7 +75,7 @@ def write(
 
 
 def sharpness(run: Run, stage: str) -> Row:
-  """The student's concentration at the end of its training."""
+  """Concentration of a student's distribution at the end of its training."""
   if run.config[stage].kind != 'distill':
     return {}
   last = read_metrics(run.folder(stage) / 'metrics.jsonl')[-1]
@@ -86,7 +86,7 @@ def sharpness(run: Run, stage: str) -> Row:
 
 
 def curves(run: Run) -> list[Curve]:
-  """Of what several stages log under the same name."""
+  """Training curves, with one series per stage that logs the metric."""
   curves = []
   for metric, title in _CURVES.items():
     series = {}
@@ -103,7 +103,7 @@ def curves(run: Run) -> list[Curve]:
 
 
 def summary(rows: list[Row]) -> str:
-  """Table for the terminal."""
+  """The rows as a table for the terminal."""
   brief = lambda name: COLUMNS.get(name, Column()).brief
   shown = [{k: v for k, v in row.items() if brief(k)} for row in rows]
   return table.format_table(shown)

@@ -1,4 +1,4 @@
-"""Rows, table and report of a finished run on prompts about scenes."""
+"""Rows, table and report of a finished run on scenes."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.rewards import scores
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
-# Pictures of each category in the report.
+# Images per category in the report.
 _SHOWN = 8
 _SEED = 0
 
@@ -38,7 +38,7 @@ class _Prompts:
   text: TextCondition
 
   def head(self, count: int) -> '_Prompts':
-    """The first ones."""
+    """The first `count` prompts."""
     first = lambda array: array[:count]
     return _Prompts(
       self.records[:count], self.ids[:count], jax.tree.map(first, self.text)
@@ -49,8 +49,8 @@ def evaluate(run: Run, data: Scenes, notice: PreemptionNotice) -> list[Row]:
   """Scores every model and writes results.json and report.html.
 
   Args:
-    run: all its stages are done.
-    data: of the run.
+    run: run whose stages are all done.
+    data: data of the run.
     notice: checked between rows.
 
   Returns:
@@ -58,13 +58,13 @@ def evaluate(run: Run, data: Scenes, notice: PreemptionNotice) -> list[Row]:
   """
   prompts = _prompts(run, data)
   judge, score = ShapesJudge(world=data.world), _scorer(data, prompts)
-  found, grids = [], []
+  scored, grids = [], []
   for title, row, images in _entries(run, data, prompts):
     notice.check()
     row = row | judge.score(images, prompts.records) | score(images)
-    found.append(row)
+    scored.append(row)
     grids.append(_grid(title, images, row, prompts.records))
-  return rows.write(run, {'rows': found}, grids, **_texts(run))
+  return rows.write(run, {'rows': scored}, grids, **_texts(run))
 
 
 def _prompts(run: Run, data: Scenes) -> _Prompts:
@@ -74,14 +74,14 @@ def _prompts(run: Run, data: Scenes) -> _Prompts:
 
 
 def _scorer(data: Scenes, prompts: _Prompts) -> Callable[[np.ndarray], Row]:
-  """Images -> mean score of every reward, including those held out."""
+  """Images -> mean score per reward, including held-out rewards."""
   rewards = data.trained_rewards
   params = data.reward_params(rewards)
   compiled = jax.jit(functools.partial(scores, rewards))
 
   def means(images: np.ndarray) -> Row:
-    found = compiled(params, images, prompts.ids)
-    return {name: float(value.mean()) for name, value in found.items()}
+    values = compiled(params, images, prompts.ids)
+    return {name: float(value.mean()) for name, value in values.items()}
 
   return means
 
@@ -89,7 +89,7 @@ def _scorer(data: Scenes, prompts: _Prompts) -> Callable[[np.ndarray], Row]:
 def _entries(
   run: Run, data: Scenes, prompts: _Prompts
 ) -> Iterator[tuple[str, Row, np.ndarray]]:
-  """(title, columns that name the row, an image of every prompt)."""
+  """Yields (title, columns that identify the row, one image per prompt)."""
   yield from _references(run, data, prompts)
   for method in methods.compared(run):
     # The first pass compiles.
@@ -107,7 +107,7 @@ def _entries(
 def _generated(
   run: Run, method: Method, prompts: _Prompts
 ) -> tuple[np.ndarray, float]:
-  """(images, seconds)."""
+  """(images, wall time in seconds)."""
   params, tokenizer = run.params(method.stage), run.params('tokenizer')
   (_, images), seconds = rows.timed(
     lambda: method.generate(
@@ -124,7 +124,7 @@ def _speed(method: Method, images: np.ndarray, seconds: float) -> Row:
 def _references(
   run: Run, data: Scenes, prompts: _Prompts
 ) -> Iterator[tuple[str, Row, np.ndarray]]:
-  """What the judge and the rewards say of right and of wrong scenes."""
+  """Yields reference entries: right scenes, wrong scenes, reconstructions."""
   rng, world = np.random.default_rng(_SEED), data.world
   right = [
     shapes.realise(world, rng, shapes.parse(record['prompt']))
@@ -145,12 +145,12 @@ def _references(
 
 
 def _optimised(run: Run) -> Iterator[tuple[Method, int]]:
-  """Test-time optimisation and best-of-N at equal compute, of students.
+  """Test-time optimisation of students, and best-of-N at equal compute.
 
-  A step costs a forward and a backward pass, about three forward ones.
+  A step costs a forward and a backward pass, about three forward passes.
 
   Yields:
-    (method, prompts of a compiled call).
+    (method, prompts per compiled call).
   """
   config = run.config.evaluation.tteo
   equal = config.starts * (1 + 3 * config.steps)
@@ -184,18 +184,17 @@ def _texts(run: Run) -> dict[str, Any]:
   return {
     'title': f'{run.config.name}: one-step generation from text',
     'summary': (
-      'A masked teacher, its one-step Di[M]O student, what rewards through '
-      'the decoder make of it, and test-time optimisation. Rows of every grid '
-      'are the six categories of prompts; their first ones: '
-      f'{examples}. The prompts are the same for every grid.',
+      'A masked teacher, its one-step Di[M]O student, the student after '
+      'training on rewards through the decoder, and test-time optimisation. '
+      'The rows of every grid are the six categories of prompts, for example '
+      f'{examples}. All grids show the same prompts.',
     ),
     'notes': (
       'overall is the mean of the six accuracies by the rules of GenEval, '
-      'which ignore objects that the prompt does not ask for; exact counts '
-      'them, and is the number to rank by. Standard errors are those of the '
-      'prompts.',
+      'which ignore objects that are not in the prompt; exact counts them as '
+      'errors, and is the number to rank by. Standard errors are over prompts.',
       'Rewards whose names end in held_out were never optimised.',
-      'A best_of_N row takes the start with the highest composite score, N '
-      'being what the optimisation costs in forward passes.',
+      'A best_of_N row keeps the start with the highest composite score; N is '
+      'the cost of the optimisation in forward passes.',
     ),
   }

@@ -1,4 +1,4 @@
-"""What generators are conditioned on: class labels or text."""
+"""Conditions of the generators: class labels or text."""
 
 import flax.struct
 import jax
@@ -7,18 +7,18 @@ import jax.numpy as jnp
 
 @flax.struct.dataclass
 class TextCondition:
-  """Features of a batch of prompts, and numbers about the images.
+  """Features of a batch of prompts, and micro-conditions of the images.
 
   Attributes:
-    states: float [B, T, E] of a text tower; padding counts as text.
-    pooled: float [B, P] of the same tower.
-    micro: float32 [B, M], what else is known of the images: the aesthetic
-      score of MaskGen (M = 1); width, height, two offsets of the crop and the
-      score of Meissonic (M = 5); None where the generator knows nothing.
-    time: float32 [B], what Meissonic with `timestep_mode='ratio'` reads;
-      nothing else does.
-    final: float [B, T, E], the same tower's states behind its last norm, which
-      TA-TiTok's decoder reads; None for other tokenizers. No generator does.
+    states: hidden states of a text tower, float [B, T, E]; padding counts as
+      text.
+    pooled: pooled features of the same tower, float [B, P].
+    micro: micro-conditions, float32 [B, M]: the aesthetic score for MaskGen
+      (M = 1); width, height, the two crop offsets and the score for Meissonic
+      (M = 5); None for generators without any.
+    time: float32 [B], read only by Meissonic with `timestep_mode='ratio'`.
+    final: the same tower's states after its final norm, float [B, T, E], for
+      TA-TiTok's decoder; None for other tokenizers. Generators ignore it.
   """
 
   states: jax.Array
@@ -28,22 +28,23 @@ class TextCondition:
   final: jax.Array | None = None
 
 
-# Labels are int [B]; the null label, or the features of the empty or the
-# negative prompt, stand for no condition and have a batch of 1 (or B).
+# Labels are int [B]. The null condition is the null label, or the features of
+# the empty or negative prompt, with a batch of 1 (or B).
 Condition = jax.Array | TextCondition
 
 
 def batch_size(condition: Condition) -> int:
-  """B."""
+  """Batch size of a condition, B."""
   return jax.tree.leaves(condition)[0].shape[0]
 
 
 def dropped(
   condition: Condition, drop: jax.Array, null: Condition
 ) -> Condition:
-  """The text of `null`, or its label, where `drop`, bool [B], is true.
+  """Replaces text or label by that of `null` where `drop`, bool [B], is True.
 
-  Only what the generator reads of the text; the image is still to show it.
+  `micro`, `time` and `final` stay: dropping affects only the text that the
+  generator reads, and the decoder still sees the prompt.
   """
   if isinstance(condition, TextCondition):
     null = null.replace(
@@ -56,7 +57,7 @@ def dropped(
 
 
 def with_null(condition: Condition, null: Condition) -> Condition:
-  """Batch of 2 B for guidance: the condition, then `null` in its place."""
+  """Batch of 2 B for guidance: the condition, then its null counterpart."""
   everywhere = jnp.ones(batch_size(condition), bool)
   return jax.tree.map(
     lambda *pair: jnp.concatenate(pair),

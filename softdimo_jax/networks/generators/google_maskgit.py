@@ -1,8 +1,8 @@
 """Google's MaskGIT transformer (Chang et al. 2022).
 
 Source: `maskgit/nets/maskgit_transformer.py` of google-research/maskgit.
-Sequence: one class token, then L image tokens. One table holds codes, classes
-and the mask. Post-norm, tanh GELU, one logit bias for all positions.
+The sequence is one class token, then L image tokens. One table holds codes,
+classes and the mask. Post-norm, tanh GELU, one logit bias for all positions.
 """
 
 import flax.linen as nn
@@ -16,12 +16,12 @@ from softdimo_jax.networks.generators.interface import ClassGenerator
 class GoogleMaskGitTransformer(ClassGenerator):
   """Class-conditional masked generator; defaults are the 256 px model's.
 
-  The released models were trained without a null class; label num_classes puts
-  the mask in its place.
+  The released models were trained without a null class; label num_classes
+  selects the mask's row instead.
 
   Attributes:
-    vocab_size: V codes; id V is the mask (the official -1, which names the
-      table's last row).
+    vocab_size: number of codes, V; id V is the mask (officially -1, the table's
+      last row).
   """
 
   vocab_size: int = 1024
@@ -54,7 +54,7 @@ class GoogleMaskGitTransformer(ClassGenerator):
     return self.word_emb[self.vocab_size + labels]
 
   def sequence(self, embeddings: jax.Array, labels: jax.Array) -> jax.Array:
-    """Class token first, positions added, normed: [B, L + 1, D]."""
+    """Prepends the class token, adds positions, normalises: [B, L + 1, D]."""
     classes = self.class_rows(labels)
     x = jnp.concatenate([classes[:, None], embeddings], axis=1)
     return self.first_norm(x + self.pos_emb[: x.shape[1]])

@@ -1,9 +1,9 @@
-"""The interface of the generators: callers need not know which one it is.
+"""The common interface of the generators.
 
     tokens --embed--> embeddings --features, transform--> pre_logits --logits
 
-`backbone` is everything after `embed`, so that hard tokens, expected
-embeddings, masked mixes and noise enter by the same door.
+`backbone` is everything after `embed`: one entry point for hard tokens,
+expected embeddings, masked mixtures and noise.
 """
 
 import flax.linen as nn
@@ -22,13 +22,13 @@ class GeneratorOutput:
   """Logits and hidden states of one forward pass.
 
   Attributes:
-    logits: float32 [B, L, G, C], C >= V logits (MaskGit has one for the mask):
-      the generator's `logits` of `pre_logits`. Under jit they cost nothing
-      unless they are read.
+    logits: float32 [B, L, G, C], the generator's `logits` of `pre_logits`, with
+      C >= V (MaskGit has a logit for the mask). Under jit they cost nothing
+      unless they are used.
     pre_logits: [B, L, D], the input of the generator's `logits`.
-    hidden: [depth, B, L, D], output of every block at the image positions;
-      the discriminator's heads read some of them. Meissonic's blocks see a
-      quarter of the positions where it samples them down.
+    hidden: [depth, B, L, D], output of every block at the image positions; the
+      discriminator's heads read some of them. Meissonic's blocks see a quarter
+      of the positions if it downsamples.
   """
 
   logits: jax.Array
@@ -39,17 +39,16 @@ class GeneratorOutput:
 class MaskedGenerator(BlockNetwork):
   """Base of the generators; methods run as `apply(..., method='NAME')`.
 
-  Subclasses define the fields or properties `vocab_size` (V codes of a group;
-  id V is the mask), `length` (L) and `depth`, and the methods
-  `condition_shape`, `transform` and `logits`. Their other facts are class
-  attributes:
+  Subclasses define the fields or properties `vocab_size` (V codes per group; id
+  V is the mask), `length` (L) and `depth`, and the methods `condition_shape`,
+  `transform` and `logits`. They may override the class attributes
 
     frozen: top-level parameters that distillation keeps from the teacher (the
       official `fix_emb_layer`, paper Tab. 5b).
-    num_groups: G, tokens per position.
+    num_groups: tokens per position, G.
     grid: rows and columns of the positions; None fits any grid.
-    reads_text: whether the condition is text; else it is a class label.
-    reads_time: whether it reads the condition's `time`.
+    reads_text: whether the condition is text rather than a class label.
+    reads_time: whether the generator reads the condition's `time`.
   """
 
   frozen = ()
@@ -63,21 +62,21 @@ class MaskedGenerator(BlockNetwork):
     raise NotImplementedError
 
   def table(self) -> jax.Array:
-    """Embedding of every code and, last, of the mask: [G, V + 1, D]."""
+    """Embeddings of the codes and, last, of the mask: [G, V + 1, D]."""
     return self.tok_emb[None, : self.vocab_size + 1]
 
   def embed(self, tokens: jax.Array) -> jax.Array:
-    """Raw table rows of int tokens [B, L, G], summed over G: [B, L, D]."""
+    """Sum over G of the table rows of int tokens: [B, L, G] -> [B, L, D]."""
     return hard_embedding(tokens, self.table())
 
   def features(self, embeddings: jax.Array) -> jax.Array:
-    """The one-step generator adds its noise behind these: [B, L, D] -> same."""
+    """Features that the one-step generator perturbs: [B, L, D] -> same."""
     return embeddings
 
   def transform(
     self, features: jax.Array, condition: Condition, deterministic: bool
   ) -> tuple[jax.Array, jax.Array]:
-    """(pre_logits, hidden) of `GeneratorOutput`; part of `from_features`."""
+    """`pre_logits` and `hidden` of `GeneratorOutput`, for `from_features`."""
     raise NotImplementedError
 
   def logits(
@@ -86,8 +85,8 @@ class MaskedGenerator(BlockNetwork):
     """Logits float32 [B, P, G, C].
 
     Args:
-      pre_logits: `GeneratorOutput.pre_logits` [B, P, D] of P positions.
-      positions: which they are, int [P]; None is all of them.
+      pre_logits: `GeneratorOutput.pre_logits` [B, P, D] at P positions.
+      positions: indices of these positions, int [P]; None for all L.
     """
     raise NotImplementedError
 
@@ -102,8 +101,10 @@ class MaskedGenerator(BlockNetwork):
 
     Args:
       embeddings: [B, L, D], hard, soft, masked or noised.
-      condition: of B images: labels, int [B] in [0, num_classes], or text.
-      deterministic: no dropout (else the rng 'dropout' is needed).
+      condition: condition of B images: labels, int [B] in [0, num_classes], or
+        text.
+      deterministic: whether dropout is off; otherwise the rng 'dropout' is
+        required.
     """
     features = self.features(embeddings)
     return self.from_features(features, condition, deterministic=deterministic)
@@ -116,7 +117,7 @@ class MaskedGenerator(BlockNetwork):
     *,
     deterministic: bool = True,
   ) -> GeneratorOutput:
-    """Everything after `features` [B, L, D], noised or not."""
+    """Everything after `features`, [B, L, D], with or without noise."""
     pre_logits, hidden = self.transform(features, condition, deterministic)
     return GeneratorOutput(self.logits(pre_logits), pre_logits, hidden)
 
@@ -127,21 +128,21 @@ class MaskedGenerator(BlockNetwork):
     *,
     deterministic: bool = True,
   ) -> GeneratorOutput:
-    """Int tokens [B, L, G] (V is the mask) and condition -> output."""
+    """Output for int tokens [B, L, G] (V is the mask) and a condition."""
     embeddings = self.embed(tokens)
     return self.backbone(embeddings, condition, deterministic=deterministic)
 
 
 class ClassGenerator(MaskedGenerator):
-  """Base of the generators of classes; one token of the sequence is the class.
+  """Base of the class-conditional generators; the sequence has a class token.
 
   Subclasses define `pos_emb` and `class_rows`.
 
   Attributes:
-    num_classes: labels 0..num_classes - 1; label num_classes is the null.
-    length: L, image positions.
-    depth: blocks.
-    dropout: rate when not deterministic.
+    num_classes: number of classes; label num_classes is the null class.
+    length: number of image positions, L.
+    depth: number of blocks.
+    dropout: dropout rate when not deterministic.
   """
 
   num_classes: int = 1000
@@ -159,7 +160,7 @@ class ClassGenerator(MaskedGenerator):
     raise NotImplementedError
 
   def sequence(self, embeddings: jax.Array, labels: jax.Array) -> jax.Array:
-    """Class token last, positions added: [B, L + 1, D]."""
+    """Appends the class token and adds positions: [B, L + 1, D]."""
     classes = self.class_rows(labels)
     x = jnp.concatenate([embeddings, classes[:, None]], axis=1)
     return x + self.pos_emb
@@ -167,7 +168,7 @@ class ClassGenerator(MaskedGenerator):
   def blocks(
     self, x: jax.Array, deterministic: bool, **options
   ) -> tuple[jax.Array, jax.Array]:
-    """Output of the last block [B, L + 1, D] and of each [depth, B, L + 1, D].
+    """Output of the last block [B, L + 1, D], and of all [depth, B, L + 1, D].
 
     `options` are fields of `transformer.Block`.
     """
@@ -184,11 +185,11 @@ class ClassGenerator(MaskedGenerator):
 
 
 class TextGenerator(MaskedGenerator):
-  """Base of the generators of text; they have no dropout.
+  """Base of the text-conditional generators, which have no dropout.
 
   Attributes:
-    vocab_size: V codes; id V is the mask.
-    text_width: E, of the text's states.
+    vocab_size: number of codes, V; id V is the mask.
+    text_width: width of the text states, E.
     attention: see `JointBlock`.
   """
 

@@ -1,8 +1,8 @@
 """MaskBit generators: groups of bits in, groups of bits out.
 
 Source: `LFQBert` and `Bert` of markweberdev/maskbit, modeling/bert.py. A
-position holds `num_groups` sub-tokens (the official `splits`) of V = 2^e
-codes. Sequence: L image positions, then one class token.
+position holds `num_groups` sub-tokens (the official `splits`) with V = 2^e
+codes each. The sequence is L image positions, then one class token.
 """
 
 import flax.linen as nn
@@ -17,13 +17,15 @@ from softdimo_jax.ops.quantization import codes_to_bits
 class MaskBitTransformer(ClassGenerator):
   """Class-conditional bit generator; defaults are the 14-bit teacher's.
 
-  Code bits enter as -1 and +1 and a masked sub-token as zeros, through one
-  affine map; a linear head gives the logits.
+  One affine map embeds the bits: -1 or +1 for codes, zeros for a masked
+  sub-token. A linear head gives the logits.
 
   Attributes:
-    num_bits: bits of a position, divisible by num_groups.
-    num_groups: G sub-tokens a position; V = 2^(num_bits / G), id V the mask.
-    pre_norm: pre-norm blocks with a final norm; no released model has them.
+    num_bits: bits per position, divisible by num_groups.
+    num_groups: sub-tokens per position, G; V = 2^(num_bits / G), id V is the
+      mask.
+    pre_norm: whether blocks are pre-norm, with a final norm; False in all
+      released models.
   """
 
   num_bits: int = 14
@@ -32,12 +34,12 @@ class MaskBitTransformer(ClassGenerator):
   mlp_width: int = 4096
   pre_norm: bool = False
 
-  # The head is untied, so it is frozen as Meissonic's is.
+  # The head is untied, so it is frozen like Meissonic's.
   frozen = ('input_kernel', 'input_bias', 'pos_emb', 'prediction')
 
   @property
   def vocab_size(self) -> int:
-    """V, codes of one group."""
+    """Codes per group, V."""
     return 2 ** (self.num_bits // self.num_groups)
 
   def setup(self) -> None:
@@ -59,7 +61,7 @@ class MaskBitTransformer(ClassGenerator):
     return layers.Dense(width, self.dtype, kernel_init=layers.normal_02)
 
   def _setup_codes(self) -> None:
-    """What depends on how codes enter and leave."""
+    """Parameters of the input and output of codes."""
     self.input_kernel = self.param(
       'input_kernel', layers.normal_02, (self.num_bits, self.width)
     )
@@ -72,7 +74,7 @@ class MaskBitTransformer(ClassGenerator):
     """Projected bits of every code, mask last: [G, V + 1, D].
 
     The map is affine, so a position's embedding is the sum of its groups'
-    rows; the bias is counted once, with group 0.
+    rows; only group 0 includes the bias.
     """
     kernel = self.input_kernel.reshape(self.num_groups, -1, self.width)
     bits = codes_to_bits(self.vocab_size, kernel.shape[1])  # [V, e]
@@ -98,7 +100,7 @@ class MaskBitTransformer(ClassGenerator):
     return self.last_layer(x[:, : self.length]), hidden[:, :, : self.length]
 
   def last_layer(self, x: jax.Array) -> jax.Array:
-    """Between the blocks and the logits: [B, P, D] -> [B, P, D]."""
+    """Layers between blocks and logits: [B, P, D] -> [B, P, D]."""
     if self.pre_norm:
       x = self.final_norm(x)
     return self.last_norm(layers.gelu(self.last_dense(x)))
@@ -119,10 +121,11 @@ class MaskBitTransformer(ClassGenerator):
 
 
 class MaskBitTableTransformer(MaskBitTransformer):
-  """MaskBit with learned tables for bits: the official `Bert`.
+  """MaskBit with learned tables instead of bits: the official `Bert`.
 
-  One table a group, whose rows are summed at a position and also read the
-  logits off, with a bias per position. It has no released weights.
+  There is one table per group. An embedding is the sum of its groups' rows; the
+  logits are tied to the tables and have a bias per position. No weights are
+  released.
   """
 
   frozen = ('tok_emb', 'pos_emb', 'logit_bias')

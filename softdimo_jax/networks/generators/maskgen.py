@@ -1,9 +1,9 @@
-"""MaskGen-VQ (Kim et al. 2025), text to the 1-D tokens of TA-TiTok.
+"""MaskGen-VQ (Kim et al. 2025), from text to the 1-D tokens of TA-TiTok.
 
-Source: `modeling/maskgen.py:MaskGen_VQ` of bytedance/1d-tokenizer. The text's
-states run beside the image tokens through joint blocks; its pooled features and
-an aesthetic score modulate them. There is no learned null condition: the text
-features of the empty prompt are one.
+Source: `modeling/maskgen.py:MaskGen_VQ` of bytedance/1d-tokenizer. Joint blocks
+process text states and image tokens, modulated by the pooled text and an
+aesthetic score. The null condition is not learned: it is the text features of
+the empty prompt.
 """
 
 import flax.linen as nn
@@ -21,18 +21,20 @@ _MAX_PERIOD = 1000
 
 
 class MaskGenTransformer(TextGenerator):
-  """Text-conditional masked generator; defaults are MaskGen-VQ-L.
+  """Text-conditional masked generator; defaults are MaskGen-VQ-L's.
 
   XL has width 1280, depth 20 and mlp_width 5120.
 
   P = E: the pooled text features are as wide as the states.
 
   Attributes:
-    num_classes: rows of the table that nothing reads are num_classes + 1.
-    length: L, image positions.
-    depth: blocks.
-    micro_width: features of the aesthetic score; 0 leaves it out.
-    tied: the table reads the logits off, else a layer with bias does.
+    num_classes: number of classes; the table has num_classes + 1 unused rows
+      for them.
+    length: number of image positions, L.
+    depth: number of blocks.
+    micro_width: number of features of the aesthetic score; 0 omits it.
+    tied: whether the logits are tied to the table; else a layer with bias
+      gives them.
   """
 
   num_classes: int = 1000
@@ -69,7 +71,7 @@ class MaskGenTransformer(TextGenerator):
       self.head = dense(self.vocab_size)
 
   def sequence(self, embeddings: jax.Array) -> jax.Array:
-    """Positions added, in `dtype`: [B, L, D]."""
+    """Adds positions: [B, L, D] -> `dtype` [B, L, D]."""
     positions = self.pos_emb[: embeddings.shape[1]]
     return (embeddings + positions).astype(self.dtype)
 
@@ -83,28 +85,28 @@ class MaskGenTransformer(TextGenerator):
     return jnp.pad(features, ((0, 0), (0, odd)))
 
   def modulator(self, condition: TextCondition) -> jax.Array:
-    """What modulates all blocks: [B, D].
+    """The vector that modulates all blocks: [B, D].
 
     Raises:
-      ValueError: if there is no aesthetic score though the network reads it.
+      ValueError: if the network reads an aesthetic score and there is none.
     """
     pooled = condition.pooled
     if self.micro_width:
       if condition.micro is None:
-        raise ValueError('MaskGen is conditioned on an aesthetic score: micro')
+        raise ValueError('MaskGen needs an aesthetic score in condition.micro')
       scores = self.score_features(condition.micro[:, 0])
       pooled = jnp.concatenate([pooled, scores.astype(pooled.dtype)], axis=-1)
     return self.pooled_in(pooled)
 
   def last_layer(self, x: jax.Array, modulator: jax.Array) -> jax.Array:
-    """Between the blocks and the logits: [B, L, D] -> [B, L, D]."""
+    """Layers between blocks and logits: [B, L, D] -> [B, L, D]."""
     shift, scale = self.final_modulation(nn.silu(modulator))
     return modulate(x, shift, scale, self.dtype)
 
   def transform(
     self, features: jax.Array, condition: TextCondition, deterministic: bool
   ) -> tuple[jax.Array, jax.Array]:
-    """As the base's; the condition's `micro` is the aesthetic score [B, 1]."""
+    """See base class; the condition's `micro` is the aesthetic score [B, 1]."""
     del deterministic
     modulator = self.modulator(condition)
     streams = self.sequence(features), self.text_in(condition.states)
@@ -114,7 +116,7 @@ class MaskGenTransformer(TextGenerator):
   def _blocks(
     self, streams: tuple[jax.Array, jax.Array], condition: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """Image after all blocks [B, L, D], and after each [depth, B, L, D]."""
+    """Image after the last block [B, L, D], and after all [depth, B, L, D]."""
     sizes = self.num_heads, self.mlp_width
     options = {'dtype': self.dtype, 'attention': self.attention}
     outputs = []

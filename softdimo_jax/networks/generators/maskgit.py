@@ -1,8 +1,8 @@
 """MaskGit transformer, as distilled by Di[M]O.
 
 Source: `MaskGit_src/Network/transformer.py` of the official Di[M]O code, the
-network of Halton-MaskGIT v1.0. Sequence: L image tokens, then one class token.
-One table holds codes, mask, classes and the null class.
+network of Halton-MaskGIT v1.0. The sequence is L image tokens, then one class
+token. One table holds codes, mask, classes and the null class.
 """
 
 import flax.linen as nn
@@ -19,10 +19,10 @@ class MaskGitTransformer(ClassGenerator):
   C = V + 1: the mask has a logit, too.
 
   Attributes:
-    vocab_size: V codes; id V is the mask.
-    table_scale: standard deviation of the table at initialisation. The table
-      is tied to the logits, so the official 1.0 starts a narrow network far
-      from the uniform distribution; D^-0.5 starts it there.
+    vocab_size: number of codes, V; id V is the mask.
+    table_scale: standard deviation of the table at initialisation. The logits
+      are tied to the table, so the official 1.0 starts a narrow network far
+      from the uniform distribution; D^-0.5 starts close to it.
   """
 
   vocab_size: int = 1024

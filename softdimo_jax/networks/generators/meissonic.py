@@ -1,10 +1,10 @@
 """Meissonic (Bai et al. 2024) at 1024 px, and at 512 px as Monetico.
 
 Source: `src/transformer.py:Transformer2DModel` of viiika/Meissonic. Joint
-blocks over image and text, then single blocks over both as one sequence, all
-of them modulated by the pooled text, numbers about the image and a time. At
-1024 px they see a quarter of the positions, between a convolution that merges
-two by two and one that parts them again.
+blocks over image and text are followed by single blocks over both as one
+sequence; the pooled text, micro-conditions and a time modulate all of them. At
+1024 px the blocks see a quarter of the positions, between a convolution that
+merges 2 x 2 positions and one that splits them again.
 """
 
 import math
@@ -22,9 +22,9 @@ from softdimo_jax.networks.joint_block import EPSILON, JointBlock, Streams
 from softdimo_jax.networks.single_block import SingleBlock
 
 TIMESTEP_MODES = ('zero', 'ratio')
-# Positions that the blocks of the released models see along a side.
+# Side of the grid that the blocks of the released models see.
 BLOCK_SIDE = 32
-# Numbers about an image: width, height, two offsets of the crop, its score.
+# Micro-conditions: width, height, two crop offsets, aesthetic score.
 NUM_MICRO = 5
 _TIME_SCALE = 1000
 
@@ -32,26 +32,26 @@ _TIME_SCALE = 1000
 class MeissonicTransformer(TextGenerator):
   """Text-conditional masked generator; defaults are the 1024 px model's.
 
-  Monetico has `downsample=False` and `grid=(32, 32)`. Fresh kernels have
-  torch's defaults, and nothing but biases begins at zero.
+  Monetico has `downsample=False` and `grid=(32, 32)`. Kernels are initialised
+  by torch's defaults; only biases start at zero.
 
   P = D: the pooled text features are as wide as the blocks.
 
   Attributes:
-    spare_rows: rows of the table that nothing reads.
+    spare_rows: number of unused rows of the table.
     grid: rows and columns of tokens; L is their product.
-    downsample: the blocks see L' = L / 4 positions, else L' = L.
-    joint_depth: blocks over image and text.
-    single_depth: blocks over both as one.
-    rope_axes: channels of a head that turn with time, row and column.
+    downsample: whether the blocks see L' = L / 4 positions; else L' = L.
+    joint_depth: number of joint blocks.
+    single_depth: number of single blocks.
+    rope_axes: channels of a head that rotate with time, row and column.
     timestep_mode: 'zero' runs at time 0, as Di[M]O's student and teacher do;
       'ratio' reads the condition's `time`, officially the share of masked
-      tokens, times 1000 in Meissonic's training, and the number of steps still
-      to come in its sampler.
+      tokens, times 1000 in Meissonic's training, and the number of remaining
+      steps in its sampler.
 
   Raises:
-    ValueError: at first use, for sizes that do not fit together, an unknown
-      `timestep_mode`, and conditions that lack something.
+    ValueError: at first use, if sizes are inconsistent, `timestep_mode` is
+      unknown or the condition is incomplete.
   """
 
   spare_rows: int = 63
@@ -71,12 +71,12 @@ class MeissonicTransformer(TextGenerator):
 
   @property
   def length(self) -> int:
-    """L, image positions."""
+    """Number of image positions, L."""
     return math.prod(self.grid)
 
   @property
   def depth(self) -> int:
-    """Blocks, and hidden states."""
+    """Number of blocks, and of hidden states."""
     return self.joint_depth + self.single_depth
 
   @property
@@ -125,11 +125,11 @@ class MeissonicTransformer(TextGenerator):
   def _check(self) -> None:
     if sum(self.rope_axes) * self.num_heads != self.width:
       raise ValueError(
-        f'{self.num_heads} heads of {sum(self.rope_axes)} rotary channels do '
-        f'not make a width of {self.width}'
+        f'{self.num_heads} heads with {sum(self.rope_axes)} rotary channels do '
+        f'not add up to the width {self.width}'
       )
     if self.downsample and (self.grid[0] % 2 or self.grid[1] % 2):
-      raise ValueError(f'grid {self.grid} does not divide into two by two')
+      raise ValueError(f'downsampling needs an even grid, not {self.grid}')
     if self.timestep_mode not in TIMESTEP_MODES:
       raise ValueError(
         f'timestep_mode {self.timestep_mode!r} is unknown; choose one of '
@@ -137,21 +137,21 @@ class MeissonicTransformer(TextGenerator):
       )
 
   def features(self, embeddings: jax.Array) -> jax.Array:
-    """Normed and mixed embeddings, the end of the official `embed`.
+    """Normalised and projected embeddings, the end of the official `embed`.
 
-    The noise comes behind them (the official `generate_one_step`).
+    The noise is added to them (the official `generate_one_step`).
     """
     return self.emb_dense(self.emb_norm(embeddings))
 
   def sequence(self, features: jax.Array) -> jax.Array:
-    """What the blocks see of the image: [B, L, D] -> [B, L', D]."""
+    """Image input of the blocks: [B, L, D] -> [B, L', D]."""
     x = features.astype(self.dtype)
     if self.downsample:
       x = self.down(parts.merge(self.down_norm(x), self.grid))
     return self.in_dense(self.in_norm(x))
 
   def last_layer(self, x: jax.Array) -> jax.Array:
-    """Between the blocks and the head: [B, L', D] -> [B, L, D]."""
+    """Layers between blocks and head: [B, L', D] -> [B, L, D]."""
     x = self.out_dense(self.out_norm(x))
     if self.downsample:
       x = parts.part(self.up(self.up_norm(x)), self.block_grid)
@@ -162,16 +162,16 @@ class MeissonicTransformer(TextGenerator):
     return parts.sinusoids(_TIME_SCALE * times.astype(jnp.float32))
 
   def micro_features(self, micro: jax.Array) -> jax.Array:
-    """Sinusoids of the numbers about the images [B, 5] -> [B, 1280]."""
+    """Sinusoids of micro-conditions [B, 5] -> [B, 1280]."""
     return parts.sinusoids(micro.reshape(-1)).reshape(len(micro), -1)
 
   def modulator(self, condition: TextCondition) -> jax.Array:
-    """What modulates all blocks: [B, D]."""
+    """The vector that modulates all blocks: [B, D]."""
     micro = condition.micro
     if micro is None or micro.shape[-1] != NUM_MICRO:
       raise ValueError(
-        f'Meissonic is conditioned on {NUM_MICRO} numbers about the image: '
-        'micro [B, 5] is its width, height, the offsets of the crop, the score'
+        f'Meissonic needs condition.micro [B, {NUM_MICRO}]: width, height, two '
+        'crop offsets and the aesthetic score'
       )
     micro = self.micro_features(micro).astype(condition.pooled.dtype)
     known = jnp.concatenate([condition.pooled, micro], axis=-1)
@@ -179,27 +179,27 @@ class MeissonicTransformer(TextGenerator):
     return self.time_in(time) + self.pooled_in(self.micro_in(known))
 
   def _time(self, condition: TextCondition) -> jax.Array:
-    """Times [B], or [1] of all."""
+    """Times [B], or [1] for the whole batch."""
     if self.timestep_mode == 'zero':
       return jnp.zeros(1)
     if condition.time is None:
-      raise ValueError("timestep_mode 'ratio' reads the condition's time [B]")
+      raise ValueError("timestep_mode 'ratio' needs condition.time [B]")
     return condition.time
 
   def positions(self, text_length: int = 0) -> np.ndarray:
-    """Time, row and column, int [T + L', 3]; the text is at the origin."""
+    """Time, row and column: int [T + L', 3]; the text is at the origin."""
     rows, columns = np.indices(self.block_grid).reshape(2, -1)
     image = np.stack([np.zeros_like(rows), rows, columns], axis=-1)
     return np.pad(image, ((text_length, 0), (0, 0)))
 
   def rotation(self, text_length: int = 0) -> rotary.Rotation:
-    """Of the text's positions and then the image's."""
+    """Rotation for the text positions, then the image positions."""
     return rotary.tables(self.positions(text_length), self.rope_axes)
 
   def transform(
     self, features: jax.Array, condition: TextCondition, deterministic: bool
   ) -> tuple[jax.Array, jax.Array]:
-    """As the base's, with hidden states [depth, B, L', D]."""
+    """See base class; hidden states are [depth, B, L', D]."""
     del deterministic
     text = self.text_norm(self.text_in(condition.states))
     modulator = nn.silu(self.modulator(condition))
@@ -215,7 +215,7 @@ class MeissonicTransformer(TextGenerator):
   def _blocks(
     self, streams: Streams, condition: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """Image after all blocks [B, L', D], and after each [depth, B, L', D]."""
+    """Image after the last block [B, L', D] and after all [depth, B, L', D]."""
     sizes = self.num_heads, self.mlp_width
     options = {
       'kernel_init': layers.torch_linear_init,
@@ -229,7 +229,7 @@ class MeissonicTransformer(TextGenerator):
       *sizes, **options, name='single_layers'
     )
     length = streams[1].shape[1]
-    # Only the image turns: rows and columns of the text are all 0.
+    # Only the image rotates: rows and columns of the text are all 0.
     (image, text), joint_hidden = joint(streams, condition, self.rotation())
     x = jnp.concatenate([text, image], axis=1)
     x, single_hidden = single(x, condition, self.rotation(length))

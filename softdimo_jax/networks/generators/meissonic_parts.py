@@ -13,7 +13,7 @@ _MAX_PERIOD = 10_000
 
 
 class Perceptron(nn.Module):
-  """[B, I] -> [B, width] by two layers with a SiLU between them."""
+  """Two layers with a SiLU between them: [B, I] -> [B, width]."""
 
   width: int
   dtype: jnp.dtype
@@ -28,7 +28,7 @@ class Perceptron(nn.Module):
 
 
 class Head(nn.Module):
-  """[B, L, D] -> logits [B, L, V]; a module, so that it is frozen as one."""
+  """[B, L, D] -> logits [B, L, V]; one module, so that it can be frozen."""
 
   vocab_size: int
   dtype: jnp.dtype
@@ -44,7 +44,7 @@ class Head(nn.Module):
 
 
 def sinusoids(values: jax.Array) -> jax.Array:
-  """[N] -> float32 [N, 256], cosines and then sines."""
+  """[N] -> float32 [N, 256], cosines, then sines."""
   angle = layers.sinusoid_angles(
     values, _SINUSOIDS // 2, max_period=_MAX_PERIOD
   )
@@ -52,14 +52,14 @@ def sinusoids(values: jax.Array) -> jax.Array:
 
 
 def merge(x: jax.Array, grid: tuple[int, int]) -> jax.Array:
-  """Two by two positions of a grid into one: [B, L, D] -> [B, L / 4, 4 D]."""
+  """Merges 2 x 2 positions of a grid: [B, L, D] -> [B, L / 4, 4 D]."""
   rows, columns = grid
   x = x.reshape(len(x), rows // 2, 2, columns // 2, 2, -1)
   return x.swapaxes(2, 3).reshape(len(x), rows * columns // 4, -1)
 
 
 def part(x: jax.Array, grid: tuple[int, int]) -> jax.Array:
-  """Inverse of `merge`; `grid` is of the merged positions."""
+  """Inverse of `merge`; `grid` is the grid of merged positions."""
   rows, columns = grid
   x = x.reshape(len(x), rows, columns, 2, 2, -1)
   return x.swapaxes(2, 3).reshape(len(x), 4 * rows * columns, -1)
@@ -68,6 +68,6 @@ def part(x: jax.Array, grid: tuple[int, int]) -> jax.Array:
 def transposed_init(
   key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
 ) -> jax.Array:
-  """torch's default for transposed convolutions, which count the outputs."""
+  """torch's default for transposed convolutions: fan-in counts the outputs."""
   bound = shape[1] ** -0.5
   return jax.random.uniform(key, shape, dtype, -bound, bound)

@@ -1,8 +1,8 @@
-"""ImageReward (Xu et al. 2023): BLIP reads image and prompt, a head scores.
+"""ImageReward (Xu et al. 2023): a head that scores BLIP's text features.
 
 Official classes: `ImageReward` of THUDM/ImageReward over `VisionTransformer`
 and `BertModel` of its models/BLIP. The text attends to the image in every
-layer, so that nothing of a prompt but its token ids can be kept for later.
+layer, so only the token ids of a prompt can be precomputed.
 """
 
 import flax.linen as nn
@@ -18,14 +18,14 @@ from softdimo_jax.ops.precision import at_least_float32
 
 @flax.struct.dataclass
 class BLIPOutput:
-  """Scores of a batch of images with a prompt each.
+  """Scores of a batch of images with one prompt each.
 
   Attributes:
-    image: [B, 1 + P, Di], states of the image after the final norm.
+    image: [B, 1 + P, Di], image states after the final norm.
     text: [depth, B, T, D], output of every block of the text encoder.
-    raw: float32 [B], the head's number.
-    score: float32 [B], the same with the mean and the deviation taken out that
-      it had over the official data.
+    raw: float32 [B], output of the head.
+    score: float32 [B], `raw` standardised by its mean and standard deviation
+      over the official data.
   """
 
   image: jax.Array
@@ -37,8 +37,8 @@ class BLIPOutput:
 class BLIPImageTower(ImageTower):
   """Pre-norm transformer over patches; defaults are ViT-L/16's.
 
-  Beside CLIP's it has a bias of the patches, no norm before the blocks, and
-  keeps all positions.
+  Unlike CLIP's, it has a patch bias and no norm before the blocks, and returns
+  all positions.
   """
 
   epsilon: float = 1e-6
@@ -48,13 +48,14 @@ class BLIPImageTower(ImageTower):
     """States of images.
 
     Args:
-      images: float [B, H, H, 3] of side `resolution`, normalised as CLIP's.
+      images: float [B, H, H, 3], H = `resolution`, normalised as for CLIP.
 
     Returns:
-      [B, 1 + P, Di] of `dtype`; the class token is first.
+      `dtype` [B, 1 + P, Di]; the class token is first.
 
     Raises:
-      ValueError: if the images have another shape, or a patch is larger.
+      ValueError: if the images have a different shape or are smaller than a
+        patch.
     """
     blocks = self.blocks(attention=self.attention, name='layers')
     last, _ = blocks(self._embed(images), None)
@@ -62,7 +63,7 @@ class BLIPImageTower(ImageTower):
 
   def _embed(self, images: jax.Array) -> jax.Array:
     """Class token and patches with positions: [B, 1 + P, Di]."""
-    # The official convolution, as a matrix of patches sees it.
+    # The official convolution, as a matrix over flat patches.
     kernel = self.param(
       'patch_kernel', layers.torch_linear_init, self.patch_shape
     )
@@ -76,7 +77,7 @@ class BLIPImageTower(ImageTower):
 
 
 class CrossAttention(nn.Module):
-  """Text attends to an image: [B, T, D], [B, M, Di] -> [B, T, D]."""
+  """Attention from text to image: [B, T, D], [B, M, Di] -> [B, T, D]."""
 
   num_heads: int
   dtype: jnp.dtype = jnp.float32
@@ -99,15 +100,15 @@ class CrossAttention(nn.Module):
 
 
 class TextBlock(nn.Module):
-  """Post-norm block of BERT: attention, attention to the image, MLP.
+  """Post-norm block of BERT: self-attention, cross-attention, MLP.
 
   Written as the body of `nn.scan`: (x, mask, image) -> (x, x).
 
   Attributes:
     num_heads: attention heads.
     mlp_width: hidden width of the MLP.
-    epsilon: of the norms.
-    dtype: of the matrix products.
+    epsilon: epsilon of the norms.
+    dtype: dtype of the matrix products.
   """
 
   num_heads: int
@@ -123,8 +124,8 @@ class TextBlock(nn.Module):
 
     Args:
       x: [B, T, D].
-      mask: bool [B, T], False where no position is to attend; or None.
-      image: [B, M, Di]; None leaves the attention to it out.
+      mask: bool [B, T], False at positions hidden from all; or None.
+      image: image states [B, M, Di]; None omits the cross-attention.
     """
     attention = transformer.SelfAttention(
       self.num_heads, dtype=self.dtype, name='attention'
@@ -147,11 +148,10 @@ class TextBlock(nn.Module):
 
 
 class BLIPTextEncoder(TextTower):
-  """BERT that sees an image; defaults are the base size's.
+  """BERT with attention to an image; defaults are the base size's.
 
-  It has no embedding of token types, and looks both ways.
-
-  The rows of its table are BERT's words, [DEC] and [ENC].
+  Attention is bidirectional, and there is no embedding of token types. The rows
+  of the table are BERT's words, [DEC] and [ENC].
   """
 
   vocab_size: int = 30524
@@ -169,15 +169,15 @@ class BLIPTextEncoder(TextTower):
     mask: jax.Array | None = None,
     image: jax.Array | None = None,
   ) -> jax.Array:
-    """Output of every block: [depth, B, T, D] of `dtype`.
+    """Output of every block: `dtype` [depth, B, T, D].
 
     Args:
       ids: int [B, T], T <= length.
-      mask: bool [B, T], False at padding, True somewhere; None hides nothing.
-        The official code subtracts 10,000 from hidden scores, which leaves
-        nothing of them in float32.
-      image: [B, M, Di], states of an image; None reads the text alone, as
-        BLIP's text features do.
+      mask: bool [B, T], False at padding, with at least one True; None hides
+        nothing. The official code subtracts 10,000 from hidden scores, which is
+        equivalent in float32.
+      image: image states [B, M, Di]; None reads the text alone, as for BLIP's
+        text features.
 
     Raises:
       ValueError: if T > length.
@@ -192,14 +192,15 @@ class BLIPTextEncoder(TextTower):
 
 
 class BLIPScorer(nn.Module):
-  """The network of ImageReward v1.0, which the defaults are.
+  """The network of ImageReward; defaults are v1.0's.
 
   Attributes:
-    image: tower of images.
-    text: encoder of prompts.
-    head_widths: of the layers behind the text's first state.
-    mean: of the head's number over the official data.
-    std: its deviation there.
+    image: image tower.
+    text: prompt encoder.
+    head_widths: output widths of the head's layers; the head reads the first
+      text state.
+    mean: mean of the head's output over the official data.
+    std: standard deviation of the head's output over the official data.
   """
 
   image: BLIPImageTower = BLIPImageTower()
@@ -218,15 +219,13 @@ class BLIPScorer(nn.Module):
     """Scores images for prompts.
 
     Args:
-      images: float [B, H, H, 3], normalised as CLIP's.
+      images: float [B, H, H, 3], normalised as for CLIP.
       ids: int [B, T], [CLS] first.
       mask: bool [B, T], False at padding.
 
-    Returns:
-      BLIPOutput.
-
     Raises:
-      ValueError: if the images have another shape or the prompts are too long.
+      ValueError: if the images have a different shape or the prompts are too
+        long.
     """
     image = self.image(images)
     text = self.text(ids, mask, image)

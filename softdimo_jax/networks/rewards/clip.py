@@ -1,8 +1,8 @@
-"""CLIP (Radford et al. 2021), whole: CLIP score, HPSv2 and PickScore.
+"""CLIP (Radford et al. 2021), for the CLIP score, HPSv2 and PickScore.
 
 Official classes: `CLIPModel` of transformers, and `CLIP` of open_clip and of
-tgxs002/HPSv2. All compute the same; rewards differ in their weights and in what
-they make of the cosines.
+tgxs002/HPSv2. All compute the same; the rewards differ in their weights and in
+how they use the cosines.
 """
 
 import math
@@ -26,8 +26,8 @@ class ImageOutput:
   """Features of a batch of images.
 
   Attributes:
-    hidden: [depth + 1, B, 1 + P, D], what enters the blocks and the output of
-      every block, none of it normed after them; the class token is first.
+    hidden: [depth + 1, B, 1 + P, D], input of the blocks and output of every
+      block, before the final norm; the class token is first.
     final: [B, D], the class token after the final norm.
     pooled: float32 [B, E], projection of `final`.
   """
@@ -42,8 +42,8 @@ class CLIPOutput:
   """Images and prompts as unit vectors.
 
   Attributes:
-    image: float32 [B, E].
-    text: float32 [B, E].
+    image: image features, float32 [B, E].
+    text: text features, float32 [B, E].
     scale: float32 [], the exponential of the logit scale.
   """
 
@@ -53,12 +53,12 @@ class CLIPOutput:
 
   @property
   def cosines(self) -> jax.Array:
-    """float32 [B], of every image with its own prompt: HPSv2's score."""
+    """Cosine of each image and its own prompt, float32 [B]: HPSv2's score."""
     return (self.image * self.text).sum(-1)
 
   @property
   def logits(self) -> jax.Array:
-    """float32 [B, B], scaled cosines of every image (row) with every prompt."""
+    """Scaled cosines of all images (rows) and all prompts, float32 [B, B]."""
     return self.scale * (self.image @ self.text.T)
 
 
@@ -66,7 +66,7 @@ class CLIPImageTower(ImageTower):
   """Pre-norm transformer over patches; defaults are ViT-H/14's.
 
   Attributes:
-    projection_width: E.
+    projection_width: width of the projected features, E.
     activation: 'gelu' (erf; LAION's weights) or 'quick_gelu' (OpenAI's).
 
   Raises:
@@ -82,7 +82,7 @@ class CLIPImageTower(ImageTower):
 
   def setup(self) -> None:
     normal = nn.initializers.normal(self.width**-0.5)
-    # The official convolution without bias, as a matrix of patches sees it.
+    # The official convolution without bias, as a matrix over flat patches.
     self.patch_kernel = self.param(
       'patch_kernel',
       layers.torch_linear_init,
@@ -103,18 +103,17 @@ class CLIPImageTower(ImageTower):
     """Features of images.
 
     Args:
-      images: float [B, H, H, 3] of side `resolution`, normalised as the weights
-        were trained.
+      images: float [B, H, H, 3], H = `resolution`, normalised as in training.
 
     Returns:
-      ImageOutput; `hidden` and `final` are of `dtype`.
+      ImageOutput; `hidden` and `final` have dtype `dtype`.
 
     Raises:
-      ValueError: if the images have another shape.
+      ValueError: if the images have a different shape.
     """
     x = self.initial_norm(self.embed(images))
     last, outputs = self.layers(x, None)
-    # The official code norms all positions, of which it reads the first.
+    # The official code normalises all positions, but reads only the first.
     final = self.final_norm(last[:, 0])
     pooled = layers.matmul_2d(final, self.projection, self.dtype)
     return ImageOutput(
@@ -124,10 +123,10 @@ class CLIPImageTower(ImageTower):
     )
 
   def embed(self, images: jax.Array) -> jax.Array:
-    """Class token and patches with positions: [B, 1 + P, D], not yet normed.
+    """Class token and patches with positions, before the norm: [B, 1 + P, D].
 
     Raises:
-      ValueError: if the images have another shape than [B, H, H, 3].
+      ValueError: if the images are not [B, H, H, 3].
     """
     patches = layers.matmul_2d(
       self.patches(images), self.patch_kernel, self.dtype
@@ -139,8 +138,8 @@ class CLIP(nn.Module):
   """Both towers and the scale of their cosines; defaults are ViT-H/14's.
 
   Attributes:
-    image: tower of images.
-    text: tower of prompts.
+    image: image tower.
+    text: text tower.
 
   Raises:
     ValueError: at first use, if the towers project to different widths.
@@ -153,23 +152,23 @@ class CLIP(nn.Module):
     image, text = self.image.projection_width, self.text.projection_width
     if image != text:
       raise ValueError(
-        f'image features of width {image} do not meet text features of width '
-        f'{text}'
+        f'image features have width {image}, text features {text}; they must '
+        'be equal'
       )
     self.logit_scale = self.param(
       'logit_scale', nn.initializers.constant(-math.log(_TEMPERATURE)), ()
     )
 
   def image_features(self, images: jax.Array) -> jax.Array:
-    """float32 [B, E] of images as `CLIPImageTower` takes them, no unit vectors.
+    """Features of inputs of `CLIPImageTower`, not normalised: float32 [B, E].
 
     Raises:
-      ValueError: if the images have another shape.
+      ValueError: if the images have a different shape.
     """
     return self.image(images).pooled
 
   def text_features(self, ids: jax.Array) -> jax.Array:
-    """float32 [B, E] of int ids [B, T], no unit vectors.
+    """Features of int ids [B, T], not normalised: float32 [B, E].
 
     Raises:
       ValueError: if the prompts are too long.
@@ -180,15 +179,16 @@ class CLIP(nn.Module):
     """Compares images with prompts.
 
     Args:
-      images: float [B, H, H, 3], normalised as the weights were trained.
-      ids: int [B, T], padded as the weights were trained; in CLIP's vocabulary
-        padding has no effect.
+      images: float [B, H, H, 3], normalised as in training.
+      ids: int [B, T], padded as in training; in CLIP's vocabulary padding has
+        no effect.
 
     Returns:
-      CLIPOutput of unit vectors, which are not NaN even for features of zero.
+      CLIPOutput of unit vectors, without NaN even for zero features.
 
     Raises:
-      ValueError: if the images have another shape or the prompts are too long.
+      ValueError: if the images have a different shape or the prompts are too
+        long.
     """
     return CLIPOutput(
       image=l2_normalize(self.image_features(images)),
@@ -198,7 +198,7 @@ class CLIP(nn.Module):
 
 
 def openai_vit_l() -> CLIP:
-  """OpenAI's ViT-L/14: the aesthetic predictor's, and GenEval's for colours."""
+  """OpenAI's ViT-L/14, for the aesthetic predictor and GenEval's colours."""
   sizes = {'projection_width': 768, 'activation': 'quick_gelu'}
   return CLIP(
     CLIPImageTower(width=1024, depth=24, mlp_width=4096, **sizes),
@@ -207,7 +207,7 @@ def openai_vit_l() -> CLIP:
 
 
 def openai_vit_b() -> CLIP:
-  """OpenAI's ViT-B/32, the smallest that is released."""
+  """OpenAI's ViT-B/32, the smallest one released."""
   sizes = {'projection_width': 512, 'depth': 12, 'activation': 'quick_gelu'}
   return CLIP(
     CLIPImageTower(patch=32, width=768, num_heads=12, mlp_width=3072, **sizes),

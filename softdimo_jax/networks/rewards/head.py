@@ -1,8 +1,8 @@
-"""The head that ImageReward and the aesthetic predictor have in common.
+"""The head of ImageReward and of the aesthetic predictor.
 
 Official classes: `MLP` of THUDM/ImageReward and of
-christophschuhmann/improved-aesthetic-predictor. Dropout, which lies between
-its layers in training, is left out: the rewards are frozen.
+christophschuhmann/improved-aesthetic-predictor. The dropout between the layers
+is omitted, because the rewards are frozen.
 """
 
 import flax.linen as nn
@@ -14,13 +14,13 @@ from softdimo_jax.ops.precision import at_least_float32
 
 
 class LinearHead(nn.Module):
-  """Features to one number, through layers without activations.
+  """Linear layers without activations, from features to one number.
 
-  They could be folded into one vector; apart they are the official entries.
+  They could be folded into one vector, but match the official entries as is.
 
   Attributes:
-    widths: of the outputs of the layers; the last is 1.
-    dtype: of the matrix products; parameters are float32.
+    widths: output widths of the layers; the last is 1.
+    dtype: dtype of the matrix products; parameters are float32.
 
   Raises:
     ValueError: at first use, if the last width is not 1.
@@ -34,7 +34,7 @@ class LinearHead(nn.Module):
     """float [B, E] -> float32 [B]."""
     if self.widths[-1] != 1:
       raise ValueError(
-        f'a head of widths {self.widths} does not end with one number'
+        f'the last width of a head must be 1, the widths are {self.widths}'
       )
     x = features
     for i, width in enumerate(self.widths):

@@ -1,10 +1,11 @@
-"""CLIP's text tower (Radford et al. 2021), of Meissonic and MaskGen.
+"""CLIP's text tower (Radford et al. 2021), for Meissonic and MaskGen.
 
 Official classes: `CLIPTextModelWithProjection` of transformers, and the text
 half of open_clip's `CLIP`, which bytedance/1d-tokenizer reads through
-`modeling/maskgen.py:open_clip_text_encoding`. Both compute the same. Padding is
-masked by transformers alone, where it is asked to; else the id that pads takes
-part. In CLIP's vocabulary it follows the end of the text, whose row it leaves.
+`modeling/maskgen.py:open_clip_text_encoding`. Both compute the same. Only
+transformers can mask padding, and only on request; otherwise padding is
+attended to. In CLIP's vocabulary padding follows the end of the text, so it
+does not change the row of the end token.
 """
 
 import flax.linen as nn
@@ -22,9 +23,9 @@ class TextOutput:
 
   Attributes:
     hidden: [depth + 1, B, T, D], the embedded tokens and the output of every
-      block, none of them normed.
-    final: [B, T, D], the last of them after the final norm: the text guidance
-      of TA-TiTok.
+      block, before the final norm.
+    final: [B, T, D], output of the last block after the final norm: the text
+      guidance of TA-TiTok.
     end: int32 [B], position of the end-of-text token.
     pooled: float32 [B, P], projection of `final` at `end`.
   """
@@ -36,9 +37,9 @@ class TextOutput:
 
   @property
   def penultimate(self) -> jax.Array:
-    """[B, T, D], output of the block before the last: the states of prompts.
+    """Output of the second-to-last block, [B, T, D]: the states of prompts.
 
-    Meissonic's `encoder_hidden_states` and MaskGen's `condition`.
+    They are Meissonic's `encoder_hidden_states` and MaskGen's `condition`.
     """
     return self.hidden[-2]
 
@@ -47,10 +48,10 @@ class CLIPTextTower(TextTower):
   """Causal pre-norm transformer over token ids; defaults are ViT-H/14's.
 
   Attributes:
-    projection_width: P.
+    projection_width: width of the pooled features, P.
     activation: 'gelu' (erf; LAION's weights) or 'quick_gelu' (OpenAI's).
-    end_token: id whose first occurrence ends a prompt; None takes the first
-      occurrence of the largest id, which is the same in CLIP's vocabulary.
+    end_token: id whose first occurrence ends a prompt; None for the largest id
+      in the prompt, which is the same in CLIP's vocabulary.
     attention: see `transformer.SelfAttention`.
   """
 
@@ -66,12 +67,12 @@ class CLIPTextTower(TextTower):
     """Features of token ids.
 
     Args:
-      ids: int [B, T], T <= length, padded as the weights were trained.
-      mask: bool [B, T], False where no position is to attend, True at the
-        first; None hides nothing.
+      ids: int [B, T], T <= length, padded as in training.
+      mask: bool [B, T], False at positions hidden from all, True at the first;
+        None hides nothing.
 
     Returns:
-      TextOutput; `hidden` and `final` are of `dtype`.
+      TextOutput; `hidden` and `final` have dtype `dtype`.
 
     Raises:
       ValueError: if T > length.

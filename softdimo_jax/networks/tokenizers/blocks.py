@@ -13,8 +13,8 @@ def conv3(
 ) -> nn.Conv:
   """3x3 convolution; `kwargs` are `dtype` and `name`.
 
-  XLA's SAME padding at stride 2 adds one row and column of zeros at bottom
-  and right only, which is what the originals do by hand.
+  XLA's SAME padding at stride 2 adds one row and column of zeros, only at the
+  bottom and right; the originals do so explicitly.
   """
   return nn.Conv(
     features, (3, 3), strides=stride, padding='SAME', use_bias=bias, **kwargs
@@ -27,7 +27,7 @@ def conv1(features: int, *, bias: bool = True, **kwargs) -> nn.Conv:
 
 
 def group_norm(num_groups: int, name: str) -> nn.GroupNorm:
-  """Group norm in float32 whatever the dtype of its input."""
+  """Group norm in float32 for inputs of any dtype."""
   return nn.GroupNorm(
     num_groups,
     epsilon=1e-6,
@@ -47,13 +47,14 @@ class ResBlock(nn.Module):
 
   Attributes:
     features: output width; where it differs from the input's, a 1x1
-      convolution `nin_shortcut` makes the two addable.
-    shortcut_after_convs: that convolution reads the block's own output
-      instead of its input, and no input is added at all. A slip of Google's
-      MaskGIT tokenizer that MaskBit kept: released weights depend on it.
-    bias: of the convolutions.
+      convolution `nin_shortcut` matches the widths.
+    shortcut_after_convs: whether that convolution reads the output of the
+      others instead of the block's input, which is then not added at all. A bug
+      of Google's MaskGIT tokenizer that MaskBit kept; released weights depend
+      on it.
+    bias: whether the convolutions have biases.
     num_norm_groups: groups of the group norms.
-    dtype: of the convolutions.
+    dtype: dtype of the convolutions.
   """
 
   features: int
@@ -99,7 +100,7 @@ class AttentionBlock(nn.Module):
 def codebook_init(
   key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32
 ) -> jax.Array:
-  """U(-1/V, 1/V) for a codebook [V, D], as all originals do."""
+  """U(-1/V, 1/V) for a codebook [V, D], as in all originals."""
   return jax.random.uniform(
     key, shape, dtype, minval=-1 / shape[0], maxval=1 / shape[0]
   )

@@ -1,8 +1,8 @@
 """The VQ tokenizer of Meissonic (and aMUSEd): diffusers' `VQModel`.
 
 Source: diffusers 0.31.0, `models/autoencoders/vq_model.py` and `vae.py`. A
-Taming VQGAN without attention whose images span [0, 1] inside as outside, and
-whose configuration names a scaling factor that nothing reads.
+Taming VQGAN without attention; its coders work on images in [0, 1], and the
+scaling factor in its configuration is unused.
 """
 
 import jax
@@ -15,11 +15,13 @@ class DiffusersVQ(ConvolutionalVQ):
   """VQGAN with one learned codebook; defaults are Meissonic's.
 
   Attributes:
-    level_channels: of each level; the downsampling factor is 2^(levels - 1).
-    middle_attention: attention between the two blocks of the middle, which
-      Meissonic's does not have.
-    grid: rows and columns of positions; None is a square of any size.
-    remat: see `vqgan_coders`; a decoder of 1024 px has some 20 GB to keep.
+    level_channels: channels of each level; the downsampling factor is
+      2^(levels - 1).
+    middle_attention: whether there is attention between the two middle blocks;
+      False for Meissonic.
+    grid: rows and columns of positions; None for a square of any size.
+    remat: see `vqgan_coders`; without it, decoding at 1024 px keeps some 20 GB
+      of activations.
   """
 
   level_channels: tuple[int, ...] = (128, 256, 256, 512, 768)
@@ -32,7 +34,7 @@ class DiffusersVQ(ConvolutionalVQ):
 
   @property
   def factor(self) -> int:
-    """Pixels a position, along a side."""
+    """Side of a position in pixels."""
     return 2 ** (len(self.level_channels) - 1)
 
   def setup(self):

@@ -1,12 +1,12 @@
-"""What every image tokenizer offers, so that nothing else knows which it is.
+"""The common interface of the image tokenizers.
 
     images --encode_latents--> z --quantize--> tokens
     tokens --embed--> embeddings --decode_embeddings--> images
 
-The second half starts at embeddings, not tokens: an expected embedding
-(method/soft_embedding.py) enters the decoder by the same door as a hard one.
-What else a decoder reads (TA-TiTok: features of the text) follows, as
-`condition`, wherever images are made.
+The decoder starts from embeddings, not tokens, so that it accepts expected
+embeddings (method/soft_embedding.py) and hard ones alike. Methods that make
+images take any further inputs of the decoder as `condition` (TA-TiTok: text
+features).
 """
 
 import math
@@ -26,15 +26,16 @@ from softdimo_jax.ops import quantization
 
 @flax.struct.dataclass
 class TokenizerOutput:
-  """One pass through a tokenizer, with what its losses need.
+  """One pass through a tokenizer, with the inputs of its losses.
 
-  images: float32 [B, H, W, C], the reconstruction, nominally in [0, 1] but
-    not clipped; its gradient reaches the encoder straight through.
-  tokens: int32 [B, L, G].
-  latents: float32 [B, L, D], what was quantised.
-  quantized: float32 [B, L, D], the codes themselves, without the
-    straight-through estimator: `vq_loss(latents, quantized)` is how a
-    codebook learns.
+  Attributes:
+    images: the reconstruction, float32 [B, H, W, C], nominally in [0, 1] but
+      not clipped; its gradient reaches the encoder by the straight-through
+      estimator.
+    tokens: int32 [B, L, G].
+    latents: encoder output before quantisation, float32 [B, L, D].
+    quantized: the codes, float32 [B, L, D], without the straight-through
+      estimator; `vq_loss(latents, quantized)` trains the codebook.
   """
 
   images: jax.Array
@@ -47,9 +48,9 @@ class ImageTokenizer(nn.Module):
   """Base of the image tokenizers; methods run as `apply(..., method='NAME')`.
 
   Subclasses define `in_channels`, `factor`, `encode_latents`, `quantize`,
-  `table` and `decode_embeddings`. Those whose decoder takes the text's features
-  say so by `reads_text`, and those whose positions are no grid define
-  `image_shape` instead of `factor`.
+  `table` and `decode_embeddings`. They set `reads_text` if the decoder takes
+  text features, and define `image_shape` instead of `factor` if the positions
+  do not form a grid.
   """
 
   reads_text = False
@@ -57,14 +58,14 @@ class ImageTokenizer(nn.Module):
 
   @property
   def factor(self) -> int:
-    """Pixels in a row that one position stands for."""
+    """Side of a position in pixels."""
     raise NotImplementedError
 
   def image_shape(self, length: int) -> tuple[int, int, int]:
-    """(H, W, C) of the images that L positions stand for.
+    """(H, W, C) of the images with L positions.
 
     Raises:
-      ValueError: if the positions are of no image.
+      ValueError: if no image has this number of positions.
     """
     rows, columns = _grid(length, self.grid)
     return rows * self.factor, columns * self.factor, self.in_channels
@@ -78,7 +79,7 @@ class ImageTokenizer(nn.Module):
     raise NotImplementedError
 
   def table(self) -> jax.Array:
-    """Code embeddings, float32 [G, V, D]; a position's is a sum over G."""
+    """Code embeddings, float32 [G, V, D], to be summed over G per position."""
     raise NotImplementedError
 
   def decode_embeddings(
@@ -86,7 +87,7 @@ class ImageTokenizer(nn.Module):
   ) -> jax.Array:
     """[B, L, D] -> float32 [B, H, W, C], not clipped to [0, 1].
 
-    L is a square where the positions are a grid, unless a field says else.
+    If the positions form a grid, it is square unless `grid` is set.
     """
     raise NotImplementedError
 
@@ -105,7 +106,7 @@ class ImageTokenizer(nn.Module):
   def decode_soft(
     self, probabilities: jax.Array, *condition: jax.Array
   ) -> jax.Array:
-    """As `decode`, of expected embeddings: probabilities [B, L, G, V]."""
+    """Like `decode`, for expected embeddings: probabilities [B, L, G, V]."""
     embeddings = soft_embedding(probabilities, self.table())
     return self.decode_embeddings(embeddings, *condition)
 
@@ -129,10 +130,10 @@ class CodebookTokenizer(ImageTokenizer):
   Subclasses call `setup_codebook` in `setup`.
 
   Attributes:
-    in_channels: C of the images.
-    codebook_size: V.
-    embedding_dim: D.
-    dtype: of the matrix products and convolutions; parameters are float32.
+    in_channels: channels of the images, C.
+    codebook_size: number of codes, V.
+    embedding_dim: width of a code, D.
+    dtype: dtype of matrix products and convolutions; parameters are float32.
   """
 
   in_channels: int = 3
@@ -141,7 +142,7 @@ class CodebookTokenizer(ImageTokenizer):
   dtype: jnp.dtype = jnp.float32
 
   def setup_codebook(self) -> None:
-    """Makes the codebook [V, D]."""
+    """Creates the codebook, [V, D]."""
     self.codebook = self.param(
       'codebook',
       blocks.codebook_init,
@@ -163,10 +164,10 @@ def to_grid(
 
   Args:
     embeddings: [B, L, D].
-    grid: (h, w), by default a square.
+    grid: (h, w); a square by default.
 
   Raises:
-    ValueError: if L is no square, or not h w.
+    ValueError: if L is not a square, or not h w.
   """
   batch, length, width = embeddings.shape
   return embeddings.reshape(batch, *_grid(length, grid), width)
@@ -194,15 +195,15 @@ def check_images(
   factor: int,
   grid: tuple[int, int] | None = None,
 ) -> None:
-  """Raises ValueError unless images are [B, H, H, channels], factor | H.
+  """Raises ValueError unless images are [B, H, H, channels] with factor | H.
 
-  With a grid (h, w) they are [B, factor h, factor w, channels].
+  With a grid (h, w), images must be [B, factor h, factor w, channels].
   """
   shape = images.shape
   if grid is not None:
     expected = (factor * grid[0], factor * grid[1], channels)
     if shape[1:] != expected:
-      raise ValueError(f'images of shape {shape[1:]}, not {expected}')
+      raise ValueError(f'images have shape {shape[1:]}, expected {expected}')
     return
   square = len(shape) == 4 and shape[1] == shape[2]
   if not square or shape[3] != channels or shape[1] % factor:

@@ -1,12 +1,12 @@
-"""MaskBit's tokenizer (Weber et al. 2024), VQGAN+ and Google's MaskGIT one.
+"""Tokenizers of MaskBit (Weber et al. 2024), VQGAN+ and Google's MaskGIT.
 
 Official modules: maskbit `modeling/conv_vqgan.py:ConvVQModel`,
 `modeling/modules/autoencoder.py`, `modeling/quantizer`. One architecture
-serves three releases: lookup-free bits (MaskBit), a codebook (VQGAN+), and a
-codebook with average-pool downsampling (MaskGIT). No attention, and residual
-blocks with the shortcut that `blocks.ResBlock` describes. Parameter names
-follow the original with list indices joined by `_`; in the decoder `up_0` is
-the level of highest resolution and runs last.
+covers three releases: lookup-free bits (MaskBit), a codebook (VQGAN+), and a
+codebook with average-pool downsampling (MaskGIT). It has no attention; its
+residual blocks have the shortcut described in `blocks.ResBlock`. Parameter
+names follow the original with list indices joined by `_`; in the decoder `up_0`
+is the level of highest resolution and runs last.
 """
 
 import flax.linen as nn
@@ -101,26 +101,29 @@ class _Decoder(_Coder):
 class MaskBitTokenizer(CodebookTokenizer):
   """Convolutional tokenizer with lookup-free bits or a codebook.
 
-  Lookup-free: D bits a position in G = num_groups tokens, V = 2^(D / G).
+  Lookup-free: D bits per position in G = num_groups tokens, V = 2^(D / G).
   Codebook: G = 1, V = codebook_size.
 
   Attributes:
     hidden_channels: width of the first level.
     channel_multipliers: width of each level over `hidden_channels`; the
       downsampling factor is 2^(levels - 1).
-    num_res_blocks: of every level and of the middle.
-    num_res_blocks_decoder: the decoder's, where it differs.
-    conv_downsample: strided convolution, else 2x2 average pooling.
+    num_res_blocks: residual blocks per level and in the middle.
+    num_res_blocks_decoder: the same for the decoder, if it differs.
+    conv_downsample: whether downsampling is a strided convolution; else it is
+      2x2 average pooling.
     downsample_kernel: side of that convolution's kernel; Google's is 4.
-    embedding_dim: D, the number of bits when lookup-free (`token_size`).
-    codebook_size: None for lookup-free quantisation.
-    l2_normalized: cosine lookup; latents and codes lie on the unit sphere.
-    num_groups: G, the generator's `codebook_splits`; the low bits are group 0.
+    embedding_dim: width of a code, D; the number of bits if lookup-free
+      (`token_size`).
+    codebook_size: number of codes; None for lookup-free quantisation.
+    l2_normalized: whether latents and codes are unit vectors (cosine lookup).
+    num_groups: tokens per position, G, the generator's `codebook_splits`; the
+      low bits are group 0.
     num_norm_groups: groups of the group norms.
 
   Raises:
-    ValueError: at first use, if the bits do not divide over the groups or
-      groups are asked of a codebook.
+    ValueError: at first use, if the number of bits is not divisible by the
+      groups, or a codebook has several groups.
   """
 
   hidden_channels: int = 128
@@ -157,7 +160,7 @@ class MaskBitTokenizer(CodebookTokenizer):
     if self.codebook_size is None:
       return
     if self.num_groups != 1:
-      raise ValueError('a codebook has one group; num_groups is for bits')
+      raise ValueError('num_groups must be 1 with a codebook')
     self.setup_codebook()
 
   @property

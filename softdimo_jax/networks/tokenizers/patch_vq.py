@@ -1,8 +1,8 @@
-"""A codebook of patches, for pictures that are made of cells.
+"""A codebook of patches, for pictures that are grids of cells.
 
-No official network: the convolutions of those see beyond a cell, and the same
-cell gets other tokens beside other neighbours, which a teacher of laptop size
-does not learn. Here a token depends on its own patch only.
+Not an official network: convolutions see beyond a cell, so that equal cells get
+different tokens beside different neighbours, which a small teacher fails to
+learn. Here a token depends on its own patch only.
 """
 
 import flax.linen as nn
@@ -18,11 +18,11 @@ from softdimo_jax.networks.tokenizers.interface import (
 
 
 class PatchVQ(CodebookTokenizer):
-  """One code a patch: MLP encoder, nearest code, MLP decoder.
+  """One code per patch: MLP encoder, nearest code, MLP decoder.
 
   Attributes:
-    patch: side of a patch, P.
-    hidden: width of the MLPs.
+    patch: side of a patch in pixels.
+    hidden: hidden width of the MLPs.
   """
 
   patch: int = 8
@@ -61,7 +61,7 @@ class PatchVQ(CodebookTokenizer):
     batch = len(embeddings)
     x = nn.relu(self.decoder_in(embeddings))
     x = x + nn.relu(self.decoder_mid(x))
-    # Starts as a white page.
+    # Initial images are white.
     pixels = 1 + self.decoder_out(x).astype(jnp.float32)
     cells = to_grid(embeddings).shape[1]
     pixels = pixels.reshape(

@@ -14,13 +14,13 @@ class TamingVQGAN(ConvolutionalVQ):
   """VQGAN with one learned codebook; defaults are f16-1024's at 256 px.
 
   Attributes:
-    resolution: side of the images of the configuration. Other sides work;
-      this one alone decides which levels hold attention.
+    resolution: side of the images in the configuration. Images may have other
+      sides; this one determines which levels have attention.
     hidden_channels: width of the first level.
     channel_multipliers: width of each level over `hidden_channels`; the
       downsampling factor is 2^(levels - 1).
-    attention_resolutions: sides (out of resolution / 2^level) of the levels
-      with attention after every residual block.
+    attention_resolutions: sides, resolution / 2^level, of the levels with
+      attention after every residual block.
   """
 
   resolution: int = 256

@@ -1,9 +1,9 @@
-"""TA-TiTok (Kim et al. 2025): an image as a few 1-D tokens, read with its text.
+"""TA-TiTok (Kim et al. 2025): images as 1-D tokens, decoded with their text.
 
 Source: `modeling/tatitok.py:TATiTok`, `modeling/modules/blocks.py` of
-bytedance/1d-tokenizer. Latent tokens take up the image in a vision transformer;
-another one draws it from their codes and the text's features, pixels at once.
-Only the codebook variant, not the continuous one.
+bytedance/1d-tokenizer. A vision transformer encodes the image into latent
+tokens; another one predicts the pixels from their codes and the text features.
+Only the codebook variant is implemented, not the continuous one.
 """
 
 import flax.linen as nn
@@ -28,12 +28,12 @@ class _Coder(nn.Module):
   Attributes:
     side: patches along a side of the image.
     patch: pixels along a side of a patch.
-    channels: of the images.
-    length: N latent tokens.
-    width: W.
-    depth: blocks.
+    channels: channels of the images.
+    length: number of latent tokens, N.
+    width: width of the blocks, W.
+    depth: number of blocks.
     num_heads: attention heads.
-    dtype: of the matrix products.
+    dtype: dtype of the matrix products.
     attention: see `transformer.SelfAttention`.
     remat: see `layers.scan_blocks`.
     unroll: see `layers.scan_blocks`.
@@ -62,14 +62,14 @@ class _Coder(nn.Module):
     return layers.Dense(features, self.dtype, self.kernel_init, name=name)
 
   def with_class(self, patches: jax.Array) -> jax.Array:
-    """Class token first, positions added: [B, P, W] -> [B, 1 + P, W]."""
+    """Prepends the class token, adds positions: [B, P, W] -> [B, 1 + P, W]."""
     first = self.rows('class_emb', 1)
     first = jnp.broadcast_to(first, (len(patches), *first.shape))
     positions = self.rows('pos_emb', self.side**2 + 1)
     return jnp.concatenate([first, patches], axis=1) + positions
 
   def transform(self, parts: list[jax.Array], read: slice) -> jax.Array:
-    """Blocks over the parts, one after the other; normed at `read`."""
+    """Blocks over the concatenated parts; the positions `read`, normalised."""
     norm = lambda name: layers.LayerNorm(_EPSILON, self.dtype, name=name)
     x = norm('norm_in')(jnp.concatenate(parts, axis=1))
     scanned = layers.scan_blocks(
@@ -139,7 +139,7 @@ class _Decoder(_Coder):
     )
 
   def _pixels(self, x: jax.Array) -> jax.Array:
-    """Patches side by side: [B, P, p p C] -> [B, H, W, C]."""
+    """Assembles patches: [B, P, p p C] -> [B, H, W, C]."""
     grid = to_grid(x)
     grid = grid.reshape(*grid.shape[:3], self.patch, self.patch, -1)
     size = self.side * self.patch
@@ -149,32 +149,33 @@ class _Decoder(_Coder):
 class TATiTok(CodebookTokenizer):
   """Text-aware 1-D tokenizer with one codebook; defaults are BL-128 VQ's.
 
-  Decoding takes the text's features as well, `decode_embeddings(codes, text)`,
-  text [B, T, E]: all positions of CLIP's text tower after its last norm. With
-  `l2_normalized` an embedding is normed where it enters the decoder, so that an
-  expected one is normed after mixing.
+  The decoder also reads text features: `decode_embeddings(codes, text)`, with
+  text [B, T, E], all positions of CLIP's text tower after its final norm. With
+  `l2_normalized`, the decoder normalises its input embeddings, so that expected
+  embeddings are normalised after mixing.
 
   Attributes:
     resolution: side of the images.
-    encoder_patch: side of the patches that the encoder reads.
-    decoder_patch: side of those that the decoder draws.
-    length: L, latent tokens.
-    encoder_width: of the encoder's blocks.
-    encoder_depth: blocks of the encoder.
+    encoder_patch: side of the encoder's patches.
+    decoder_patch: side of the decoder's patches.
+    length: number of latent tokens, L.
+    encoder_width: width of the encoder's blocks.
+    encoder_depth: number of encoder blocks.
     encoder_heads: attention heads of the encoder.
-    decoder_width: of the decoder's blocks.
-    decoder_depth: blocks of the decoder.
+    decoder_width: width of the decoder's blocks.
+    decoder_depth: number of decoder blocks.
     decoder_heads: attention heads of the decoder.
-    l2_normalized: cosine lookup; no released model has it.
-    text_width: E.
-    text_length: T.
+    l2_normalized: whether latents and codes are unit vectors (cosine lookup);
+      False in all released models.
+    text_width: width of the text features, E.
+    text_length: number of text positions, T.
     attention: see `transformer.SelfAttention`.
-    remat: what the backward pass keeps, see `layers.scan_blocks`.
+    remat: key of `layers.REMAT_POLICIES`, see `layers.scan_blocks`.
     unroll: blocks per scan iteration.
 
   Raises:
-    ValueError: at first use, for patches that do not fill the image, and
-      images, codes or text of other shapes.
+    ValueError: at first use, if patches do not fill the image, or images, codes
+      or text have a different shape.
   """
 
   resolution: int = 256
@@ -200,14 +201,14 @@ class TATiTok(CodebookTokenizer):
 
   def image_shape(self, length: int) -> tuple[int, int, int]:
     if length != self.length:
-      raise ValueError(f'{length} positions, but TA-TiTok has {self.length}')
+      raise ValueError(f'TA-TiTok has {self.length} positions, not {length}')
     return self.resolution, self.resolution, self.in_channels
 
   def setup(self) -> None:
     for patch in (self.encoder_patch, self.decoder_patch):
       if self.resolution % patch:
         raise ValueError(
-          f'{self.resolution} pixels do not divide into patches of {patch}'
+          f'resolution {self.resolution} is not divisible by patch {patch}'
         )
     coder = {
       'channels': self.in_channels,
@@ -240,7 +241,9 @@ class TATiTok(CodebookTokenizer):
   def encode_latents(self, images: jax.Array) -> jax.Array:
     expected = (self.resolution, self.resolution, self.in_channels)
     if images.shape[1:] != expected:
-      raise ValueError(f'images of shape {images.shape[1:]}, not {expected}')
+      raise ValueError(
+        f'images have shape {images.shape[1:]}, expected {expected}'
+      )
     return self._normed(self.encoder(images).astype(jnp.float32))
 
   def quantize(self, latents: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -259,7 +262,9 @@ class TATiTok(CodebookTokenizer):
       ('text', text, (self.text_length, self.text_width)),
     ):
       if array.shape[1:] != expected:
-        raise ValueError(f'{name} of shape {array.shape[1:]}, not {expected}')
+        raise ValueError(
+          f'{name} must have shape {expected}, not {array.shape[1:]}'
+        )
     images = self.decoder(self._normed(embeddings), text)
     return images.astype(jnp.float32)  # [B, H, W, C]
 

@@ -1,4 +1,4 @@
-"""Coders and base of the VQGAN family of torch (Taming's and diffusers').
+"""Coders and base class of torch's VQGANs (Taming's and diffusers').
 
 Parameter names follow Taming's with list indices joined by `_`; in the decoder,
 `up_0` is the level of highest resolution and runs last.
@@ -20,16 +20,16 @@ class _Coder(nn.Module):
   """Fields and layers common to encoder and decoder.
 
   Attributes:
-    out_channels: of what comes out.
-    hidden_channels: between the images and the first level.
-    level_channels: of each level.
-    num_res_blocks: of an encoder level; the decoder has one more.
+    out_channels: channels of the output.
+    hidden_channels: channels between the images and the first level.
+    level_channels: channels of each level.
+    num_res_blocks: residual blocks per encoder level; the decoder has one more.
     attention_levels: levels with attention after every residual block.
-    middle_attention: attention between the two blocks of the middle.
+    middle_attention: whether there is attention between the two middle blocks.
     num_norm_groups: groups of the group norms.
-    dtype: of the convolutions.
-    remat: what of a residual block the backward pass keeps, a key of
-      `layers.REMAT_POLICIES`.
+    dtype: dtype of the convolutions.
+    remat: key of `layers.REMAT_POLICIES`, which activations of a residual block
+      the backward pass keeps.
   """
 
   out_channels: int
@@ -108,13 +108,13 @@ class Decoder(_Coder):
 
 
 class ConvolutionalVQ(CodebookTokenizer):
-  """Base of the VQGANs of torch; G = 1, V = codebook_size.
+  """Base of torch's VQGANs; G = 1, V = codebook_size.
 
   Subclasses call `setup_coders` in `setup`.
 
   Attributes:
-    num_res_blocks: of an encoder level; the decoder has one more.
-    latent_channels: width between coder and 1x1 convolutions.
+    num_res_blocks: residual blocks per encoder level; the decoder has one more.
+    latent_channels: channels between coders and 1x1 convolutions.
     num_norm_groups: groups of the group norms.
   """
 
@@ -123,7 +123,7 @@ class ConvolutionalVQ(CodebookTokenizer):
   num_norm_groups: int = 32
 
   def setup_coders(self, **options) -> None:
-    """Makes the layers and the codebook; `options` are fields of the coders."""
+    """Creates layers and codebook; `options` are fields of the coders."""
     options |= {
       'num_res_blocks': self.num_res_blocks,
       'num_norm_groups': self.num_norm_groups,
@@ -136,10 +136,10 @@ class ConvolutionalVQ(CodebookTokenizer):
     self.setup_codebook()
 
   def encoded(self, images: jax.Array) -> jax.Array:
-    """Latents of images in the range of the encoder: float32 [B, L, D]."""
+    """Latents of images in the encoder's range: float32 [B, L, D]."""
     z = self.quant_conv(self.encoder(images))
     return to_sequence(z.astype(jnp.float32))
 
   def decoded(self, grid: jax.Array) -> jax.Array:
-    """Images in the range of the decoder: [B, h, w, D] -> float32."""
+    """Images in the decoder's range: [B, h, w, D] -> float32 [B, H, W, C]."""
     return self.decoder(self.post_quant_conv(grid)).astype(jnp.float32)

@@ -60,11 +60,11 @@ def test_grey_source(folder):
 
 
 def test_facts_follow_the_files_not_the_place(folder, tmp_path):
-  facts = streams.ImageFolder(folder).facts
+  fingerprint = streams.ImageFolder(folder).fingerprint
   moved = folder.rename(tmp_path / 'moved')
-  assert streams.ImageFolder(moved).facts == facts
+  assert streams.ImageFolder(moved).fingerprint == fingerprint
   (moved / 'class_0' / '00.png').unlink()
-  assert streams.ImageFolder(moved).facts != facts
+  assert streams.ImageFolder(moved).fingerprint != fingerprint
 
 
 def test_missing_and_empty_folders(tmp_path):
@@ -215,7 +215,7 @@ class TestTfds:
     assert len(source) == 4
     found = sorted((int(x['image'][0, 0, 0]), int(x['label'])) for x in source)
     assert found == [(0, 0), (60, 0), (120, 1), (180, 1)]
-    assert source.facts == {
+    assert source.fingerprint == {
       'kind': 'tfds',
       'name': 'tiny/1.0.0 train',
       'num_images': 4,

@@ -22,9 +22,9 @@ def test_lines(tmp_path):
   found = sources.read(str(path))
   assert found.texts == ('a cat', 'zwei\u2028Hunde', 'a cat')
   assert found.num_empty == 1 and len(found) == 3
-  assert found.facts['name'] == 'prompts.txt'
+  assert found.fingerprint['name'] == 'prompts.txt'
   path.write_text('a cat\nzwei\u2028Hunde\na dog', 'utf-8')
-  assert sources.read(str(path)).facts != found.facts
+  assert sources.read(str(path)).fingerprint != found.fingerprint
 
 
 def test_lists_and_tables(tmp_path):

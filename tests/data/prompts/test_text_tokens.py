@@ -138,7 +138,7 @@ def test_files_that_are_not_to_be_had(tmp_path, monkeypatch):
     CLIPTokenizer.load(str(tmp_path))
   with pytest.raises(UserError, match=r'has no vocab\.txt; copy it there'):
     WordPieceTokenizer.load(str(tmp_path))
-  with pytest.raises(UserError, match=r'nowhere.* is no file, and no Hub id'):
+  with pytest.raises(UserError, match=r'nowhere.* is neither a file'):
     WordPieceTokenizer.load('/nowhere')
 
   def refuse(*_):
@@ -146,7 +146,7 @@ def test_files_that_are_not_to_be_had(tmp_path, monkeypatch):
 
   monkeypatch.setattr(huggingface_hub, 'hf_hub_download', refuse)
   with pytest.raises(
-    UserError, match=r'org/name/vocab\.txt is no file here, .* \(OSError: off'
+    UserError, match=r'vocab\.txt is not a local file, .*\(OSError: off'
   ):
     WordPieceTokenizer.load('org/name')
 

@@ -35,7 +35,7 @@ class Digits(ImageSet):
     return self.count
 
   @property
-  def facts(self):
+  def fingerprint(self):
     return {'kind': 'digits'}
 
   def read(self, start, stop):
@@ -64,11 +64,11 @@ def peak_megabytes(root, count):
     network=ImageNetwork(module=nn.Module(), params=params, forward=wide),
     outputs=tuple(WIDTHS),
     prepare=lambda images, names: np.stack(images),
-    facts={},
+    fingerprint={},
   )
   store = probe.store(root, images)
-  probes.look(images, [(probe, store)], PreemptionNotice())
-  measure.measure(('is',), measure.Seen(inception=store))
+  probes.extract(images, [(probe, store)], PreemptionNotice())
+  measure.measure(('is',), measure.Features(inception=store))
   assert store.moments('vectors').count == count
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

@@ -7,12 +7,12 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.features.store import FeatureStore
 from softdimo_jax.evaluation.metrics import FeatureStatistics
 
-FACTS = {'network': 'a', 'images': 'b'}
+FINGERPRINT = {'network': 'a', 'images': 'b'}
 VECTORS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 
 
-def store(root, facts=FACTS):
-  return FeatureStore(root, facts, num_images=7, images_per_range=3)
+def store(root, fingerprint=FINGERPRINT):
+  return FeatureStore(root, fingerprint, num_images=7, images_per_range=3)
 
 
 def fill(opened, ranges=None):
@@ -37,19 +37,19 @@ def test_it_goes_on_where_it_stopped(tmp_path):
 
 def test_other_facts_are_another_store(tmp_path):
   fill(store(tmp_path))
-  assert len(store(tmp_path, FACTS | {'network': 'c'}).missing()) == 3
+  assert len(store(tmp_path, FINGERPRINT | {'network': 'c'}).missing()) == 3
 
 
 def test_broken_files_are_named(tmp_path):
   fill(store(tmp_path))
   file = next(tmp_path.rglob('000003.npz'))
   file.write_bytes(file.read_bytes()[:50])
-  with pytest.raises(UserError, match=r'000003\.npz is missing or broken'):
+  with pytest.raises(UserError, match=r'000003\.npz is missing or damaged'):
     store(tmp_path).stack('vectors')
 
 
 def test_features_that_are_not_finite_are_refused(tmp_path):
-  with pytest.raises(UserError, match=r'vectors .*from 3 on hold NaN'):
+  with pytest.raises(UserError, match=r'vectors .*from 3 on contain NaN'):
     store(tmp_path).write(3, {'vectors': VECTORS[:3] * np.nan})
   assert len(store(tmp_path).missing()) == 3
 

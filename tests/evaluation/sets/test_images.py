@@ -87,16 +87,16 @@ def test_fewer_images_are_a_fixed_random_subset(folder):
   names = FolderImages(folder, 3).names
   assert len(set(names)) == 3 and list(names) == sorted(names)
   assert names == FolderImages(folder, 3).names
-  assert FolderImages(folder, 3).facts['available'] == 5
+  assert FolderImages(folder, 3).fingerprint['available'] == 5
   with pytest.raises(UserError, match='contains 5 images, fewer than 6'):
     FolderImages(folder, 6)
 
 
 def test_facts_tell_sets_apart(folder):
-  before = FolderImages(folder).facts
-  assert before == FolderImages(folder).facts
+  before = FolderImages(folder).fingerprint
+  assert before == FolderImages(folder).fingerprint
   save(folder / '0.png', colors(6)[5])
-  assert FolderImages(folder).facts != before
+  assert FolderImages(folder).fingerprint != before
 
 
 @pytest.mark.parametrize('channels', [1, 3])

@@ -55,7 +55,7 @@ def test_shapes_and_dtypes_in_bfloat16(module):
 
 
 def block_dropout(module):
-  """Shapes that the active dropouts of a block act on, in order."""
+  """Input shapes of the active dropouts of a block, in order."""
   shapes = {}  # by path: a scan traces its body more than once
 
   def record(call, args, kwargs, context):
@@ -76,7 +76,7 @@ def block_dropout(module):
   return [shape for path, shape in shapes.items() if path[0] == 'layers']
 
 
-def test_dropout_acts_where_the_originals_have_it():
+def test_dropout_is_where_the_originals_have_it():
   weights, hidden, output = (2, 2, 10, 10), (2, 10, 32), (2, 10, 16)
   assert block_dropout(TINY_MASKGIT) == [weights, hidden, output]
   # After attention and after the MLP, nothing inside it.

@@ -1,4 +1,4 @@
-"""MaskGen: parity, and what its own code decides."""
+"""MaskGen: parity, and properties that fixtures do not cover."""
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def test_shapes_and_dtypes_in_bfloat16(depth):
 
 
 def test_fresh_networks_start_from_unmodulated_ends():
-  """The official zero initialisation of the two modulations of two parts."""
+  """Both modulations with two parts are officially initialised to zero."""
   variables = jax.jit(TINY.init)(jax.random.key(0), TOKENS, CONDITION)
   params = variables['params']
   for modulation in (
@@ -68,7 +68,7 @@ def test_fresh_networks_start_from_unmodulated_ends():
   assert 0.018 < scale < 0.022
 
 
-def test_one_hot_probabilities_take_the_road_of_tokens(variables):
+def test_one_hot_probabilities_match_tokens(variables):
   bound = TINY.bind(variables)
   one_hot = jax.nn.one_hot(TOKENS, 9)
   soft = soft_embedding(one_hot, bound.table())
@@ -81,7 +81,7 @@ def test_one_hot_probabilities_take_the_road_of_tokens(variables):
 
 
 def test_only_declared_parameters_are_dead(variables):
-  """Rows of classes, and the last block's queries of the text."""
+  """Only class rows and the last block's text queries get no gradient."""
 
   def loss(params):
     output = TINY.apply({'params': params}, TOKENS, CONDITION)
@@ -94,7 +94,7 @@ def test_only_declared_parameters_are_dead(variables):
     name
     for path, leaf in jax.tree.leaves_with_path(gradients)
     if np.abs(leaf).max() < 1e-6
-    # The softmax does not see what all keys have in common.
+    # The softmax is invariant to a constant added to all scores.
     and not (name := '/'.join(key.key for key in path)).endswith('key/bias')
   }
   assert dead == {'last/text/query/kernel', 'last/text/query/bias'}

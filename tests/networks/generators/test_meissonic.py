@@ -1,4 +1,4 @@
-"""Meissonic: parity, and what its own code decides."""
+"""Meissonic: parity, and properties that fixtures do not cover."""
 
 import jax
 import jax.numpy as jnp
@@ -53,8 +53,8 @@ def test_parity(name):
   parity.check(name)
 
 
-@pytest.mark.parametrize(('module', 'seen'), [(TINY, 2), (FLAT, 8)])
-def test_shapes_and_dtypes_in_bfloat16(module, seen):
+@pytest.mark.parametrize(('module', 'positions'), [(TINY, 2), (FLAT, 8)])
+def test_shapes_and_dtypes_in_bfloat16(module, positions):
   module = module.clone(dtype=jnp.bfloat16, remat='dots')
   output, variables = jax.eval_shape(
     module.init_with_output, jax.random.key(0), TOKENS, CONDITION
@@ -62,7 +62,7 @@ def test_shapes_and_dtypes_in_bfloat16(module, seen):
   assert module.length == 8
   assert output.logits.shape == (2, 8, 1, 8)
   assert output.logits.dtype == jnp.float32
-  assert output.hidden.shape == (module.depth, 2, seen, 16)
+  assert output.hidden.shape == (module.depth, 2, positions, 16)
   assert output.hidden.dtype == jnp.bfloat16
   assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(variables))
   table = jax.eval_shape(lambda v: module.apply(v, method='table'), variables)
@@ -77,7 +77,7 @@ def test_condition_shapes_are_those_of_one_image():
   assert shapes.time.shape == (1,)
 
 
-def test_one_hot_probabilities_take_the_road_of_tokens(variables, logits):
+def test_one_hot_probabilities_match_tokens(variables, logits):
   bound = TINY.bind(variables)
   one_hot = jax.nn.one_hot(TOKENS, 9)
   soft = soft_embedding(one_hot, bound.table())
@@ -98,7 +98,7 @@ def test_noise_enters_behind_the_norm_of_the_embeddings(variables, logits):
   np.testing.assert_allclose(
     output.logits, logits(CONDITION), rtol=1e-4, atol=1e-5
   )
-  # The norm takes any factor away in front of it, not behind it.
+  # The norm cancels a factor of its input, but not of its output.
   scaled = bound.features(2 * bound.embed(TOKENS))
   np.testing.assert_allclose(scaled, features, rtol=1e-4, atol=1e-6)
 
@@ -122,7 +122,7 @@ def test_rematerialisation_changes_nothing(variables):
   )
 
 
-def test_text_and_numbers_of_a_sample_count(logits):
+def test_text_and_micro_conditions_affect_their_sample(logits):
   reference = logits(CONDITION)
   for name in ('states', 'pooled', 'micro'):
     array = jnp.asarray(getattr(CONDITION, name)).at[1].add(1.0)
@@ -131,7 +131,7 @@ def test_text_and_numbers_of_a_sample_count(logits):
     np.testing.assert_array_equal(changed, [False, True])
 
 
-def test_the_time_counts_if_the_mode_says_so(variables, logits):
+def test_the_time_matters_in_mode_ratio(variables, logits):
   late = CONDITION.replace(time=jnp.array([0.0, 0.5]))
   np.testing.assert_array_equal(logits(late), logits(CONDITION))
   module = TINY.clone(timestep_mode='ratio')
@@ -143,16 +143,16 @@ def test_the_time_counts_if_the_mode_says_so(variables, logits):
 
 
 @pytest.mark.parametrize('micro', [None, MICRO[:, :4]])
-def test_numbers_about_the_image_are_demanded(variables, micro):
-  with pytest.raises(ValueError, match='5 numbers'):
+def test_micro_conditions_are_required(variables, micro):
+  with pytest.raises(ValueError, match=r'micro \[B, 5\]'):
     TINY.apply(variables, CONDITION.replace(micro=micro), method='modulator')
 
 
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'rope_axes': (2, 2, 2)}, '2 heads of 6'),
-    ({'grid': (3, 4)}, 'two by two'),
+    ({'rope_axes': (2, 2, 2)}, '2 heads with 6'),
+    ({'grid': (3, 4)}, 'even grid'),
     ({'timestep_mode': 'step'}, "'step' is unknown"),
   ],
 )
@@ -180,7 +180,7 @@ def test_positions_are_those_of_the_blocks():
   ])  # fmt: skip
 
 
-def test_rotated_products_know_distances_only():
+def test_rotated_products_depend_on_distances_only():
   rotation = rotary.tables(np.arange(6)[:, None], (8,))
   query, key = draw(1, 1, 1, 1, 8), draw(2, 1, 1, 1, 8)
   turn = lambda x: rotary.rotate(jnp.tile(x, (1, 6, 1, 1)), rotation)[0, :, 0]

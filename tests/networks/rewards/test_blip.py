@@ -1,4 +1,4 @@
-"""ImageReward's network: parity, and what nothing but its own code decides."""
+"""ImageReward's network: parity, and properties that fixtures do not cover."""
 
 import functools
 
@@ -44,7 +44,7 @@ def test_parity(name):
 
 
 def test_the_defaults_are_those_of_version_1():
-  # The official count less BLIP's two projections, which no score reads.
+  # The official count without BLIP's two projections, which no score uses.
   projections = (1024 + 1) * 256 + (768 + 1) * 256
   count = checks.count(BLIPScorer(), 224, 35)
   assert count == 446_665_953 - projections
@@ -78,7 +78,7 @@ def test_scores_are_standardised(variables):
 
 
 def test_gradients_with_respect_to_images(scores):
-  """Against differences."""
+  """They agree with finite differences."""
   score = lambda images: scores(images, IDS, MASK)
   slope = jax.jit(jax.grad(lambda images: score(images).sum()))(IMAGES)
   direction = np.random.default_rng(1).normal(size=IMAGES.shape)
@@ -121,17 +121,17 @@ def test_bfloat16_keeps_float32_parameters_and_scores(variables, scores):
     (
       TINY.clone(image=TINY.image.clone(patch=7)),
       (2, 6, 6, 3),
-      '6 pixels a side have no patch of 7',
+      'side of 6 pixels are smaller than a patch of 7',
     ),
     (
       TINY.clone(text=TINY.text.clone(length=3)),
       (2, 6, 6, 3),
-      'prompts of 4 tokens are too long for 3 positions',
+      '4 tokens, more than the 3 positions',
     ),
     (
       TINY.clone(head_widths=(6, 2)),
       (2, 6, 6, 3),
-      r'widths \(6, 2\) does not end with one number',
+      r'must be 1, the widths are \(6, 2\)',
     ),
   ],
 )

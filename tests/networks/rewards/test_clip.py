@@ -1,4 +1,4 @@
-"""CLIP as a whole: parity, and what nothing but its own code decides."""
+"""Whole CLIP models: parity, and properties that fixtures do not cover."""
 
 import functools
 
@@ -78,7 +78,7 @@ def test_an_image_is_scored_by_its_own_prompt_alone(variables):
   assert one.logits.shape == (1, 1)
 
 
-# Of 7 pixels the official convolution reads 6.
+# The official convolution reads 6 of 7 pixels.
 @pytest.mark.parametrize('side', [6, 7])
 def test_patches_are_cut_as_the_official_convolution_cuts_them(variables, side):
   images = np.random.default_rng(1).normal(size=(2, side, side, 3))
@@ -101,7 +101,7 @@ def test_patches_are_cut_as_the_official_convolution_cuts_them(variables, side):
 
 
 def test_gradients_with_respect_to_images(variables):
-  """Against differences; and finite where all pixels are equal."""
+  """They agree with finite differences, and are finite on constant images."""
 
   @jax.jit
   def scores(images):
@@ -153,12 +153,12 @@ def test_bfloat16_keeps_float32_parameters_and_features(variables):
     (
       TINY.clone(image=IMAGE.clone(patch=7)),
       (2, 6, 6, 3),
-      '6 pixels a side have no patch of 7',
+      'side of 6 pixels are smaller than a patch of 7',
     ),
     (
       TINY.clone(image=IMAGE.clone(projection_width=6)),
       (2, 6, 6, 3),
-      'width 6 do not meet text features of width 5',
+      'image features have width 6, text features 5',
     ),
   ],
 )

@@ -1,4 +1,4 @@
-"""CLIP's text tower: parity, and what nothing but its own code decides."""
+"""CLIP's text tower: parity, and properties that fixtures do not cover."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def test_features_do_not_look_ahead_but_padding_counts(variables):
   np.testing.assert_array_equal(same[:, 4:], False)
 
 
-def test_masked_padding_is_not_read_and_moves_nothing_before_it(variables):
+def test_masked_padding_does_not_change_earlier_positions(variables):
   mask = jnp.arange(6) < jnp.array([[4], [6]])
   run = jax.jit(TINY.apply)
   free, masked = run(variables, IDS), run(variables, IDS, mask)
@@ -51,7 +51,7 @@ def test_masked_padding_is_not_read_and_moves_nothing_before_it(variables):
   np.testing.assert_allclose(other.final[0, 5], masked.final[0, 5], rtol=1e-5)
 
 
-def test_prompts_end_at_the_first_of_the_ids_that_end_them(variables):
+def test_prompts_end_at_the_first_end_token(variables):
   largest = TINY.apply(variables, IDS)
   np.testing.assert_array_equal(largest.end, [3, 2])
   named = TINY.clone(end_token=5).apply(variables, IDS)
@@ -65,7 +65,7 @@ def test_short_prompts_read_the_first_positions(variables):
   whole = TINY.apply(variables, IDS)
   short = TINY.apply(variables, IDS[:, :4])
   np.testing.assert_allclose(short.final, whole.final[:, :4], rtol=1e-5)
-  with pytest.raises(ValueError, match='7 tokens are too long for 6'):
+  with pytest.raises(ValueError, match='7 tokens, more than the 6'):
     TINY.apply(variables, jnp.zeros((1, 7), jnp.int32))
 
 

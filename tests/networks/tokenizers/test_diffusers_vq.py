@@ -42,13 +42,13 @@ def test_a_grid_need_not_be_square(variables):
 
 
 def test_other_shapes_are_refused(variables):
-  with pytest.raises(ValueError, match=r'images of shape \(4, 4, 1\)'):
+  with pytest.raises(ValueError, match=r'images have shape \(4, 4, 1\)'):
     TINY.apply(variables, IMAGES[:, :, :4], method='encode')
   with pytest.raises(ValueError, match=r'a grid of \(2, 3\)'):
     TINY.apply(variables, jnp.zeros((1, 4, 5)), method='decode_embeddings')
 
 
-def test_one_hot_probabilities_take_the_road_of_tokens(variables):
+def test_one_hot_probabilities_match_tokens(variables):
   bound = TINY.bind(variables)
   tokens = jnp.array([[0, 5, 3, 3, 1, 2]])[..., None]
   soft = soft_embedding(jax.nn.one_hot(tokens, 6), bound.table())

@@ -1,4 +1,4 @@
-"""What every image tokenizer promises, at a tiny size."""
+"""The interface of every image tokenizer, at a tiny size."""
 
 import functools
 
@@ -12,7 +12,7 @@ from softdimo_jax.networks.tokenizers.maskbit import MaskBitTokenizer
 from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 from softdimo_jax.ops import quantization
 
-# Compiling takes longer than running: spare it LLVM's costly passes.
+# Compiling takes longer than running, so LLVM's expensive passes are off.
 quick_jit = functools.partial(
   jax.jit, compiler_options={'xla_backend_optimization_level': 0}
 )
@@ -114,7 +114,7 @@ def test_every_parameter_learns(tiny):
   for path, leaf in jax.tree.leaves_with_path(gradients):
     name = jax.tree_util.keystr(path)
     assert np.isfinite(leaf).all(), name
-    # The softmax over pixels cannot see a constant added to all keys.
+    # The softmax over pixels is invariant to a constant added to all keys.
     if not name.endswith("['k']['bias']"):
       assert np.abs(leaf).max() > 0, name
 
@@ -155,13 +155,13 @@ def test_wrong_images_are_refused(shape):
 
 
 @pytest.mark.parametrize('module', [TINY_TAMING, TINY_BITS, TINY_DIFFUSERS])
-def test_positions_that_are_no_square_are_refused(module):
+def test_positions_must_form_a_square(module):
   embeddings = jnp.zeros((1, 15, module.embedding_dim))
   with pytest.raises(ValueError, match='15 positions'):
     module.init(jax.random.key(0), embeddings, method='decode_embeddings')
 
 
-def test_groups_are_refused_for_a_codebook():
+def test_a_codebook_must_have_one_group():
   module = MaskBitTokenizer(codebook_size=16, num_groups=2, **TINY)
-  with pytest.raises(ValueError, match='one group'):
+  with pytest.raises(ValueError, match='num_groups must be 1'):
     jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))

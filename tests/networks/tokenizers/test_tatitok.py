@@ -1,4 +1,4 @@
-"""TA-TiTok: parity, and what its own code decides."""
+"""TA-TiTok: parity, and properties that fixtures do not cover."""
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def test_interface_and_gradients(variables, module):
   )
   for path, leaf in jax.tree.leaves_with_path(gradients):
     name = jax.tree_util.keystr(path)
-    if not name.endswith("['key']['bias']"):  # the softmax cannot see it
+    if not name.endswith("['key']['bias']"):  # the softmax is invariant to it
       assert np.abs(leaf).max() > 0, name
 
 
@@ -76,7 +76,7 @@ def test_expected_codes_are_normed_after_mixing(variables):
   np.testing.assert_allclose(norms, 1, rtol=1e-5)
 
 
-def test_images_follow_the_text(variables):
+def test_images_depend_on_their_text(variables):
   decode = jax.jit(lambda text: TINY.apply(
     variables, jnp.zeros((2, 3, 1), jnp.int32), text, method='decode'
   ))  # fmt: skip
@@ -97,14 +97,14 @@ def test_bfloat16_computes_with_float32_parameters_and_outputs():
 
 
 def test_other_shapes_are_refused(variables):
-  with pytest.raises(ValueError, match='images of shape'):
+  with pytest.raises(ValueError, match='images have shape'):
     TINY.apply(variables, IMAGES[:, :4, :4], method='encode')
   codes = jnp.zeros((2, 3, 5))
   for args, name in (
     ((codes[:, :2], TEXT), 'codes'),
     ((codes, TEXT[:, :3]), 'text'),
   ):
-    with pytest.raises(ValueError, match=f'{name} of shape'):
+    with pytest.raises(ValueError, match=f'{name} must have shape'):
       TINY.apply(variables, *args, method='decode_embeddings')
-  with pytest.raises(ValueError, match='patches of 3'):
+  with pytest.raises(ValueError, match='by patch 3'):
     TINY.clone(decoder_patch=3).apply(variables, IMAGES, method='encode')

@@ -38,7 +38,7 @@ def setting(name, **changes):
   ],
 )
 def test_gradients_are_those_of_the_plain_composition(name, changes):
-  """A fresh sample for the auxiliary comes from the updated student."""
+  """The auxiliary trains on a fresh sample of the updated student."""
   s = setting(name, **changes)
   before = s.start()
   after, metrics = s.run(before)
@@ -113,7 +113,7 @@ def test_frozen_parameters_are_not_in_the_state():
 
 @pytest.fixture(scope='module')
 def natural():
-  """A setting that draws everything, and its step compiled as in the loop."""
+  """A setting without mocked draws, and its step compiled as in the loop."""
   s = setting('maskbit', **NATURAL, **DROPOUT)
   step = quick_jit(s.distiller.step, donate_argnums=0)
   return s, lambda state, teacher=s.teacher, seed=0: step(
@@ -163,7 +163,7 @@ def test_a_broken_teacher_stops_every_update(natural):
 
 
 def passes(**changes):
-  """(batch size, dropout is active) of the generator's passes of a step."""
+  """(batch size, whether dropout is active) per generator pass of a step."""
   s = Setting('maskgit', **changes)
   found = []
 
@@ -177,7 +177,7 @@ def passes(**changes):
     state, _ = jax.eval_shape(
       s.distiller.step, start, s.batch, Frozen(s.teacher), key
     )
-  # The loop donates the state: nothing of it may change its shape.
+  # The loop donates the state, so no shape in it may change.
   jax.tree.map(
     lambda a, b: np.testing.assert_equal(a.shape, b.shape), state, start
   )
@@ -196,7 +196,7 @@ def test_dropout_acts_on_the_networks_it_is_asked_for():
 
 
 def test_only_what_is_asked_for_is_computed():
-  """No unconditional branch, no auxiliary, no features unless needed."""
+  """Unneeded unconditional branches, auxiliaries and features are skipped."""
   once = (BATCH, False)
   assert passes(**NO_GAN, guidance_scale=1.0) == 3 * [once]
   assert passes(**{'divergence.weight': 0.0}) == 3 * [once]

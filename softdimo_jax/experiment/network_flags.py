@@ -1,0 +1,27 @@
+"""Flags for released networks, shared by the commands that score images."""
+
+from absl import flags
+
+flags.disclaim_key_flags()  # --help lists the flags under the command.
+
+
+def weights(
+  flag: str, network: str, default: str = ''
+) -> flags.FlagHolder[str]:
+  """Defines the flag for the weights of a network, see `convert.weights`."""
+  return flags.DEFINE_string(
+    flag,
+    default,
+    f'Weights of {network}: converted folder, official file, Hub id, or '
+    "'rule' for synthetic weights.",
+  )
+
+
+def clip_vocabulary() -> flags.FlagHolder[str]:
+  """Defines --clip_vocabulary."""
+  return flags.DEFINE_string(
+    'clip_vocabulary',
+    'openai',
+    "Vocabulary of CLIP: 'openai' (included), a folder, a Hub id, or 'rule' "
+    'for a synthetic one.',
+  )

@@ -37,6 +37,9 @@ def test_variants_of_digits_are_valid(variants):
     ('sampling.plan.name', 'magic', 'magic'),
     ('sampling.steps', 17, '17 sampling steps'),
     ('evaluation.teacher_steps', (1, 17), '17 sampling steps'),
+    ('softdimo.temperature', 0.0, 'gan.temperature=0.0 must be positive'),
+    ('dimo.init.noise_unit', 'rms', "('absolute', 'table')"),
+    ('dimo.auxiliary.updates', 0, 'auxiliary.updates=0 must be at least 1'),
   ],
 )
 def test_mistakes_in_digits_are_named(key, value, words):

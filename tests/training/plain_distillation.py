@@ -126,7 +126,8 @@ class Setting:
 
   def __init__(self, name, **changes):
     self.family = build(name)
-    self.config = ml_collections.ConfigDict(STAGE)
+    # Not type safe: None is a temperature, too.
+    self.config = ml_collections.ConfigDict(STAGE, type_safe=False)
     self.config.update_from_flattened_dict(changes)
     self.distiller = Distiller.create(self.family, self.config)
     self.teacher, self.student, self.auxiliary = (

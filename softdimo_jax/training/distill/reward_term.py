@@ -56,7 +56,7 @@ class RewardTerm:
   def gradient(
     self,
     tokenizer: Params,
-    params: Mapping[str, Params],
+    params: Params,
     logits: jax.Array,
     batch: Batch,
     key: jax.Array,
@@ -91,7 +91,7 @@ class RewardTerm:
   def _gradient(
     self,
     tokenizer: Params,
-    params: Mapping[str, Params],
+    params: Params,
     logits: jax.Array,
     batch: Batch,
     key: jax.Array,

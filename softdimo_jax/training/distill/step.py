@@ -74,7 +74,9 @@ class Distiller:
       optim.optimizer(config.auxiliary.optimizer, config.steps),
       Student(family, frozen_config),
       GANTerm.create(family, config) if use_gan else None,
-      RewardTerm.create(family, config.reward, rewards) if use_reward else None,
+      RewardTerm.create(family, config.reward, rewards or {})
+      if use_reward
+      else None,
     )
 
   def init(
@@ -126,23 +128,23 @@ class Distiller:
       ema_decay=self.config.ema_decay,
     )
     metrics |= optim.prefix('generator', update_metrics)
-    auxiliary, discriminator = state.auxiliary, state.discriminator
-    if auxiliary is not None:
+    old, auxiliary, discriminator = state.auxiliary, None, state.discriminator
+    if old is not None:
       gradient = gradients.auxiliary
       if self.config.auxiliary.fresh_sample:
         gradient, metrics['auxiliary/cross_entropy'] = mean_of_parts(
           lambda part, key: self._fresh_auxiliary_gradient(
-            auxiliary, model.params, frozen.teacher, part, _Keys.of(key).fresh
+            old, model.params, frozen.teacher, part, _Keys.of(key).fresh
           ),
           batch,
           key,
           self.config.accumulation,
         )
       auxiliary, update_metrics = optim.update(
-        auxiliary, gradient, self.auxiliary_tx, step=state.step
+        old, gradient, self.auxiliary_tx, step=state.step
       )
       metrics |= optim.prefix('auxiliary', update_metrics)
-    if discriminator is not None:
+    if discriminator is not None and self.gan_term is not None:
       discriminator, update_metrics = self.gan_term.update(
         discriminator, gradients.discriminator, state.step
       )
@@ -178,7 +180,7 @@ class Distiller:
       )
       metrics |= dimo_metrics
       gradient = dimo_gradient
-    if state.discriminator is not None:
+    if state.discriminator is not None and self.gan_term is not None:
       gan_gradient, heads_gradient, gan_metrics = self.gan_term.gradients(
         state.discriminator.params,
         teacher,
@@ -283,10 +285,10 @@ class Distiller:
       return divergence.injected(target, config.weight * weight)
 
     weight = divergence.entry_weights(sample.mask, reduction=config.reduction)
-    logit_gradient, *entries = map_with_positions(
+    logit_gradient, squares, sizes = map_with_positions(
       injected, config.chunk, teacher_last, auxiliary_last, weight
     )
-    metrics = divergence.dimo_metrics(*entries, weight)
+    metrics = divergence.dimo_metrics(squares, sizes, weight)
     metrics['auxiliary/cross_entropy'] = loss
     return logit_gradient, gradient, metrics
 

@@ -29,7 +29,10 @@ from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _CONFIG = config_flag.define('configs/maskgen.py')
 _PROMPTS = flags.DEFINE_string(
-  'prompts', None, 'File or folder of prompts, or name of a TFDS data set.'
+  'prompts',
+  None,
+  'File or folder of prompts, or name of a TFDS data set.',
+  required=True,
 )
 _FIELD = flags.DEFINE_string(
   'field',
@@ -43,7 +46,9 @@ _DATA_DIR = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_string(
   'split', None, 'Split of the TFDS data set; default: train.'
 )
-_OUT = flags.DEFINE_string('out', None, 'Output folder of the prompt cache.')
+_OUT = flags.DEFINE_string(
+  'out', None, 'Output folder of the prompt cache.', required=True
+)
 _DTYPE = flags.DEFINE_enum(
   'dtype',
   'float32',
@@ -59,7 +64,7 @@ _PROMPTS_PER_SHARD = flags.DEFINE_integer(
   'Prompts per shard; an interruption loses at most one shard.',
   1,
 )
-flags.mark_flags_as_required(['config', 'prompts', 'out'])
+flags.mark_flag_as_required('config')
 
 
 def main(argv: list[str]) -> None:

@@ -182,7 +182,7 @@ def _named(options: dict[str, Any]) -> Row:
   return {name: options[name] for name in _COLUMNS if name in options}
 
 
-def _temperatures() -> list[float | None]:
+def _temperatures() -> Sequence[float | None]:
   if not _TEMPERATURES.value:
     return [None]
   try:

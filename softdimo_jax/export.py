@@ -27,14 +27,13 @@ _NUM = flags.DEFINE_integer(
   'num', 50_000, 'Number of images, split evenly over classes or prompts.', 1
 )
 _OUT = flags.DEFINE_string(
-  'out', None, 'Output: an .npz file, or else a folder.'
+  'out', None, 'Output: an .npz file, or else a folder.', required=True
 )
 _BATCH_SIZE = flags.DEFINE_integer(
   'batch_size', 64, 'Images generated per call, over all devices.', 1
 )
 _SAMPLER = sampling_flags.SamplerFlags.define()
 flags.adopt_module_key_flags(sampling_flags)
-flags.mark_flag_as_required('out')
 
 
 def main(argv: list[str]) -> None:

@@ -76,13 +76,14 @@ def main(argv: list[str]) -> None:
 def _generate() -> None:
   if not _OUT.value:
     raise UserError('give the output folder: --out=FOLDER')
-  if sampling_flags.prompt_file() is None:
+  path = sampling_flags.prompt_file()
+  if path is None:
     raise UserError(
       "give GenEval's prompts: --prompts=evaluation_metadata.jsonl"
     )
   notice = PreemptionNotice()
   notice.install()
-  records = read_records(sampling_flags.prompt_file())
+  records = read_records(path)
   run = sampling_flags.load_run()
   if not run.family.reads_text:
     raise UserError('GenEval needs prompts, but this run is class-conditional')

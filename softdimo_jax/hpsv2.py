@@ -29,6 +29,7 @@ from softdimo_jax.evaluation.report import table
 from softdimo_jax.evaluation.sets.images import FolderImages, same_size
 from softdimo_jax.evaluation.sets.writers import JpegExport
 from softdimo_jax.experiment import images, network_flags, sampling_flags
+from softdimo_jax.rewards.scoring import CLIPReward
 from softdimo_jax.runtime import cli
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -71,9 +72,9 @@ def main(argv: list[str]) -> None:
     _BENCHMARK.value, _STYLES.value, _LIMIT.value
   )
   scorer = _Scorer(notice)
-  title, root, made_by = _IMAGES.value, _IMAGES.value, None
+  root = _IMAGES.value or _OUT.value or ''
+  title, made_by = root, None
   if not _IMAGES.value:
-    root = _OUT.value
     title, made_by = _generate(prompts, notice)
   row, protocol = scorer.score(pathlib.Path(root), prompts)
   row = {'model': title} | row
@@ -123,7 +124,8 @@ class _Scorer:
         'antialias': _ANTIALIAS.value,
       }
     )
-    self._reward = combined.rewards[_NAME]
+    reward: Any = combined.rewards[_NAME]
+    self._reward: CLIPReward = reward
     self._tokenizer = combined.tokenizers[_NAME]
     params = combined.load_params()[_NAME]
     network = hpsv2_scores.score_embedder(

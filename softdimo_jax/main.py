@@ -26,7 +26,10 @@ from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _CONFIG = config_flag.define('configs/digits.py:maskbit')
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder for checkpoints, results and the report.'
+  'workdir',
+  None,
+  'Folder for checkpoints, results and the report.',
+  required=True,
 )
 _COORDINATOR = flags.DEFINE_string(
   'coordinator',
@@ -40,7 +43,7 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
   'process_id', None, 'Index of this process, from 0.', lower_bound=0
 )
-flags.mark_flags_as_required(['config', 'workdir'])
+flags.mark_flag_as_required('config')
 
 
 def main(argv: list[str]) -> None:

@@ -74,7 +74,7 @@ def main(argv: list[str]) -> None:
   config.check_loaded(_CONFIG.value)
   _validate(_CONFIG.value)
   try:
-    topology = chips.parse_topology(_TOPOLOGY.value)
+    topology = chips.parse_topology(_TOPOLOGY.value or '')
     meshes = [parse_mesh(text) for text in _MESH.value or ()]
   except ValueError as error:
     raise UserError(f'--{error}') from error

@@ -6,6 +6,7 @@ python -m softdimo_jax.summarize runs/seed0 runs/seed1 runs/seed2
 import collections
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def main(argv: list[str]) -> None:
   print(table.format_markdown_table(rows))
 
 
-def summarize(workdirs: list[str]) -> list[dict[str, object]]:
+def summarize(workdirs: list[str]) -> list[dict[str, Any]]:
   """Means and standard deviations (ddof 1), in the order of the first run.
 
   Raises:
@@ -36,7 +37,7 @@ def summarize(workdirs: list[str]) -> list[dict[str, object]]:
   return [_merge(rows) for rows in groups.values()]
 
 
-def _merge(rows: list[dict[str, object]]) -> dict[str, object]:
+def _merge(rows: list[dict[str, Any]]) -> dict[str, Any]:
   merged = {name: rows[0][name] for name in NAMES}
   for name, column in COLUMNS.items():
     values = [row[name] for row in rows if row.get(name) is not None]
@@ -48,7 +49,7 @@ def _merge(rows: list[dict[str, object]]) -> dict[str, object]:
   return merged
 
 
-def _rows(workdir: pathlib.Path) -> list[dict[str, object]]:
+def _rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
   path = workdir / 'results.json'
   if not path.exists():
     raise UserError(f'{path} does not exist; finish that run first')

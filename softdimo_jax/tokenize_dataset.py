@@ -24,6 +24,7 @@ _DATA = flags.DEFINE_string(
   'data',
   None,
   'Image folder (one subfolder per class), or name of a TFDS data set.',
+  required=True,
 )
 _DATA_DIR = flags.DEFINE_string(
   'data_dir', None, "Folder of TFDS's data; default: TFDS's own."
@@ -37,7 +38,9 @@ _TOKENIZER = flags.DEFINE_string(
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Workdir of a run whose tokenizer is used instead.'
 )
-_OUT = flags.DEFINE_string('out', None, 'Output folder of the token cache.')
+_OUT = flags.DEFINE_string(
+  'out', None, 'Output folder of the token cache.', required=True
+)
 _SIZE = flags.DEFINE_integer('size', 256, 'Height and width in pixels.', 1)
 _FLIP = flags.DEFINE_bool('flip', False, 'Also tokenize the mirrored images.')
 _BATCH_SIZE = flags.DEFINE_integer(
@@ -49,7 +52,6 @@ _IMAGES_PER_SHARD = flags.DEFINE_integer(
   'Images per shard; an interruption loses at most one shard.',
   1,
 )
-flags.mark_flags_as_required(['data', 'out'])
 flags.mark_flags_as_mutual_exclusive(['tokenizer', 'workdir'], required=True)
 
 _SHOWN = 10  # names of unreadable images that are printed

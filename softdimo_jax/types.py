@@ -3,7 +3,10 @@
 from typing import Any
 
 import jax
+import numpy as np
 
+# An array on the host or on devices.
+Array = np.ndarray | jax.Array
 # Nested dict of parameters, on the host or on devices.
 Params = Any
 # Arrays or trees of arrays by name; the first axis is the batch.

@@ -21,7 +21,11 @@ from softdimo_jax.networks import layers
 from softdimo_jax.runtime import cli
 
 _FAMILY = flags.DEFINE_enum(
-  'family', None, tuple(registry.FORMATS), 'Format of the checkpoint.'
+  'family',
+  None,
+  tuple(registry.FORMATS),
+  'Format of the checkpoint.',
+  required=True,
 )
 _WEIGHTS = flags.DEFINE_string('weights', None, 'File, folder or Hub id.')
 _OUT = flags.DEFINE_string('out', None, 'Folder to write; must not exist.')
@@ -64,7 +68,6 @@ _ACTIVATION = flags.DEFINE_enum(
   'clip_text and for clip with the widths of ViT-H/14 and g/14, else '
   'quick_gelu.',
 )
-flags.mark_flag_as_required('family')
 
 
 def main(argv: list[str]) -> None:

@@ -43,27 +43,36 @@ def run(conversion: Conversion) -> None:
     UserError: if the flags are inconsistent, the source cannot be read or does
       not fit the family exactly, or the folder cannot be written.
   """
-  _validate(conversion)
-  if conversion.manifest is not None:
-    listing = sources.load_listing(conversion.manifest)
-    _convert(conversion, str(conversion.manifest), listing)
-    return
-  path = sources.locate(conversion.weights)
+  weights, manifest = conversion.weights, conversion.manifest
+  if weights is None and manifest is not None:
+    _run_manifest(conversion, manifest)
+  elif weights is not None and manifest is None:
+    _run_weights(conversion, weights)
+  else:
+    raise UserError('give --weights to convert, or --manifest and --check')
+
+
+def _run_manifest(conversion: Conversion, manifest: pathlib.Path) -> None:
+  if not conversion.check:
+    raise UserError('a manifest has no weights to convert; add --check')
+  _check_out(conversion)
+  _convert(conversion, str(manifest), sources.load_listing(manifest))
+
+
+def _run_weights(conversion: Conversion, weights: str) -> None:
+  _check_out(conversion)
+  path = sources.locate(weights)
   options, params = _convert(conversion, str(path), sources.load(path))
-  if conversion.check:
+  if conversion.out is None:
     return
-  source = folder.Source(conversion.weights, path.name, sources.checksum(path))
+  source = folder.Source(weights, path.name, sources.checksum(path))
   folder.save_converted(
     conversion.out, conversion.family, options, params, source
   )
   print(f'written to {conversion.out}')
 
 
-def _validate(conversion: Conversion) -> None:
-  if (conversion.weights is None) == (conversion.manifest is None):
-    raise UserError('give --weights to convert, or --manifest and --check')
-  if conversion.manifest is not None and not conversion.check:
-    raise UserError('a manifest has no weights to convert; add --check')
+def _check_out(conversion: Conversion) -> None:
   if conversion.check == (conversion.out is not None):
     raise UserError('give --out to write a folder, or --check to write nothing')
   if conversion.out is not None:

@@ -97,7 +97,7 @@ def load_converted(
   return module, checkpoint.load_params(folder.absolute() / _PARAMS)
 
 
-def load_module(folder: pathlib.Path, family: str | None = None) -> nn.Module:
+def load_module(folder: pathlib.Path, family: str | None = None) -> Any:
   """Module of a converted checkpoint; arguments as in `load_converted`."""
   folder = folder.absolute()
   model = _read_model(folder)

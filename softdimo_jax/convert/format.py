@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 
@@ -30,7 +31,7 @@ class CheckpointFormat:
   module: Callable[..., nn.Module]
   mark: str | tuple[str, ...]
   options: Callable[..., Options]
-  convert: Callable[[StateDict, nn.Module], Converted]
+  convert: Callable[[StateDict, Any], Converted]
 
   @property
   def marks(self) -> tuple[str, ...]:

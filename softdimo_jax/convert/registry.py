@@ -4,8 +4,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
-
 from softdimo_jax.convert.clip import CLIP_MODEL
 from softdimo_jax.convert.clip_text import CLIP_TEXT, OPENCLIP_TEXT
 from softdimo_jax.convert.diffusers_vq import MEISSONIC_VQ
@@ -78,7 +76,7 @@ def infer(
     ) from error
 
 
-def build(name: str, options: Mapping[str, Any]) -> nn.Module:
+def build(name: str, options: Mapping[str, Any]) -> Any:
   """Module of a format.
 
   Args:

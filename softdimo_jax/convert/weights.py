@@ -7,7 +7,7 @@ to disk if you load them repeatedly.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import flax.linen as nn
 import jax
@@ -19,9 +19,11 @@ from softdimo_jax.convert.tree import ConversionError
 from softdimo_jax.errors import UserError
 from softdimo_jax.types import Params
 
+Module = TypeVar('Module', bound=nn.Module)
+
 
 @dataclasses.dataclass(frozen=True)
-class Weights:
+class Weights(Generic[Module]):
   """A network whose parameters are read on demand.
 
   Attributes:
@@ -30,7 +32,7 @@ class Weights:
     load: function that reads the parameters.
   """
 
-  module: nn.Module
+  module: Module
   source: str
   load: Callable[[], Params]
 
@@ -39,11 +41,11 @@ def find(
   where: str,
   family: str,
   *,
-  default: Callable[[], nn.Module],
+  default: Callable[[], Module],
   inputs: Sequence[jax.ShapeDtypeStruct] | None = None,
   kernel_gain: float = 1.0,
   overrides: Mapping[str, Any] | None = None,
-) -> Weights:
+) -> Weights[Module]:
   """Weights of one family, from any source.
 
   Args:

@@ -5,6 +5,7 @@ NIST preprocessing reduced 32x32 bitmaps to 8x8 counts from 0 to 16 (UCI
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -33,10 +34,10 @@ def load(held_out: int = 360) -> tuple[ImageSplit, ImageSplit]:
   from sklearn.datasets import load_digits
   from sklearn.model_selection import train_test_split
 
-  data = load_digits()
+  data: Any = load_digits()  # its type includes a tuple
   images = (data.images / 16).astype(np.float32)[..., None]
   labels = data.target.astype(np.int32)
-  parts = train_test_split(
+  parts: list[Any] = train_test_split(
     images, labels, test_size=held_out, stratify=labels, random_state=0
   )
   return ImageSplit(parts[0], parts[2]), ImageSplit(parts[1], parts[3])

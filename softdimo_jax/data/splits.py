@@ -27,10 +27,11 @@ def load_splits(
   if config.name == 'digits':
     return digits.load(config.held_out)
   size, _, channels = image_shape
-  return tuple(
+  train, held_out = (
     _read(config.name, split, config.dir or None, size, channels)
     for split in (config.train_split, config.held_out_split)
   )
+  return train, held_out
 
 
 def _read(

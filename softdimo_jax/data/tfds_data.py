@@ -75,7 +75,7 @@ class TfdsData:
 
 def _import_tfds(name: str, instead: str) -> Any:
   try:
-    import tensorflow_datasets as tfds
+    import tensorflow_datasets as tfds  # pyright: ignore[reportMissingImports]: an extra
   except ImportError as error:
     raise UserError(
       f'data set {name!r} needs TFDS; pip install tensorflow-datasets (it '

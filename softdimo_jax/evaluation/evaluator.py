@@ -188,7 +188,7 @@ class Evaluator:
   def _reference(self, size: tuple[int, int]) -> ReferenceSet | None:
     """The reference, checked to be comparable with images of this size."""
     request = self._request
-    if not set(request.metrics) & measure.OF_REFERENCE:
+    if not self._compared or request.reference is None:
       return None
     probe = self._probes.get('inception')
     widths = {} if probe is None else probe.widths(size)
@@ -209,22 +209,21 @@ class Evaluator:
     self, reference: ReferenceSet | None
   ) -> dict[str, FeatureStore]:
     """Features of the reference images, if a metric needs them."""
-    if reference is None:
+    if reference is None or reference.images is None:
       return {}
+    images = reference.images
     metrics = {x for x in self._compared if reference.needs_images(x)}
     needed = {
       'inception': bool(metrics & measure.OF_INCEPTION),
       'cmmd': 'cmmd' in metrics,
     }
     views = {
-      f'reference_{name}': (probe, probe.store(self._root, reference.images))
+      f'reference_{name}': (probe, probe.store(self._root, images))
       for name, probe in self._probes.items()
       if needed.get(name)
     }
     if views:
-      probes.extract(
-        reference.images, list(views.values()), self._notice, 'reference'
-      )
+      probes.extract(images, list(views.values()), self._notice, 'reference')
     return {name: store for name, (_, store) in views.items()}
 
   def _prompt_features(
@@ -233,6 +232,7 @@ class Evaluator:
     """CLIP features of the prompts; repeated prompts are encoded once."""
     if 'clip' not in self._probes:
       return None
+    prompts = prompts or ()
     if len(prompts) != count:
       raise UserError(
         f'{count} images need {count} prompts, but --prompts has {len(prompts)}'

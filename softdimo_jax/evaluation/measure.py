@@ -3,7 +3,7 @@
 import dataclasses
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from softdimo_jax.evaluation.features.store import FeatureStore
 from softdimo_jax.evaluation.reference import ReferenceSet
 
 Row = dict[str, Any]
+Field = TypeVar('Field')
 
 # Inception score: number of splits in torch-fidelity, samples per split in ADM.
 _SPLITS, _ADM_SPLIT = 10, 5000
@@ -57,6 +58,13 @@ class Features:
   reference_cmmd: FeatureStore | None = None
 
 
+def _read(field: Field | None) -> Field:
+  """A field of `Features`, which the evaluator has filled in for the metric."""
+  if field is None:
+    raise ValueError('its features are missing')
+  return field
+
+
 def _fid(features: Features, options: Options) -> Row:
   del options
   return {'fid': _distance(features, 'fid', 'vectors')}
@@ -69,22 +77,28 @@ def _sfid(features: Features, options: Options) -> Row:
 
 def _distance(features: Features, metric: str, name: str) -> float:
   reference = reference_set.moments(
-    features.reference, metric, features.reference_inception, name
+    _read(features.reference), metric, features.reference_inception, name
   )
-  return metrics.frechet_distance(features.inception.moments(name), reference)
+  return metrics.frechet_distance(
+    _read(features.inception).moments(name), reference
+  )
 
 
 def _inception_score(features: Features, options: Options) -> Row:
   del options
-  split = metrics.shuffled_splits(features.inception.num_images, _SPLITS)
-  scores = _split_scores(features.inception, split)
+  split = metrics.shuffled_splits(_read(features.inception).num_images, _SPLITS)
+  scores = _split_scores(_read(features.inception), split)
   return {'is': float(np.mean(scores)), 'is_std': float(np.std(scores))}
 
 
 def _adm_inception_score(features: Features, options: Options) -> Row:
   del options
-  split = metrics.consecutive_splits(features.inception.num_images, _ADM_SPLIT)
-  return {'is_adm': float(np.mean(_split_scores(features.inception, split)))}
+  split = metrics.consecutive_splits(
+    _read(features.inception).num_images, _ADM_SPLIT
+  )
+  return {
+    'is_adm': float(np.mean(_split_scores(_read(features.inception), split)))
+  }
 
 
 def _split_scores(store: FeatureStore, split: np.ndarray) -> list[float]:
@@ -103,9 +117,9 @@ def _split_scores(store: FeatureStore, split: np.ndarray) -> list[float]:
 def _kid(features: Features, options: Options) -> Row:
   kid = metrics.kid(
     reference_set.vectors(
-      features.reference, 'kid', features.reference_inception
+      _read(features.reference), 'kid', features.reference_inception
     ),
-    features.inception.stack('vectors'),
+    _read(features.inception).stack('vectors'),
     subsets=options.kid_subsets,
     subset_size=options.kid_subset_size,
   )
@@ -116,8 +130,8 @@ def _precision_recall(
   name: str, adm_float16: bool, features: Features, options: Options
 ) -> Row:
   scores = metrics.precision_recall(
-    features.reference_inception.stack('vectors'),
-    features.inception.stack('vectors'),
+    _read(features.reference_inception).stack('vectors'),
+    _read(features.inception).stack('vectors'),
     options.neighbours,
     adm_float16=adm_float16,
   )
@@ -137,8 +151,8 @@ def _pr_float16(features: Features, options: Options) -> Row:
 
 def _prdc(features: Features, options: Options) -> Row:
   scores = metrics.precision_recall_density_coverage(
-    features.reference_inception.stack('vectors'),
-    features.inception.stack('vectors'),
+    _read(features.reference_inception).stack('vectors'),
+    _read(features.inception).stack('vectors'),
     options.neighbours,
   )
   return {
@@ -152,7 +166,7 @@ def _prdc(features: Features, options: Options) -> Row:
 def _cmmd(features: Features, options: Options) -> Row:
   del options
   ours, others = (
-    _unit(store.stack('embeddings'))
+    _unit(_read(store).stack('embeddings'))
     for store in (features.cmmd, features.reference_cmmd)
   )
   return {'cmmd': metrics.cmmd(others, ours)}
@@ -160,8 +174,8 @@ def _cmmd(features: Features, options: Options) -> Row:
 
 def _clip_score(features: Features, options: Options) -> Row:
   del options
-  images = features.clip.stack('embeddings')
-  return {'clip_score': metrics.clip_score(images, features.prompts)}
+  images = _read(features.clip).stack('embeddings')
+  return {'clip_score': metrics.clip_score(images, _read(features.prompts))}
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ class ReferenceSet:
     """
     if self.stored(metric) is not None:
       return False
-    if self.images is None:
+    if self.images is None and self.reference is not None:
       raise UserError(
         f'{self.path} contains {", ".join(self.reference.provenance.arrays)}, '
         f'which do not suffice for {metric}; give a reference with images (a '
@@ -118,8 +118,13 @@ class ReferenceSet:
   @property
   def metadata(self) -> dict[str, Any]:
     """JSON values that describe the reference in reports."""
+    images = self.images
     if self.reference is None:
-      return self.images.fingerprint | {'num_images': len(self.images)}
+      return (
+        {}
+        if images is None
+        else images.fingerprint | {'num_images': len(images)}
+      )
     count = self.reference.pool.count if self.reference.pool else None
     provenance = dataclasses.asdict(self.reference.provenance)
     return provenance | {'num_images_of_moments': count}
@@ -130,7 +135,7 @@ def moments(
 ) -> FeatureStatistics:
   """Moments of the reference: stored ones if present, else from `store`."""
   stored = reference.stored(metric)
-  return store.moments(name) if stored is None else stored
+  return _features(store).moments(name) if stored is None else stored
 
 
 def vectors(
@@ -138,4 +143,10 @@ def vectors(
 ) -> np.ndarray:
   """Pooled features of the reference, chosen as in `moments`."""
   stored = reference.stored(metric)
-  return store.stack('vectors') if stored is None else stored
+  return _features(store).stack('vectors') if stored is None else stored
+
+
+def _features(store: FeatureStore | None) -> FeatureStore:
+  if store is None:
+    raise ValueError('the features of the reference are missing')
+  return store

@@ -56,7 +56,7 @@ class _Parser(flags.ArgumentParser):
   def __init__(self, parser: flags.ArgumentParser):
     self._parser = parser
 
-  def parse(self, path: str) -> ml_collections.ConfigDict:
+  def parse(self, path: str) -> ml_collections.ConfigDict | None:
     file, colon, variants = path.partition(':')
     return self._parser.parse(f'{find(pathlib.Path(file))}{colon}{variants}')
 

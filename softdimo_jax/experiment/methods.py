@@ -95,9 +95,9 @@ def sampled(
     used['temperature'] = student_temperature(run, stage, temperature)
   sampler = _sampler(run, stage, batch_size, given)
   if run.config[stage].kind == 'teacher':
-    steps, guidance_scale = used['steps'], used['guidance_scale']
+    count, scale = used['steps'], used['guidance_scale']
   else:
-    steps, guidance_scale = 1, run.config[stage].guidance_scale
+    count, scale = 1, run.config[stage].guidance_scale
     used = {'temperature': used['temperature']}
 
   def generate(params, tokenizer, key, condition, prompt_ids):
@@ -110,8 +110,8 @@ def sampled(
     options=used | {'batch_size': sampler.batch_size},
     generate=generate,
     place=sampler.place,
-    steps=steps,
-    guidance_scale=guidance_scale,
+    steps=count,
+    guidance_scale=scale,
   )
 
 

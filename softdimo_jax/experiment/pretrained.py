@@ -94,8 +94,9 @@ def expected(family: Family, stage: str) -> tuple[nn.Module, Params]:
   if stage == 'tokenizer':
     return family.tokenizer, jax.eval_shape(family.init_tokenizer, key)
   if stage == 'text':
-    return family.text, parameter_shapes(
-      family.text, jax.ShapeDtypeStruct((1, family.text.length), jnp.int32)
+    tower = family.text_tower
+    return tower, parameter_shapes(
+      tower, jax.ShapeDtypeStruct((1, tower.length), jnp.int32)
     )
   return family.generator, jax.eval_shape(family.init, key)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -87,7 +88,7 @@ def _labels(classes: int) -> list[int]:
     return [int(label) for label in _LABELS.value or range(classes)]
   except ValueError as error:
     raise UserError(
-      f'--labels={",".join(_LABELS.value)} must be numbers, e.g. 0,1,2'
+      f'--labels={",".join(_LABELS.value or ())} must be numbers, e.g. 0,1,2'
     ) from error
 
 
@@ -232,7 +233,7 @@ class SamplerFlags:
     )
 
   @property
-  def values(self) -> dict[str, float | None]:
+  def values(self) -> dict[str, Any]:
     """Values of the flags, by name."""
     return {
       field.name: getattr(self, field.name).value

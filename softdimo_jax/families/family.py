@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.families.generator import GeneratorCalls
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.generators.condition import (
   Condition,
   TextCondition,
@@ -32,9 +33,16 @@ class Family(GeneratorCalls):
   text: CLIPTextTower | None = None
   micro: tuple[float, ...] = ()
 
+  @property
+  def text_tower(self) -> CLIPTextTower:
+    """The text tower of a family that reads text."""
+    if self.text is None:
+      raise ValueError(f'family {self.name} has no text tower')
+    return self.text
+
   def encode_text(self, params: Params, ids: jax.Array) -> TextCondition:
     """Condition of prompts, int ids [B, T], given the text tower's `params`."""
-    output = self.text.apply({'params': params}, ids)
+    output = call(self.text_tower, params, ids)
     micro = None
     if self.micro:
       micro = jnp.tile(jnp.array(self.micro, jnp.float32), (len(ids), 1))
@@ -72,7 +80,8 @@ class Family(GeneratorCalls):
     """Example of the decoder's inputs besides embeddings, for their shapes."""
     if not self.tokenizer.reads_text:
       return ()
-    return (jnp.zeros((1, self.text.length, self.text.width)),)
+    tower = self.text_tower
+    return (jnp.zeros((1, tower.length, tower.width)),)
 
   def decode(
     self,
@@ -116,4 +125,4 @@ class Family(GeneratorCalls):
           'condition.final is missing; the decoder reads text features'
         )
       text = (condition.final,)
-    return self.tokenizer.apply({'params': params}, codes, *text, method=method)
+    return call(self.tokenizer, params, codes, *text, method=method)

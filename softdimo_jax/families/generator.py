@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import ml_collections
 
 from softdimo_jax.method import divergence, masking
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.generators import condition as conditions
-from softdimo_jax.networks.generators.condition import Condition
+from softdimo_jax.networks.generators.condition import Condition, TextCondition
 from softdimo_jax.networks.generators.interface import (
   GeneratorOutput,
   MaskedGenerator,
@@ -65,11 +66,11 @@ class GeneratorCalls:
 
   def embed(self, params: Params, tokens: jax.Array) -> jax.Array:
     """Generator embeddings of tokens: [B, L, G] -> [B, L, D]."""
-    return self.generator.apply({'params': params}, tokens, method='embed')
+    return call(self.generator, params, tokens, method='embed')
 
   def table(self, params: Params) -> jax.Array:
     """Generator table [G, V + 1, D]; the mask is the last row."""
-    return self.generator.apply({'params': params}, method='table')
+    return call(self.generator, params, method='table')
 
   def backbone(
     self,
@@ -85,8 +86,9 @@ class GeneratorCalls:
     `method` names a method of the generator; the default takes embeddings
     [B, L, D].
     """
-    return self.generator.apply(
-      {'params': params},
+    return call(
+      self.generator,
+      params,
       embeddings,
       condition,
       deterministic=dropout_key is None,
@@ -160,12 +162,13 @@ class GeneratorCalls:
     Returns:
       float32 [B, P, G, C].
     """
-    logits = self.generator.apply(
-      {'params': params}, pre_logits, positions, method='logits'
+    logits = call(
+      self.generator, params, pre_logits, positions, method='logits'
     )
     if _is_one(guidance_scale):
       return logits
-    return divergence.guide(*jnp.split(logits, 2), guidance_scale)
+    conditional, unconditional = jnp.split(logits, 2)
+    return divergence.guide(conditional, unconditional, guidance_scale)
 
   def guided_logits(
     self,
@@ -189,11 +192,13 @@ class GeneratorCalls:
 
     Does nothing if the generator does not read it.
     """
-    if not self.generator.reads_time:
+    if (
+      not isinstance(condition, TextCondition) or not self.generator.reads_time
+    ):
       return condition
     share = jnp.asarray(mask_ratio, jnp.float32)
     time = jnp.broadcast_to(share, conditions.batch_size(condition))
-    return condition.replace(time=time)
+    return dataclasses.replace(condition, time=time)
 
   def dropped(
     self, condition: Condition, drop: jax.Array, null: Condition | None = None
@@ -231,8 +236,8 @@ class GeneratorCalls:
       mask_id=self.mask_id,
       mask_ratio=init.mask_ratio,
     )
-    features = self.generator.apply(
-      {'params': params}, self.embed(params, tokens), method='features'
+    features = call(
+      self.generator, params, self.embed(params, tokens), method='features'
     )
     unit = self.noise_unit(params, init)
     return masking.perturb(noise_key, features, init.noise_scale, unit=unit)

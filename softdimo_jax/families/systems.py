@@ -1,5 +1,7 @@
 """Builds a family from a configuration, by the names of its modules."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import ml_collections
@@ -80,10 +82,10 @@ def build(config: ml_collections.ConfigDict) -> Family:
 
 def build_clip(config: ml_collections.ConfigDict, family: Family) -> CLIP:
   """CLIP with the family's text tower; `config` is for `CLIPImageTower`."""
-  return CLIP(CLIPImageTower(**config), family.text)
+  return CLIP(CLIPImageTower(**config), family.text_tower)
 
 
-def _module(role: str, config: ml_collections.ConfigDict) -> nn.Module:
+def _module(role: str, config: ml_collections.ConfigDict) -> Any:
   known = _MODULES[role]
   arguments = config.to_dict()
   name = arguments.pop('name')

@@ -1,6 +1,7 @@
 """Samples tokens and images for any number of conditions, in batches."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -32,7 +33,10 @@ class Sampler:
 
   def __post_init__(self) -> None:
     object.__setattr__(self, 'batch_size', split_size(self.batch_size))
-    object.__setattr__(self, '_run', Batched(self._generate))
+
+  @functools.cached_property
+  def _run(self) -> Batched:
+    return Batched(self._generate)
 
   def place(self, params: Params) -> Params:
     """Puts parameters on the devices; saves transfers if called often."""

@@ -1,6 +1,7 @@
 """Runs a family's text tower on token ids, in batches over local devices."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -26,10 +27,13 @@ class TextEncoder:
   params: Params
   batch_size: int = 64
 
-  def __post_init__(self) -> None:
-    run = Batched(self.family.encode_text)
-    object.__setattr__(self, '_run', run)
-    object.__setattr__(self, '_placed', run.place(self.params))
+  @functools.cached_property
+  def _run(self) -> Batched:
+    return Batched(self.family.encode_text)
+
+  @functools.cached_property
+  def _placed(self) -> Params:
+    return self._run.place(self.params)
 
   def __call__(
     self,

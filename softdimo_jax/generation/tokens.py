@@ -11,6 +11,7 @@ import numpy as np
 
 from softdimo_jax.families.family import Family
 from softdimo_jax.method import sampling
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.generators.condition import Condition, batch_size
 from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.types import Params
@@ -111,8 +112,8 @@ def encode_images(
 ) -> np.ndarray:
   """Images float32 [N, H, W, C] in [0, 1] -> int32 tokens [N, L, G]."""
   run = Batched(
-    lambda params, images: family.tokenizer.apply(
-      {'params': params}, images, method='encode'
+    lambda params, images: call(
+      family.tokenizer, params, images, method='encode'
     )
   )
   return run(params, images, min(batch_size, len(images)))

@@ -1,6 +1,7 @@
 """Test-time optimisation of a one-step generator on rewards, in batches."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -12,6 +13,7 @@ from softdimo_jax.generation.tokens import decode_tokens
 from softdimo_jax.method import sampling
 from softdimo_jax.method.tteo import Decoded, Optimized, optimize_embeddings
 from softdimo_jax.networks.generators.condition import (
+  Condition,
   TextCondition,
   batch_size,
 )
@@ -68,7 +70,10 @@ class TTEO:
 
   def __post_init__(self) -> None:
     object.__setattr__(self, 'batch_size', split_size(self.batch_size))
-    object.__setattr__(self, '_run', Batched(self._optimize))
+
+  @functools.cached_property
+  def _run(self) -> Batched:
+    return Batched(self._optimize)
 
   def place(self, params: Params) -> Params:
     """Puts parameters on the devices; saves transfers if called often."""
@@ -80,8 +85,8 @@ class TTEO:
     tokenizer: Params,
     reward_params: Mapping[str, Params],
     key: jax.Array,
-    text: TextCondition,
-    prompt_ids: np.ndarray | Mapping[str, np.ndarray],
+    text: Condition,
+    prompt_ids: np.ndarray | Mapping[str, np.ndarray] | None,
   ) -> Best:
     """Optimises images of P prompts.
 
@@ -156,7 +161,7 @@ class TTEO:
     )
     image = lambda tokens: decode_tokens(self.family, tokenizer, tokens, text)
     return (
-      result.replace(scores=result.scores.T),
+      dataclasses.replace(result, scores=result.scores.T),
       image(result.best.tokens),
       image(result.start.tokens),
     )

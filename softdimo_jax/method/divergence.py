@@ -19,7 +19,9 @@ REDUCTIONS = ('sum', 'masked_mean')
 
 
 def guide(
-  conditional: jax.Array, unconditional: jax.Array, guidance_scale: jax.Array
+  conditional: jax.Array,
+  unconditional: jax.Array,
+  guidance_scale: jax.Array | float,
 ) -> jax.Array:
   """Classifier-free guidance on logits: u + s (c - u); s = 1 disables it.
 

@@ -9,6 +9,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.types import Array
+
 NOISE_UNITS = ('absolute', 'table')
 SCHEDULES = ('arccos', 'cosine', 'linear', 'square')
 RAMPS = ('linear', 'exp', 'cos')
@@ -53,7 +55,7 @@ def mask_count(rate: jax.Array, entries: int) -> jax.Array:
   return jnp.maximum(1, jnp.round(rate * entries).astype(jnp.int32))
 
 
-def lowest_mask(scores: jax.Array, count: jax.Array) -> jax.Array:
+def lowest_mask(scores: Array, count: Array) -> jax.Array:
   """Marks the `count` lowest scores of every row.
 
   Args:

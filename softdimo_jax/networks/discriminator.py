@@ -41,7 +41,7 @@ class DiscriminatorHeads(nn.Module):
     fourier = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
     heads = nn.vmap(
       _Head,
-      in_axes=(0, None),
+      in_axes=(0, None),  # pyright: ignore[reportArgumentType]: typed as int
       variable_axes={'params': 0},
       split_rngs={'params': True},
     )(self.width, name='heads')

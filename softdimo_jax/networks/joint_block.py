@@ -144,7 +144,7 @@ class JointBlock(nn.Module):
   last: bool = False
   kernel_init: layers.Initializer = layers.normal_02
   dtype: jnp.dtype = jnp.float32
-  attention: str = 'xla'
+  attention: layers.Attention = 'xla'
   qk_norm: bool = False
 
   @nn.compact

@@ -6,6 +6,7 @@ with a 3-D left operand is several times slower; elsewhere it is equally fast.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,8 @@ import numpy as np
 from softdimo_jax.ops.precision import at_least_float32
 
 Initializer = Callable[..., jax.Array]
+# Implementation of `jax.nn.dot_product_attention`.
+Attention = Literal['xla', 'cudnn']
 
 normal_02 = nn.initializers.normal(0.02)
 # Truncated at two standard deviations, not rescaled to 0.02, as Google does.
@@ -190,7 +193,7 @@ def scan_blocks(
     # Captured intermediates are stacked like the parameters.
     variable_axes={'params': 0, 'intermediates': 0},
     split_rngs={'params': True, 'dropout': True},
-    in_axes=nn.broadcast,
+    in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]: typed as int
     length=depth,
     unroll=unroll,
   )

@@ -30,7 +30,7 @@ class SingleBlock(nn.Module):
   mlp_width: int
   kernel_init: layers.Initializer = layers.normal_02
   dtype: jnp.dtype = jnp.float32
-  attention: str = 'xla'
+  attention: layers.Attention = 'xla'
 
   @nn.compact
   def __call__(

@@ -97,7 +97,7 @@ class ImageTower(Tower):
 
   resolution: int = 224
   patch: int = 16
-  attention: str = 'xla'
+  attention: layers.Attention = 'xla'
 
   @property
   def patch_shape(self) -> tuple[int, int]:

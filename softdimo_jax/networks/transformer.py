@@ -40,7 +40,7 @@ class SelfAttention(nn.Module):
   dtype: jnp.dtype = jnp.float32
   qkv_init: layers.Initializer = layers.xavier_stacked
   causal: bool = False
-  attention: str = 'xla'
+  attention: layers.Attention = 'xla'
 
   @nn.compact
   def __call__(
@@ -136,7 +136,7 @@ class Block(nn.Module):
   qkv_init: layers.Initializer = layers.xavier_stacked
   deterministic: bool = True
   dtype: jnp.dtype = jnp.float32
-  attention: str = 'xla'
+  attention: layers.Attention = 'xla'
 
   @nn.compact
   def __call__(
@@ -149,9 +149,9 @@ class Block(nn.Module):
     return x, x
 
   def _residual(
-    self, x: jax.Array, branch: Callable[[jax.Array], jax.Array], norm: str
+    self, x: jax.Array, branch: Callable[[jax.Array], jax.Array], name: str
   ) -> jax.Array:
-    norm = layers.LayerNorm(self.epsilon, self.dtype, name=norm)
+    norm = layers.LayerNorm(self.epsilon, self.dtype, name=name)
     return x + branch(norm(x)) if self.pre_norm else norm(x + branch(x))
 
   def _drop(self, x: jax.Array) -> jax.Array:

@@ -86,7 +86,7 @@ def split(
     widths = [(0, 0)] * array.ndim
     widths[axis] = (0, missing)
     padded.append(jnp.pad(array, widths, constant_values=fill))
-    names = [None] * array.ndim
+    names: list[Any] = [None] * array.ndim
     names[0] = batch if has_batch else None
     names[axis] = TENSOR
     specs.append(PartitionSpec(*names))

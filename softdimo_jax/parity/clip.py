@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.convert.clip import convert_clip
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPOutput, ImageOutput
 from softdimo_jax.networks.text.clip import TextOutput
 from softdimo_jax.parity import official_towers, record
@@ -44,7 +45,7 @@ def _clip_model(
   # Without the mask only the states of padding differ.
   tower = lambda model, *inputs: model.text(*inputs)
   ids, mask = arrays['input_ids'], arrays['attention_mask'] == 1
-  masked = model.apply({'params': params}, ids, mask, method=tower)
+  masked = call(model, params, ids, mask, method=tower)
   return ours | {
     **_numbered('vision_hidden', image.hidden),
     'vision_hidden_last': image.hidden[-1],

@@ -78,7 +78,7 @@ class Fixture:
 
   name: str
   meta: Mapping[str, Any]
-  arrays: Mapping[str, np.ndarray]
+  arrays: Mapping[str, Any]
 
   @property
   def config(self) -> Mapping[str, Any]:

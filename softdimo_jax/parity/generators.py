@@ -18,7 +18,7 @@ from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.ops import quantization
 from softdimo_jax.parity import official_generators, record
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays, OutputOf
+from softdimo_jax.parity.record import Array, Arrays, OutputOf
 from softdimo_jax.types import Params
 
 _LABEL_SMOOTHING = 0.1
@@ -52,7 +52,7 @@ def maskbit_generator(fixture: Fixture) -> Arrays:
 def _branches(
   module: MaskGitTransformer | MaskBitTransformer,
   params: Params,
-  tokens: np.ndarray,
+  tokens: Array,
   arrays: Arrays,
 ) -> tuple[dict[str, jax.Array], OutputOf]:
   """Logits with conditions dropped by `drop_label`, all kept and all dropped.
@@ -221,8 +221,8 @@ def _maskbit_layers(
 def _maskbit_losses(
   module: MaskBitTransformer,
   logits: jax.Array,
-  tokens: np.ndarray,
-  targets: np.ndarray,
+  tokens: Array,
+  targets: Array,
 ) -> dict[str, jax.Array]:
   masked = tokens == module.vocab_size
   right = logits.argmax(-1) == targets
@@ -235,7 +235,7 @@ def _maskbit_losses(
 
 
 def _maskbit_bits(
-  module: MaskBitTransformer, tokens: np.ndarray, probabilities: jax.Array
+  module: MaskBitTransformer, tokens: Array, probabilities: jax.Array
 ) -> dict[str, jax.Array]:
   if isinstance(module, MaskBitTableTransformer):
     return {}
@@ -247,9 +247,7 @@ def _maskbit_bits(
   }
 
 
-def cross_entropy(
-  logits: jax.Array, targets: np.ndarray, mask: np.ndarray
-) -> jax.Array:
+def cross_entropy(logits: jax.Array, targets: Array, mask: Array) -> jax.Array:
   """Cross entropy with the label smoothing of all official losses."""
   return divergence.masked_cross_entropy(
     logits, targets, mask, label_smoothing=_LABEL_SMOOTHING

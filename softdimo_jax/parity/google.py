@@ -11,13 +11,14 @@ import numpy as np
 from softdimo_jax.convert.google_maskgit import convert_google_maskgit
 from softdimo_jax.method import sampling
 from softdimo_jax.method.soft_embedding import soft_embedding
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.generators.google_maskgit import (
   GoogleMaskGitTransformer,
 )
 from softdimo_jax.parity import official_generators, record
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.generators import cross_entropy
-from softdimo_jax.parity.record import Arrays
+from softdimo_jax.parity.record import Array, Arrays
 from softdimo_jax.types import Params
 
 _MASK = -1
@@ -49,9 +50,7 @@ def google_transformer(fixture: Fixture) -> Arrays:
   return ours
 
 
-def _split(
-  module: GoogleMaskGitTransformer, ids: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _split(module: GoogleMaskGitTransformer, ids: Array) -> tuple[Array, Array]:
   """Official ids [B, 1 + L] -> our tokens [B, L, 1] and labels [B]."""
   tokens = np.where(ids[:, 1:] == _MASK, module.vocab_size, ids[:, 1:])
   return tokens[..., None], ids[:, 0] - module.vocab_size
@@ -90,7 +89,7 @@ def _forward(
 def _decode(
   module: GoogleMaskGitTransformer,
   options: Mapping[str, Any],
-  ids: np.ndarray,
+  ids: Array,
   noise: Arrays,
   params: Params,
 ) -> dict[str, jax.Array]:
@@ -110,7 +109,7 @@ def _decode(
     for name in ('gumbel_token', 'gumbel_conf')
   )
   steps = sampling.decode(
-    lambda tokens, _: module.apply({'params': params}, tokens, labels).logits,
+    lambda tokens, _: call(module, params, tokens, labels).logits,
     plan,
     jnp.asarray(start),
     lambda step: (
@@ -131,7 +130,7 @@ def _decode(
   }
 
 
-def _whole(ids: np.ndarray, tokens: jax.Array) -> jax.Array:
+def _whole(ids: Array, tokens: jax.Array) -> jax.Array:
   """Prepends the class tokens: [S, B, L, 1] -> [S, B, 1 + L]."""
   first = jnp.broadcast_to(ids[:, 0, None], (len(tokens), len(ids), 1))
   return jnp.concatenate([first, tokens[..., 0]], axis=-1)

@@ -1,5 +1,6 @@
 """Fixtures of the generator MaskGen-VQ and its sampler."""
 
+import dataclasses
 import functools
 import re
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import numpy as np
 
 from softdimo_jax.convert.maskgen import convert_maskgen
 from softdimo_jax.method import divergence, sampling
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.generators.condition import (
   TextCondition,
   dropped,
@@ -21,7 +23,7 @@ from softdimo_jax.networks.generators.maskgen import MaskGenTransformer
 from softdimo_jax.networks.joint_block import JointBlock
 from softdimo_jax.parity import official_generators, record
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays
+from softdimo_jax.parity.record import Array, Arrays
 from softdimo_jax.types import Params
 
 # Score of `logits_aes`, according to the fixtures' descriptions.
@@ -105,17 +107,18 @@ def _run(
   arrays: Arrays,
   draws: Arrays,
   params: Params,
-) -> dict[str, jax.Array]:
+) -> Arrays:
   """One run of `generate`: its plan, its steps and its first logits."""
   prompts = _prompts(arrays)
   batch = len(prompts.pooled)
-  scored = prompts.replace(micro=jnp.full((batch, 1), score))
+  scored = dataclasses.replace(prompts, micro=jnp.full((batch, 1), score))
   pair = with_null(scored, _null(arrays))
 
   def guided(tokens: jax.Array, scale: jax.Array) -> jax.Array:
     both = jnp.concatenate([tokens, tokens])
-    logits = module.apply({'params': params}, both, pair).logits
-    return divergence.guide(*jnp.split(logits, 2), scale)
+    logits = call(module, params, both, pair).logits
+    conditional, unconditional = jnp.split(logits, 2)
+    return divergence.guide(conditional, unconditional, scale)
 
   plan = maskgen_plan(options, module.length)
   mask = module.vocab_size
@@ -160,7 +163,9 @@ def _generator(
   arrays = fixture.arrays
   bound = module.bind({'params': params})
   tokens = arrays['tokens'][..., None]
-  condition = _prompts(arrays).replace(micro=arrays['aesthetic'][:, None])
+  condition = dataclasses.replace(
+    _prompts(arrays), micro=arrays['aesthetic'][:, None]
+  )
   output = bound(tokens, condition)
   soft = record.soft_path(
     lambda embeddings: bound.backbone(embeddings, condition).logits,
@@ -185,20 +190,20 @@ def _generator(
 def _other_conditions(
   module: MaskGenTransformer,
   params: Params,
-  tokens: np.ndarray,
+  tokens: Array,
   condition: TextCondition,
   null: TextCondition,
 ) -> dict[str, jax.Array]:
   """Logits without text, with text for some samples, and with another score."""
   first = np.arange(len(tokens)) == 0
-  score = jnp.full_like(condition.micro, _OTHER_SCORE)
+  score = jnp.full((len(tokens), 1), _OTHER_SCORE)
   conditions = {
     'logits_null': dropped(condition, np.ones_like(first), null),
     'logits_half': dropped(condition, first, null),
-    'logits_aes': condition.replace(micro=score),
+    'logits_aes': dataclasses.replace(condition, micro=score),
   }
   return {
-    name: module.apply({'params': params}, tokens, other).logits
+    name: call(module, params, tokens, other).logits
     for name, other in conditions.items()
   }
 
@@ -206,7 +211,7 @@ def _other_conditions(
 def _intermediates(
   module: MaskGenTransformer,
   params: Params,
-  tokens: np.ndarray,
+  tokens: Array,
   condition: TextCondition,
   hidden: jax.Array,
 ) -> dict[str, jax.Array]:
@@ -222,7 +227,7 @@ def _intermediates(
     'blk_last_img': hidden[-1],
     'final_norm': bound.last_layer(hidden[-1], modulator),
   }
-  if module.micro_width:
+  if module.micro_width and condition.micro is not None:
     ours['micro'] = bound.score_features(condition.micro[:, 0])
   if module.depth > 1:
     # The scan returns no text, so the first block runs again by itself.

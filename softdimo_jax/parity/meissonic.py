@@ -1,5 +1,6 @@
 """Fixtures of the generator Meissonic and its scheduler."""
 
+import dataclasses
 import functools
 import re
 from collections.abc import Mapping
@@ -12,11 +13,12 @@ import numpy as np
 from softdimo_jax.convert.meissonic import convert_meissonic
 from softdimo_jax.method import divergence, masking, sampling
 from softdimo_jax.method.sampling import schedules
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.generators.meissonic import MeissonicTransformer
 from softdimo_jax.parity import official_generators, record
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays, OutputOf
+from softdimo_jax.parity.record import Array, Arrays, OutputOf
 from softdimo_jax.types import Params
 
 # Scales of `cfg_logits` and `logits_noise`, according to the fixtures'
@@ -69,7 +71,7 @@ def _forward(
   return {
     'logits_a': _map(module.grid, output.logits[:, :, 0]),
     'temb_a': bound.modulator(condition),
-    'micro_emb': bound.micro_features(condition.micro),
+    'micro_emb': bound.micro_features(jnp.asarray(arrays['micro_conds'])),
     'time_proj_b': bound.time_features(
       jnp.asarray(arrays['timestep_b'], jnp.float32)
     ),
@@ -125,8 +127,8 @@ def _other_conditions(
   """Logits at the other times, with noise, and with guidance."""
   # Compiled once, because all shapes are the same.
   compiled = record.compiled(
-    lambda params, *inputs: module.apply(
-      {'params': params}, *inputs, method='from_features'
+    lambda params, *inputs: call(
+      module, params, *inputs, method='from_features'
     ).logits[:, :, 0]
   )
   run = functools.partial(compiled, params)
@@ -139,7 +141,9 @@ def _other_conditions(
   # Two branches for the first sample: its own text, and the second sample's.
   pair = jnp.concatenate([jnp.stack([features[0]] * 2), features[2:]])
   late = at('timestep_b')
-  branches = run(pair, late.replace(micro=late.micro.at[1].set(late.micro[0])))
+  micro = jnp.asarray(arrays['micro_conds'])
+  micro = micro.at[1].set(micro[0])
+  branches = run(pair, dataclasses.replace(late, micro=micro))
   logits = {
     'logits_b': run(features, late),
     'logits_c': run(features, at('timestep_c')),
@@ -184,7 +188,7 @@ def _condition(
   )
 
 
-def _tokens(module: MeissonicTransformer, arrays: Arrays) -> np.ndarray:
+def _tokens(module: MeissonicTransformer, arrays: Arrays) -> Array:
   """Tokens [B, L, 1]; the official mask id is the table's last row."""
   tokens = arrays['tokens']
   mask = module.vocab_size + module.spare_rows
@@ -228,7 +232,7 @@ def _run(
   # is used as the step's index.
   decoding = sampling.decode(
     lambda _, step: logits[step.astype(int)],
-    plan.replace(guidance_scale=np.arange(steps)),
+    dataclasses.replace(plan, guidance_scale=np.arange(steps)),
     flat,
     lambda step: (tokens[step], choices[step]),
     num_codes=codes,

@@ -11,7 +11,7 @@ import PIL.Image
 from softdimo_jax.data.images import pixels
 from softdimo_jax.ops import preprocess, resize
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays, to_nhwc
+from softdimo_jax.parity.record import Array, Arrays, to_nhwc
 
 # Outputs that have the sizes of the official calls, which the fixtures do not
 # contain: Di[M]O's images for CLIP (originally 256), and inputs of FID networks
@@ -75,7 +75,9 @@ def _file_paths(part: Fixture) -> Arrays:
   images, size = part.arrays['u8'], _target(part)
   transform = _transform(part, True)
   square = pixels.to_float(_each(images, lambda x: pixels.square(x, size)))
-  normal = preprocess.normalize(square, transform.mean, transform.std)
+  normal = preprocess.normalize(
+    jnp.asarray(square), transform.mean, transform.std
+  )
   middle = _each(images, lambda x: pixels.center_crop(x, min(x.shape[:2])))
   lanczos = PIL.Image.Resampling.LANCZOS
   fid_size, dimo_size = _fid_size(part), part.arrays[_DIMO].shape[1]
@@ -91,7 +93,7 @@ def _file_paths(part: Fixture) -> Arrays:
   }
 
 
-def _fid_paths(images: np.ndarray, size: int) -> Arrays:
+def _fid_paths(images: Array, size: int) -> Arrays:
   """Float resizers of FID networks, on pixels in [0, 255]."""
   clean = resize.resize_bicubic(images, size, size)
   return {

@@ -13,7 +13,9 @@ from softdimo_jax.method.soft_embedding import (
 )
 from softdimo_jax.types import Params
 
-Arrays = Mapping[str, Any]
+# A numpy array; functions that are typed for `jax.Array` take it as it is.
+Array = Any
+Arrays = Mapping[str, Array]
 # Path of a submodule, joined by '/' -> its output.
 OutputOf = Callable[[str], Any]
 
@@ -69,10 +71,10 @@ def apply(
 def soft_path(
   forward: Callable[[jax.Array], jax.Array],
   table: jax.Array,
-  logits: np.ndarray,
-  cotangent: np.ndarray | None = None,
-  mask: np.ndarray | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+  logits: Array,
+  cotangent: Array | None = None,
+  mask: Array | None = None,
+) -> tuple[jax.Array, jax.Array, Any]:
   """The path of Soft-Di[M]O's gradients.
 
   Args:
@@ -102,7 +104,7 @@ def soft_path(
   return embeddings, result, pullback(cotangent)[0]
 
 
-def to_nhwc(x: np.ndarray) -> np.ndarray:
+def to_nhwc(x: Array) -> Array:
   """Moves channels last: [B, C, H, W] -> [B, H, W, C]."""
   return np.transpose(x, (0, 2, 3, 1))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from softdimo_jax.convert.image_reward import convert_image_reward
 from softdimo_jax.convert.linear_head import convert_aesthetic_head
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.rewards.blip import BLIPOutput, BLIPScorer
 from softdimo_jax.ops.quantization import l2_normalize
 from softdimo_jax.parity import official_towers, record
@@ -43,7 +44,7 @@ def aesthetic_head(fixture: Fixture) -> Arrays:
   head = official_towers.aesthetic_head(fixture.config)
   params, _ = convert_aesthetic_head(fixture.state_dict(), head)
   features = l2_normalize(jnp.asarray(fixture.arrays['clip_image_features']))
-  run = record.compiled(lambda params: head.apply({'params': params}, features))
+  run = record.compiled(lambda params: call(head, params, features))
   score = run(params)
   return {'score': score[:, None], 'reno_loss': _BEST - score.mean()}
 
@@ -60,7 +61,7 @@ def _image_reward(
     return output.score.sum(), (output, *inner)
 
   gradient, (output, embedded, cross) = jax.grad(scored, has_aux=True)(images)
-  apply = functools.partial(scorer.apply, {'params': params})
+  apply = functools.partial(call, scorer, params)
   read = lambda scorer, *text: scorer.text(*text)
   return {
     'image_embeds': output.image,

@@ -16,6 +16,7 @@ from softdimo_jax.convert.maskgit import convert_maskgit
 from softdimo_jax.convert.taming_vqgan import convert_taming_vqgan
 from softdimo_jax.families.family import Family
 from softdimo_jax.method import masking, sampling
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.generators.maskgit import MaskGitTransformer
 from softdimo_jax.ops import quantization
 from softdimo_jax.parity import official_generators, official_tokenizers, record
@@ -158,7 +159,7 @@ def _maskgit_run(
   decoding = _decode(family, params, plan, run)
   # The official code may also sample the mask.
   tokens = jnp.minimum(decoding.tokens, family.vocab_size - 1)
-  images = family.tokenizer.apply({'params': decoder}, tokens, method='decode')
+  images = call(family.tokenizer, decoder, tokens, method='decode')
   square = lambda x: _square(x[..., 0])
   return {
     'pred_codes': square(decoding.steps.sampled),
@@ -176,9 +177,7 @@ def _maskbit_run(
   codes = quantization.merge_tokens(
     decoding.tokens, num_bits=family.generator.num_bits
   )
-  images = family.tokenizer.apply(
-    {'params': decoder}, codes[..., None], method='decode'
-  )
+  images = call(family.tokenizer, decoder, codes[..., None], method='decode')
   return {
     'tokens': decoding.steps.predicted,
     'final_indices': codes,

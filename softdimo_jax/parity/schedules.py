@@ -14,7 +14,7 @@ from softdimo_jax.method.sampling import schedules
 from softdimo_jax.ops import quantization
 from softdimo_jax.parity.fixture import Fixture
 from softdimo_jax.parity.generators import cross_entropy
-from softdimo_jax.parity.record import Arrays
+from softdimo_jax.parity.record import Array, Arrays
 from softdimo_jax.parity.samplers import maskbit_plan
 from softdimo_jax.training import optim
 
@@ -36,7 +36,7 @@ def class_schedules(fixture: Fixture) -> Arrays:
 
 def _dimo(fixture: Fixture) -> dict[str, Any]:
   arrays, config = fixture.arrays, fixture.config
-  ours = {
+  ours: dict[str, Any] = {
     f'dimo_adap_{schedule}_{steps}_{side}': sampling.unmask_counts(
       schedule, steps, side * side
     )
@@ -54,7 +54,7 @@ def _dimo(fixture: Fixture) -> dict[str, Any]:
   return ours
 
 
-def _noise_scale(text: str, steps: np.ndarray) -> jax.Array:
+def _noise_scale(text: str, steps: Array) -> jax.Array:
   """Noise scale of an official 'fix_SCALE' or 'warmup_CURVE_STEPS'."""
   kind, *middle, number = text.split('_')
   if kind == 'fix':
@@ -87,7 +87,7 @@ def _halton(config: Arrays) -> dict[str, Any]:
 
 def _maskbit(fixture: Fixture) -> dict[str, Any]:
   arrays, config = fixture.arrays, fixture.config
-  ours = {
+  ours: dict[str, Any] = {
     f'maskbit_ratio_{schedule}': schedules.maskbit_share(
       schedule, arrays['ratio']
     )
@@ -160,7 +160,7 @@ def _mask_token(fixture: Fixture, name: str) -> int:
 
 def _google(fixture: Fixture) -> dict[str, Any]:
   arrays, config = fixture.arrays, fixture.config
-  ours = {
+  ours: dict[str, Any] = {
     f'google_ratio_{schedule}': schedules.google_share(
       schedule, arrays['ratio'], config['google_total']
     )

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.convert.clip_text import convert_clip_text
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.text.clip import CLIPTextTower, TextOutput
 from softdimo_jax.parity import official_towers, record
 from softdimo_jax.parity.fixture import Fixture
@@ -34,7 +35,5 @@ def openclip_text(fixture: Fixture) -> dict[str, jax.Array]:
 
 def _run(tower: CLIPTextTower, fixture: Fixture) -> TextOutput:
   params, _ = convert_clip_text(fixture.state_dict(), tower)
-  run = record.compiled(
-    lambda params, ids: tower.apply({'params': params}, ids)
-  )
+  run = record.compiled(lambda params, ids: call(tower, params, ids))
   return run(params, fixture.arrays['input_ids'])

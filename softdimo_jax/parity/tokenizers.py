@@ -7,7 +7,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from softdimo_jax.convert.google_maskgit import convert_google_tokenizer
 from softdimo_jax.convert.maskbit_tokenizer import convert_maskbit_tokenizer
@@ -23,7 +22,7 @@ from softdimo_jax.networks.tokenizers.taming_vqgan import TamingVQGAN
 from softdimo_jax.ops import quantization
 from softdimo_jax.parity import official_tokenizers, record
 from softdimo_jax.parity.fixture import Fixture
-from softdimo_jax.parity.record import Arrays, OutputOf
+from softdimo_jax.parity.record import Array, Arrays, OutputOf
 from softdimo_jax.types import Params
 
 
@@ -99,9 +98,9 @@ def run_tokenizer(
   params: Params,
   images: jax.Array,
   tokens: jax.Array,
-  logits: np.ndarray,
-  cotangent: np.ndarray | None,
-  *condition: np.ndarray,
+  logits: Array,
+  cotangent: Array | None,
+  *condition: Array,
 ) -> tuple[dict[str, Any], OutputOf]:
   """Tokenizer outputs in the fixtures, in our layout.
 
@@ -131,9 +130,7 @@ def run_tokenizer(
   return results, output_of
 
 
-def as_sequences(
-  tokens: np.ndarray, logits: np.ndarray
-) -> tuple[jax.Array, np.ndarray]:
+def as_sequences(tokens: Array, logits: Array) -> tuple[jax.Array, Array]:
   """Grids of tokens and logits [..., V] -> [B, L, 1] and [B, L, 1, V]."""
   batch = len(tokens)
   sequence = jnp.reshape(tokens, (batch, -1, 1))
@@ -256,7 +253,7 @@ def _maskbit_intermediates(
 
 
 def _maskbit_losses(
-  module: MaskBitTokenizer, config: Arrays, latents: np.ndarray, params: Params
+  module: MaskBitTokenizer, config: Arrays, latents: Array, params: Params
 ) -> dict[str, jax.Array]:
   """Official evaluation losses and training entropies, at official latents.
 
@@ -277,7 +274,7 @@ def _maskbit_losses(
 def _quantizer(
   module: MaskBitTokenizer,
   config: Arrays,
-  latents: np.ndarray,
+  latents: Array,
   params: Params,
 ) -> tuple[jax.Array, jax.Array, tuple[jax.Array, jax.Array]]:
   cost = config['commitment_cost']

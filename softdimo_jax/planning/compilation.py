@@ -14,18 +14,19 @@ from softdimo_jax.runtime import sharding
 from softdimo_jax.training import loop
 
 
-def compiler_devices(topology: Topology) -> list[jax.Device]:
+def compiler_devices(topology: Topology) -> list[Any]:
   """Devices of a topology, for compilation by libtpu.
 
   Raises:
     UserError: if libtpu is not installed, or does not have this topology.
   """
-  if importlib.util.find_spec('libtpu') is None:
+  compiler = topology.chip.compiler
+  if compiler is None or importlib.util.find_spec('libtpu') is None:
     raise UserError(
       f'--topology={topology.name} needs the TPU compiler (not a TPU): pip '
       "install 'softdimo_jax[plan]'"
     )
-  name, kind = topology.chip.compiler
+  name, kind = compiler
   shape = topology.shape
   count = topology.num_chips * topology.chip.cores
   # libtpu reads these variables instead of asking a machine.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import Jaxpr
 
 from softdimo_jax.planning.flops import inner_jaxprs
@@ -40,11 +41,12 @@ def _kept(jaxpr: Jaxpr) -> int:
   total = 0
   for equation in jaxpr.eqns:
     if equation.primitive.name == 'scan':
-      stacked = equation.outvars[equation.params['num_carry'] :]
+      outputs = equation.outvars[equation.params['num_carry'] :]
+      stacked: list[Any] = [var.aval for var in outputs]
       total += sum(
-        var.aval.size * var.aval.dtype.itemsize
-        for var in stacked
-        if not jax.dtypes.issubdtype(var.aval.dtype, jax.dtypes.prng_key)
+        aval.size * aval.dtype.itemsize
+        for aval in stacked
+        if not jnp.issubdtype(aval.dtype, jax.dtypes.prng_key)
       )
     else:
       total += sum(map(_kept, inner_jaxprs(equation.params)))

@@ -237,8 +237,9 @@ def _trips(
   annotated = _TRIPS.search(item.rest)
   if annotated:
     return int(annotated[1])
-  condition = _CONDITION.search(item.rest)[1]
-  return max(_constants(condition, computations), default=1)
+  condition = _CONDITION.search(item.rest)
+  found = _constants(condition[1], computations) if condition else ()
+  return max(found, default=1)
 
 
 def _constants(

@@ -112,9 +112,9 @@ def _batch(run: Run, name: str) -> dict[str, Shapes]:
 def _condition(family: Family, batch_size: int) -> Shapes:
   if not family.reads_text:
     return jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-  ids = jax.ShapeDtypeStruct((batch_size, family.text.length), jnp.int32)
+  ids = jax.ShapeDtypeStruct((batch_size, family.text_tower.length), jnp.int32)
   encode = lambda key, ids: family.encode_text(
-    family.text.init(key, ids)['params'], ids
+    family.text_tower.init(key, ids)['params'], ids
   )
   return jax.eval_shape(encode, jax.random.key(0), ids)
 
@@ -131,7 +131,7 @@ def _zeros(shapes: Shapes) -> Params:
   return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def _reward(reward: scoring.Reward, ids: Shapes) -> Shapes:
+def _reward(reward: Any, ids: Shapes) -> Shapes:
   """Shapes of the parameters of a reward that reads these ids."""
   key = jax.random.key(0)
   image = jax.eval_shape(

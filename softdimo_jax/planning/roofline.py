@@ -110,7 +110,7 @@ class MachinePlan:
   @property
   def bound_by(self) -> str:
     """The resource with the largest lower bound."""
-    return max(self.bounds, key=self.bounds.get)
+    return max(self.bounds, key=self.bounds.__getitem__)
 
   @property
   def seconds(self) -> float:
@@ -241,13 +241,13 @@ def _compiled(
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
     return None, _needed(str(error)), None
-  analysis = compiled.memory_analysis()
+  analysis: Any = compiled.memory_analysis()
   memory = Memory(
     arguments=analysis.argument_size_in_bytes,
     temporaries=analysis.temp_size_in_bytes,
     output=analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
   )
-  return memory, None, hlo.traffic(compiled.as_text())
+  return memory, None, hlo.traffic(compiled.as_text() or '')
 
 
 def _needed(message: str) -> int | None:

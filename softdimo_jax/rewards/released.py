@@ -12,7 +12,7 @@ sum equals ReNO's up to a constant.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -47,6 +47,7 @@ REMATS = tuple(layers.REMAT_POLICIES)
 
 # Prompts -> token ids int32 [B, T] for one of the networks.
 Tokenizer = Callable[[Sequence[str]], np.ndarray]
+Module = TypeVar('Module', bound=nn.Module)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,10 +154,10 @@ def _check_names(
 def _find(
   name: str,
   family: str,
-  default: Callable[[], nn.Module],
+  default: Callable[[], Module],
   options: ml_collections.ConfigDict,
   **kwargs: Any,
-) -> official.Weights:
+) -> official.Weights[Module]:
   where = options.weights[name]
   if not where:
     raise UserError(
@@ -200,12 +201,12 @@ def _transform(
   return ImageTransform(size=resolution, antialias=options.antialias)
 
 
-def _tower(module: nn.Module, options: ml_collections.ConfigDict) -> nn.Module:
+def _tower(module: Module, options: ml_collections.ConfigDict) -> Module:
   dtype = jnp.dtype(options.dtype)
   return module.clone(dtype=dtype, remat=options.remat)
 
 
-def _towers(module: nn.Module, options: ml_collections.ConfigDict) -> nn.Module:
+def _towers(module: Module, options: ml_collections.ConfigDict) -> Module:
   """A two-tower model with the dtype and rematerialisation of the options."""
   return module.clone(
     image=_tower(module.image, options), text=_tower(module.text, options)

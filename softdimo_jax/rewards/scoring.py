@@ -6,12 +6,13 @@ released ones are built, and weighted, in `released.py`.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.rewards.blip import BLIPScorer
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.networks.rewards.head import LinearHead
@@ -36,6 +37,7 @@ class Reward(Protocol):
     Returns:
       float32 [B], higher is better.
     """
+    ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,9 +59,7 @@ class CLIPReward:
     self, params: Params, images: jax.Array, prompt_ids: jax.Array
   ) -> jax.Array:
     """See `Reward`."""
-    output = self.module.apply(
-      {'params': params}, self.transform(images), prompt_ids
-    )
+    output = call(self.module, params, self.transform(images), prompt_ids)
     cosines = output.cosines
     return output.scale * cosines if self.scaled else cosines
 
@@ -84,8 +84,9 @@ class ImageReward:
     self, params: Params, images: jax.Array, prompt_ids: jax.Array
   ) -> jax.Array:
     """See `Reward`."""
-    return self.module.apply(
-      {'params': params},
+    return call(
+      self.module,
+      params,
       self.transform(images),
       prompt_ids,
       prompt_ids != self.pad_id,
@@ -114,11 +115,9 @@ class AestheticReward:
   ) -> jax.Array:
     """See `Reward`; the prompts are ignored."""
     del prompt_ids
-    output = self.image.apply(
-      {'params': params['image']}, self.transform(images)
-    )
+    output = call(self.image, params['image'], self.transform(images))
     features = l2_normalize(output.pooled)
-    return self.head.apply({'params': params['head']}, features)
+    return call(self.head, params['head'], features)
 
 
 def scores(
@@ -136,10 +135,11 @@ def scores(
     prompt_ids: int [B, T]; by name if the rewards differ in tokenizer.
   """
   chex.assert_rank(images, 4)
-  by_name = isinstance(prompt_ids, Mapping)
   return {
     name: reward.score(
-      params[name], images, prompt_ids[name] if by_name else prompt_ids
+      params[name],
+      images,
+      prompt_ids[name] if isinstance(prompt_ids, Mapping) else prompt_ids,
     )
     for name, reward in rewards.items()
   }
@@ -149,7 +149,8 @@ def total(
   scores: Mapping[str, jax.Array], weights: Mapping[str, float]
 ) -> jax.Array:
   """Weighted sum [B] of the scores named in `weights`."""
-  return sum(weight * scores[name] for name, weight in weights.items())
+  terms = (weight * scores[name] for name, weight in weights.items())
+  return cast(jax.Array, sum(terms))  # not 0: there is at least one term
 
 
 def straight_through_clip(images: jax.Array) -> jax.Array:

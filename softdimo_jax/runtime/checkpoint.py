@@ -1,7 +1,7 @@
 """Checkpoints and parameter folders, written and read by Orbax."""
 
 import pathlib
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grain
 import jax
@@ -60,7 +60,7 @@ class Checkpoints:
     iterator: grain.DatasetIterator | None,
   ) -> None:
     """Starts saving; returns once the arrays are copied from the device."""
-    items = {_STATE: ocp.args.StandardSave(state)}
+    items: dict[str, Any] = {_STATE: ocp.args.StandardSave(state)}
     if iterator is not None:
       # The same in every process: the position counts global batches.
       items[_ITERATOR] = ocp.args.JsonSave(iterator.get_state())
@@ -80,7 +80,7 @@ class Checkpoints:
       UserError: if the checkpoint cannot be read.
     """
     step = self.latest_step()
-    items = {_STATE: ocp.args.StandardRestore(like)}
+    items: dict[str, Any] = {_STATE: ocp.args.StandardRestore(like)}
     if iterator is not None:
       items[_ITERATOR] = ocp.args.JsonRestore()
     try:

@@ -8,6 +8,7 @@ the run died.
 import pathlib
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -37,7 +38,8 @@ def cache_compilations(folder: pathlib.Path) -> None:
 
   JAX_COMPILATION_CACHE_DIR takes precedence if it is set.
   """
-  if not jax.config.jax_compilation_cache_dir:
+  # JAX adds its options at run time, so its types lack them.
+  if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
     jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
@@ -84,6 +86,6 @@ def guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
     distributed.lost(reason)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
   print(f'error: {message}', file=sys.stderr)
   sys.exit(USER_ERROR_CODE)

@@ -80,8 +80,9 @@ def initialize(
       'one per --process_id, with the same --coordinator=HOST:PORT and '
       '--num_processes, or give --num_processes=1 for a run of one process'
     ) from error
-  if _client() is not None:
-    _watch_others()
+  client = _client()
+  if client is not None:
+    _watch_others(client)
 
 
 def _check_flags(
@@ -227,12 +228,12 @@ def _abandon(code: int) -> None:
   os._exit(code)
 
 
-def _watch_others() -> None:
+def _watch_others(client: _Client) -> None:
   """Starts the heartbeat thread: publishes our beat, watches the others'.
 
   Without it a collective operation with a dead process may wait forever.
   """
-  client, key = _client(), f'{_ALIVE}/{jax.process_index()}'
+  key = f'{_ALIVE}/{jax.process_index()}'
 
   def say(word: str) -> None:
     client.key_value_set(key, word, allow_overwrite=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -68,7 +69,8 @@ def _listed(sizes: Mapping[str, int]) -> str:
 
 def make_mesh(
   config: Mapping[str, Any] | None = None,
-  devices: Sequence[jax.Device] | None = None,
+  # jax.Device comes from an extension module, without a type.
+  devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
 ) -> Mesh:
   """Mesh of AXES over all devices of all processes.
 
@@ -181,7 +183,7 @@ def layout(tree: Any, mesh: Mesh, *, split: bool = True) -> Any:
   """
   sizes = dict(mesh.shape)
 
-  def of(path: Sequence[Any], leaf: Any) -> NamedSharding:
+  def of(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
     name = jax.tree_util.keystr(path, simple=True, separator='/')
     return NamedSharding(
       mesh, spec(name, leaf.shape, sizes) if split else REPLICATED
@@ -221,7 +223,7 @@ def put_replicated(tree: Any, mesh: Mesh) -> Any:
 
 
 def _place_global(leaf: Any, sharding: NamedSharding) -> jax.Array:
-  if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     data = _place_global(jax.random.key_data(leaf), sharding)
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
   host = np.asarray(leaf)
@@ -280,7 +282,7 @@ def _put_rows(
 ) -> jax.Array:
   size = len(rows) // len(mine)
 
-  def piece(index: tuple[slice, ...]) -> np.ndarray:
+  def piece(index: Any) -> np.ndarray:
     first = mine.index((index[0].start or 0) // size) * size
     return rows[first : first + size]
 

@@ -5,6 +5,7 @@ import jax
 import ml_collections
 import optax
 
+from softdimo_jax.networks.call import call
 from softdimo_jax.training.supervised import SupervisedTrainer
 from softdimo_jax.types import Batch, Metrics, Params
 
@@ -30,8 +31,9 @@ def trainer(
     images, labels = batch['image'], batch['label']
     noise_key, dropout_key = jax.random.split(key)
     noise = config.noise * jax.random.normal(noise_key, images.shape)
-    logits = classifier.apply(
-      {'params': params},
+    logits = call(
+      classifier,
+      params,
       images + noise,
       deterministic=False,
       rngs={'dropout': dropout_key},

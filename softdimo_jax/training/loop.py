@@ -19,7 +19,7 @@ from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Batch, Params
 
 StepFn = Callable[
-  [TrainState, Batch, Params | None, jax.Array],
+  [TrainState, Batch, Params, jax.Array],
   tuple[TrainState, dict[str, jax.Array]],
 ]
 
@@ -194,7 +194,7 @@ def _state(
 
 def _outputs(
   stage: Stage, folder: pathlib.Path, first: int
-) -> tuple[MetricWriter, Progress]:
+) -> tuple[MetricWriter | SilentWriter, Progress | SilentProgress]:
   """Curves and progress line; silent except in the first process."""
   if not distributed.is_primary():
     return SilentWriter(), SilentProgress()

@@ -1,12 +1,15 @@
 """Optimisers from the configuration, and the update of a network."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
 
 from softdimo_jax.training.state import Role
-from softdimo_jax.types import Params
+from softdimo_jax.types import Array, Params
 
 DECAYS = ('constant', 'cosine', 'linear')
 DTYPES = ('float32', 'bfloat16')
@@ -71,7 +74,7 @@ def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
 
 
 def _adamw(
-  config: ml_collections.ConfigDict, rate: optax.Schedule
+  config: ml_collections.ConfigDict, rate: Callable[[Any], Any]
 ) -> optax.GradientTransformationExtraArgs:
   """AdamW with an optimization barrier behind the new moments.
 
@@ -101,7 +104,8 @@ def _adamw(
 
     return jax.tree.map(step, mu, nu, params), new
 
-  return optax.GradientTransformationExtraArgs(adam.init, update)
+  # optax's type of `update` has no named arguments.
+  return optax.GradientTransformationExtraArgs(adam.init, update)  # pyright: ignore[reportArgumentType]
 
 
 def _kept(finite: jax.Array, new: Params, old: Params) -> Params:
@@ -126,7 +130,7 @@ def create_role(
   )
 
 
-def ema_rate(step: jax.Array, decay: float) -> jax.Array:
+def ema_rate(step: Array, decay: float) -> jax.Array:
   """min(decay, (1 + k) / (10 + k)) at update k (official Di[M]O EMA)."""
   step = step.astype(jnp.float32)
   return jnp.minimum(decay, (1 + step) / (10 + step))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from softdimo_jax.families.family import Family
+from softdimo_jax.networks.call import call
 from softdimo_jax.ops import ranking
 from softdimo_jax.ops.quantization import l2_normalize
 from softdimo_jax.rewards.scoring import CLIPReward, straight_through_clip
@@ -46,14 +47,19 @@ def contrastive_trainer(
     share = _shares(share_key, len(prompt_ids), config.softness)
     images = _pictures(family, tokenizer, batch['tokens'], share, config, key)
     apply = lambda method, x: l2_normalize(
-      reward.module.apply({'params': params}, x, method=method)
+      call(reward.module, params, x, method=method)
     )
-    text = apply(
-      'text_features', jnp.concatenate([prompt_ids, batch['wrong_prompt_ids']])
+    right, wrong = jnp.split(
+      apply(
+        'text_features',
+        jnp.concatenate([prompt_ids, batch['wrong_prompt_ids']]),
+      ),
+      2,
     )
     value, accuracy = ranking.contrastive_loss(
       apply('image_features', reward.transform(images)),
-      *jnp.split(text, 2),
+      right,
+      wrong,
       jnp.exp(params['logit_scale']),
       (prompt_ids[:, None] == prompt_ids[None]).all(-1),
     )

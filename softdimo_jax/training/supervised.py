@@ -84,5 +84,5 @@ class SupervisedTrainer:
     )
     if self.repair is not None:
       params = self.repair(model.params, batch, key, state.step)
-      model = model.replace(params=params)
+      model = dataclasses.replace(model, params=params)
     return TrainState(state.step + 1, model), metrics | update_metrics

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.tokenizers.interface import ImageTokenizer
 from softdimo_jax.ops import quantization
 from softdimo_jax.training.supervised import SupervisedTrainer
@@ -35,7 +36,7 @@ def trainer(
     params: Params, batch: Batch, frozen: None, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     del frozen, key
-    output = tokenizer.apply({'params': params}, batch['image'])
+    output = call(tokenizer, params, batch['image'])
     error = jnp.square(output.images - batch['image']).mean()
     if 'codebook' in params:
       quantiser_loss, metrics = quantization.vq_loss(
@@ -56,9 +57,7 @@ def trainer(
   ) -> Params:
     if 'codebook' not in params:
       return params
-    latents = tokenizer.apply(
-      {'params': params}, batch['image'], method='encode_latents'
-    )
+    latents = call(tokenizer, params, batch['image'], method='encode_latents')
     codebook = restart_unused(
       key, params['codebook'], latents, power=config.restart_power
     )

@@ -28,7 +28,7 @@ def test_variants_of_digits_are_valid(variants):
     ('dimo.optimizer.learning_rate', 0.0, 'learning_rate=0.0'),
     ('dimo.optimizer.decay', 'step', "decay='step'"),
     ('dimo.divergence.reduction', 'mean', "reduction='mean'"),
-    ('dimo.divergence.weight', 0.0, 'nothing to train'),
+    ('dimo.divergence.weight', 0.0, 'the generator needs a loss'),
     ('softdimo.gan.taps', (0, 3), 'gan.taps=(0, 3)'),
     ('softdimo.gan.loss', 'wasserstein', 'wasserstein'),
     ('softdimo.gan.relaxation', 'sparse', 'sparse'),
@@ -119,7 +119,7 @@ def test_mistakes_in_shapes_are_named(changes, message):
     ({'model.prompt.clean': 'none'}, "model.prompt.clean='none'"),
     ({'model.prompt.pad_id': 49408}, 'model.prompt.pad_id=49408'),
     ({'dimo.kind': 'teacher'}, "dimo.kind='teacher' needs images"),
-    ({'model.micro': ()}, 'reads 1 numbers about the image'),
+    ({'model.micro': ()}, 'reads 1 micro-condition'),
   ],
 )
 def test_mistakes_in_maskgen_are_named(changes, message):

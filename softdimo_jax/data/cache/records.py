@@ -63,10 +63,12 @@ class CacheSpec(Protocol):
   """
 
   kind: ClassVar[CacheKind]
+  __dataclass_fields__: ClassVar[dict[str, Any]]
 
   @property
   def num_shards(self) -> int:
     """Number of shards in the complete cache."""
+    ...
 
 
 Spec = TypeVar('Spec', bound=CacheSpec)

@@ -9,7 +9,7 @@ from absl import logging
 from softdimo_jax.data.images import pixels
 from softdimo_jax.errors import UserError
 
-Example = dict[str, np.ndarray]
+Example = dict[str, Any]  # arrays
 
 
 class ImageSource(abc.ABC):

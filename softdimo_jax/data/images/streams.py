@@ -86,7 +86,7 @@ def image_batches(
     return {**example, 'image': transform(rng, example['image'], size)}
 
   return iter(
-    grain.MapDataset.source(source)
+    _dataset(source)
     .seed(seed)
     .shuffle()
     .repeat()
@@ -121,13 +121,18 @@ def ordered_batches(
   """
   indices = range(len(source)) if indices is None else indices
   return iter(
-    grain.MapDataset.source(source)
+    _dataset(source)
     .slice(slice(indices.start, indices.stop))
     .map(lambda x: {**x, 'image': pixels.square(x['image'], size)})
     .to_iter_dataset(_read_options(num_threads, batch_size))
     .batch(batch_size)
     .map(_to_float)
   )
+
+
+def _dataset(source: ImageSource) -> grain.MapDataset:
+  """The images; maps do not see the unreadable ones, which are None."""
+  return grain.MapDataset.source(source)
 
 
 def _chosen(batch: Example, rows: np.ndarray | None) -> Example:

@@ -98,8 +98,8 @@ def _of_file(path: pathlib.Path, field: str | None) -> Iterable[Any]:
 
 def _of_parquet(files: list[pathlib.Path], field: str | None) -> Iterator[Any]:
   try:
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow  # pyright: ignore[reportMissingImports]: an extra
+    import pyarrow.parquet  # pyright: ignore[reportMissingImports]: an extra
   except ImportError as error:
     raise UserError(
       f'{files[0]} needs pyarrow: pip install pyarrow, or pass the prompts as '

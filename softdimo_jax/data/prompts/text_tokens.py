@@ -147,13 +147,13 @@ class CLIPTokenizer:
     _ = self._encoder  # raises if the vocabulary is inconsistent
 
   @classmethod
-  def load(cls, where: str, **options: str | int) -> 'CLIPTokenizer':
+  def load(cls, where: str, **options: Any) -> 'CLIPTokenizer':
     """Loads the vocabulary from a folder or the Hub; see `load_byte_pairs`."""
     return cls(vocabulary=load_byte_pairs(where), **options)
 
   def __call__(self, texts: Sequence[str]) -> TextTokens:
     """Tokens of prompts; long ones are cut before the end token."""
-    start, end = (self._encoder.token_to_id(name) for name in self._how.ends)
+    start, end = self._end_ids
     pad = end if self._how.ends_fill else 0
     return _rows(
       self._encode(texts),
@@ -162,6 +162,11 @@ class CLIPTokenizer:
       self.length,
       pad=pad if self.pad_id is None else self.pad_id,
     )
+
+  @functools.cached_property
+  def _end_ids(self) -> tuple[int, int]:
+    ids, (start, end) = self._encoder.get_vocab(), self._how.ends
+    return ids[start], ids[end]
 
   @property
   def _how(self) -> _Cleaning:
@@ -260,13 +265,15 @@ def load_byte_pairs(where: str) -> BytePairs:
   except (AttributeError, TypeError, ValueError) as error:
     raise UserError(f'{path} is not a table of tokens and ids') from error
   path = _locate(where, 'merges.txt')
-  merges = [
-    tuple(line.split())
+  lines = [
+    line
     for line in _read(path).split('\n')
     if line and not line.startswith('#version')
   ]
-  if any(len(pair) != 2 for pair in merges):
-    raise UserError(f'{path} is not a list of token pairs')
+  try:
+    merges = [(first, second) for first, second in map(str.split, lines)]
+  except ValueError as error:
+    raise UserError(f'{path} is not a list of token pairs') from error
   return BytePairs(ids, merges)
 
 

@@ -15,9 +15,12 @@ Pairs = tuple[dict[str, int], list[tuple[str, str]]]
 
 def openai_byte_pairs(ends: tuple[str, str]) -> Pairs:
   """CLIP's vocabulary of 49,408 tokens; `ends` are its special tokens."""
-  file = importlib.resources.files(__package__).joinpath(_MERGES)
+  file = importlib.resources.files('softdimo_jax.data.prompts').joinpath(
+    _MERGES
+  )
   text = gzip.decompress(file.read_bytes()).decode('utf-8')
-  merges = [tuple(line.split(' ')) for line in text.splitlines()]
+  pairs = (line.split(' ') for line in text.splitlines())
+  merges = [(first, second) for first, second in pairs]
   joined = [''.join(pair) for pair in merges]
   return _numbered([*_bytes(), *joined, *ends]), merges
 

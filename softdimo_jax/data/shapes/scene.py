@@ -59,7 +59,9 @@ def draw(
   kind = _choose(rng, KINDS) if kind is None else kind
   shapes = _shuffled(rng, SHAPES)
   if kind == 'counting':
-    phrases = (_phrase(world, rng, shapes[0], rng.integers(2, MAX_COUNT + 1)),)
+    phrases = (
+      _phrase(world, rng, shapes[0], int(rng.integers(2, MAX_COUNT + 1))),
+    )
   elif kind == 'single':
     phrases = (_phrase(world, rng, shapes[0]),)
   elif kind in ('and', 'relation'):
@@ -159,17 +161,18 @@ def render(world: World, scenes: Sequence[Scene]) -> np.ndarray:
 
 
 def _choose(rng: np.random.Generator, options: Sequence[str]) -> str:
-  return options[rng.integers(len(options))]
+  return options[int(rng.integers(len(options)))]
 
 
 def _other(
-  rng: np.random.Generator, options: Sequence[str], but: Sequence[str]
+  rng: np.random.Generator, options: Sequence[str], but: Sequence[str | None]
 ) -> str:
   return _choose(rng, [option for option in options if option not in but])
 
 
 def _shuffled(rng: np.random.Generator, options: Sequence[str]) -> list[str]:
-  return [options[index] for index in rng.permutation(len(options))]
+  order: list[int] = rng.permutation(len(options)).tolist()
+  return [options[index] for index in order]
 
 
 def _phrase(
@@ -229,7 +232,7 @@ def _swap_colors(world: World, scene: Scene, rng: np.random.Generator) -> Scene:
   return _repainted(_repainted(scene, 0, color=second), 1, color=first)
 
 
-def _repainted(scene: Scene, index: int, **attribute: str) -> Scene:
+def _repainted(scene: Scene, index: int, **attribute: str | None) -> Scene:
   """The scene with an attribute of one phrase and its objects replaced."""
   phrases, relation = scene.statement.phrases, scene.statement.relation
   changed = tuple(

@@ -35,9 +35,6 @@ class ColorClassifier:
   embedder: ImageNetwork
   tokenize: Callable[[Sequence[str]], np.ndarray]
 
-  def __post_init__(self) -> None:
-    object.__setattr__(self, '_text', functools.cache(self._text_features))
-
   def __call__(self, name: str, crops: Sequence[np.ndarray]) -> list[str]:
     """Names the colours of objects.
 
@@ -56,6 +53,10 @@ class ColorClassifier:
     images = _unit(self._image_features(squares))
     best = iter((images @ self._text(name).T).argmax(1))
     return [COLORS[next(best)] if crop.size else '' for crop in crops]
+
+  @functools.cached_property
+  def _text(self) -> Callable[[str], np.ndarray]:
+    return functools.cache(self._text_features)
 
   def _image_features(self, images: Images) -> np.ndarray:
     return np.concatenate([x for (x,) in self.embedder.outputs(images)])

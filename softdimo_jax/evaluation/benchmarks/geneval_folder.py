@@ -146,7 +146,7 @@ def judge(
       path: pathlib.Path = path,
     ) -> Sequence[str]:
       if name in picture.colors:
-        return [picture.colors[name][index] for index in indices]
+        return [picture.colors[name][int(index)] for index in indices]
       if classify is None:
         raise UserError(
           f'the detections do not name the colour of {name} in {path}; give '

@@ -14,6 +14,7 @@ from softdimo_jax.data.prompts.files import read_prompts
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.features.network import ImageNetwork
 from softdimo_jax.evaluation.sets.images import FolderImages
+from softdimo_jax.networks.call import call
 from softdimo_jax.rewards.scoring import CLIPReward
 from softdimo_jax.types import Params
 
@@ -34,9 +35,7 @@ def score_embedder(
 
   def forward(params: Params, pixels: jax.Array) -> tuple[jax.Array, ...]:
     inputs = reward.transform(pixels / 255)
-    return (
-      reward.module.apply({'params': params}, inputs, method='image_features'),
-    )
+    return (call(reward.module, params, inputs, method='image_features'),)
 
   return ImageNetwork(
     module=reward.module, params=params, forward=forward, batch_size=batch_size

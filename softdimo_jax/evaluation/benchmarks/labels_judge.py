@@ -13,6 +13,7 @@ import flax.linen as nn
 import numpy as np
 
 from softdimo_jax.evaluation import metrics
+from softdimo_jax.networks.call import call
 from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.types import Params
 
@@ -109,6 +110,4 @@ class Judge:
 
   @functools.cached_property
   def _run(self) -> Batched:
-    return Batched(
-      lambda params, images: self.classifier.apply({'params': params}, images)
-    )
+    return Batched(lambda params, images: call(self.classifier, params, images))

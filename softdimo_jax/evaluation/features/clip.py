@@ -3,12 +3,14 @@
 import types
 from collections.abc import Callable, Mapping
 
+import flax.linen as nn
 import jax
 import numpy as np
 import PIL.Image
 
 from softdimo_jax.data.images import pixels
 from softdimo_jax.evaluation.features.network import ImageNetwork
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.rewards.clip import CLIP
 from softdimo_jax.ops.preprocess import normalize
 from softdimo_jax.runtime.batched import Batched
@@ -57,18 +59,18 @@ def image_embedder(
 
   def forward(params: Params, pixels: jax.Array) -> tuple[jax.Array, ...]:
     inputs = normalize(pixels / 255)
-    return (module.apply({'params': params}, inputs, method='image_features'),)
+    return (call(module, params, inputs, method='image_features'),)
 
   return ImageNetwork(
     module=module, params=params, forward=forward, batch_size=batch_size
   )
 
 
-def embed_prompts(module: CLIP, params: Params, ids: np.ndarray) -> np.ndarray:
+def embed_prompts(
+  module: nn.Module, params: Params, ids: np.ndarray
+) -> np.ndarray:
   """Token ids int [N, T] -> unnormalised features float32 [N, E]."""
   run = Batched(
-    lambda params, ids: module.apply(
-      {'params': params}, ids, method='text_features'
-    )
+    lambda params, ids: call(module, params, ids, method='text_features')
   )
   return run(params, ids, _PROMPTS)

@@ -10,6 +10,7 @@ import numpy as np
 from softdimo_jax.evaluation.features.network import ImageNetwork
 from softdimo_jax.evaluation.metrics import FeatureStatistics
 from softdimo_jax.networks import inception
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.inception import Inception
 from softdimo_jax.ops.resize import resize_bicubic, resize_bilinear
 from softdimo_jax.types import Params
@@ -71,7 +72,7 @@ def feature_extractor(
 
   def forward(params: Params, pixels: jax.Array) -> tuple[jax.Array, ...]:
     inputs = PROTOCOLS[protocol](pixels, module.resolution)
-    output = module.apply({'params': params}, inputs, method='features')
+    output = call(module, params, inputs, method='features')
     return output.pool, output.spatial, output.logits
 
   return ImageNetwork(

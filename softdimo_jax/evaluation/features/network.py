@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -63,11 +64,10 @@ class ImageNetwork:
 
 def _rebatched(images: Images, size: int) -> Iterator[np.ndarray]:
   """Yields uint8 [size, H, W, 3]; the last batch may be shorter."""
+  batches: Iterable[Any] = images
   if isinstance(images, np.ndarray | jax.Array):
     starts = range(0, len(images), size)
     batches = (images[start : start + size] for start in starts)
-  else:
-    batches = images
   waiting = None
   for batch in map(_pixels, batches):
     if waiting is None:

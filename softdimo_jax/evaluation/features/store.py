@@ -87,7 +87,8 @@ class FeatureStore:
           'weights of the network are probably damaged'
         )
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    fields: dict[str, Any] = dict(arrays)
+    np.savez(buffer, **fields)
     write_atomically(self._file(start), buffer.getvalue())
 
   def parts(self, name: str) -> Iterator[np.ndarray]:

@@ -70,7 +70,9 @@ def render_report(report: Report) -> str:
     ValueError: if images or series have wrong shapes (see `image_grid`,
       `Curve`).
   """
-  source = importlib.resources.files(__package__).joinpath(_TEMPLATE)
+  source = importlib.resources.files('softdimo_jax.evaluation.report').joinpath(
+    _TEMPLATE
+  )
   environment = jinja2.Environment(
     autoescape=True,
     undefined=jinja2.StrictUndefined,

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -23,7 +24,7 @@ _COLOURS = (
 )
 _LINE_STYLES = ('-', '--', ':', '-.')
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
   'axes.edgecolor': _INK,
   'axes.labelcolor': _INK,
   'axes.spines.right': False,

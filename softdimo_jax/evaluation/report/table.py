@@ -3,7 +3,7 @@
 import dataclasses
 import numbers
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from softdimo_jax.evaluation.report.columns import COLUMNS, Column
 
@@ -101,14 +101,14 @@ def _title(key: str) -> str:
   return COLUMNS.get(key, Column()).title or key.replace('_', ' ')
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
   return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _cell(row: Mapping[str, Any], key: str) -> str:
-  text = _format_value(key, row.get(key))
-  spread = row.get(f'{key}_std')
-  if not _is_number(row.get(key)) or not _is_number(spread):
+  value, spread = row.get(key), row.get(f'{key}_std')
+  text = _format_value(key, value)
+  if not _is_number(value) or not _is_number(spread):
     return text
   return f'{text} ± {_format_value(key, float(spread))}'
 
@@ -120,7 +120,7 @@ def _format_value(key: str, value: Any) -> str:
     return 'yes' if value else 'no'
   if isinstance(value, numbers.Integral):
     return str(value)
-  if isinstance(value, numbers.Real):
+  if _is_number(value):
     return COLUMNS.get(key, Column()).text(value)
   return str(value)
 

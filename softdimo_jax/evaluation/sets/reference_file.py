@@ -141,7 +141,7 @@ def save_reference(
   Raises:
     ValueError: if the moments differ in their number of images.
   """
-  arrays = {'mu': pool.mean, 'sigma': pool.covariance}
+  arrays: dict[str, Any] = {'mu': pool.mean, 'sigma': pool.covariance}
   if spatial is not None:
     if spatial.count != pool.count:
       raise ValueError(f'moments of {pool.count} and {spatial.count} images')
@@ -149,7 +149,8 @@ def save_reference(
   if pool.count is not None:
     arrays[_COUNT] = np.array(pool.count)
   buffer = io.BytesIO()
-  np.savez(buffer, **arrays, **{_PROTOCOL: np.array(json.dumps(protocol))})
+  arrays[_PROTOCOL] = np.array(json.dumps(protocol))
+  np.savez(buffer, **arrays)
   write_atomically(path, buffer.getvalue())
 
 

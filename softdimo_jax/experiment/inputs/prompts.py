@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -77,7 +77,7 @@ class Prompts(Inputs):
       raise ValueError(
         'data.prompts: the generator of config.model reads labels'
       )
-    prompt, rows = config.model.prompt, family.text.vocab_size
+    prompt, rows = config.model.prompt, family.text_tower.vocab_size
     choice('model.prompt.clean', prompt.clean, CLEANINGS)
     between('model.prompt.pad_id', prompt.pad_id, 0, rows - 1)
     for name in config.stages:
@@ -128,7 +128,8 @@ class Prompts(Inputs):
         f"{error}; config.data.vocabulary is 'openai', a folder with "
         'vocab.json and merges.txt, or a Hub id'
       ) from error
-    largest, rows = max(vocabulary.ids.values()), self.family.text.vocab_size
+    largest = max(vocabulary.ids.values())
+    rows = self.family.text_tower.vocab_size
     if largest >= rows:
       raise UserError(
         f'config.data.vocabulary={where} has ids up to {largest}, but the text '
@@ -138,7 +139,7 @@ class Prompts(Inputs):
       vocabulary=vocabulary,
       clean=prompt.clean,
       pad_id=prompt.pad_id,
-      length=self.family.text.length,
+      length=self.family.text_tower.length,
     )
 
   @functools.cached_property
@@ -160,7 +161,9 @@ class Prompts(Inputs):
       except UnicodeEncodeError as error:
         raise UserError(f'the prompt {text!r:.60} is not UTF-8 text') from error
     tokens = self.tokenizer(texts)
-    warn_of_cut(int(tokens.cut.sum()), len(texts), self.family.text.length)
+    warn_of_cut(
+      int(tokens.cut.sum()), len(texts), self.family.text_tower.length
+    )
     return tokens.ids
 
   @functools.cached_property
@@ -219,7 +222,7 @@ class Prompts(Inputs):
   @property
   def fingerprint(self) -> dict[str, Any]:
     """Fields of a prompt cache of this run, apart from the prompts."""
-    tower = self.family.text
+    tower = self.family.text_tower
     return {
       'length': tower.length,
       'features': {name: list(shape) for name, shape in self._shapes.items()},
@@ -256,7 +259,7 @@ class Prompts(Inputs):
       )
     cache = PromptCache(folder)
     cache.check(self.fingerprint)
-    self.__dict__.pop('tower')  # large, and only needed for this check
+    vars(self).pop('tower')  # large, and only needed for this check
     return cache
 
   @functools.cached_property
@@ -279,7 +282,7 @@ class Prompts(Inputs):
 
     def gather(indices: np.ndarray) -> Batch:
       prompts = source.gather(indices)
-      batch = {'text': self._condition(prompts.features)}
+      batch: Batch = {'text': self._condition(prompts.features)}
       if tokenize:
         batch['prompt_ids'] = tokenize(prompts.texts)
       return batch
@@ -293,7 +296,7 @@ class Prompts(Inputs):
   @property
   def _shapes(self) -> dict[str, tuple[int, ...]]:
     """Shapes of the text features of one prompt, by name."""
-    tower = self.family.text
+    tower = self.family.text_tower
     shapes = jax.eval_shape(
       lambda key, ids: self.family.encode_text(
         tower.init(key, ids)['params'], ids
@@ -303,12 +306,12 @@ class Prompts(Inputs):
     )
     return {name: leaf.shape[1:] for name, leaf in features(shapes).items()}
 
-  def _condition(self, features: dict[str, np.ndarray]) -> TextCondition:
+  def _condition(self, features: Mapping[str, Any]) -> TextCondition:
     """Text features with the other inputs of the generator."""
     batch = len(next(iter(features.values())))
-    micro = None
+    micro: Any = None
     if self.family.micro:
-      micro = np.tile(np.float32(self.family.micro), (batch, 1))
+      micro = np.tile(np.array(self.family.micro, np.float32), (batch, 1))
     return TextCondition(micro=micro, **features)
 
 

@@ -19,7 +19,6 @@ from softdimo_jax.experiment.inputs.interface import (
   Conditions,
   Draw,
   Inputs,
-  PromptIds,
 )
 from softdimo_jax.generation.text_encoder import TextEncoder
 from softdimo_jax.generation.tokens import encode_images
@@ -187,7 +186,7 @@ class Scenes(Inputs):
 
   def prompt_ids(
     self, texts: Sequence[str], rewards: Iterable[str]
-  ) -> PromptIds:
+  ) -> np.ndarray:
     """See `Inputs.prompt_ids`: the token ids of the generator."""
     return shapes.tokenize_all(texts)
 

@@ -22,6 +22,7 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config
 from softdimo_jax.experiment.precompute import Advance, fill
 from softdimo_jax.experiment.run import Run
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.tokenizers.interface import ImageTokenizer
 from softdimo_jax.runtime import sharding
 from softdimo_jax.runtime.batched import Batched, joined
@@ -58,7 +59,7 @@ def load_tokenizer(
     UserError: if it is missing or not an image tokenizer.
   """
   if converted is None:
-    run_folder = pathlib.Path(workdir).absolute()
+    run_folder = pathlib.Path(workdir or '').absolute()
     run = Run(run_folder, config.load(run_folder))
     return run.family.tokenizer, run.params('tokenizer')
   module, params = load_converted(pathlib.Path(converted))
@@ -176,8 +177,7 @@ def _encoder(tokenizer: ImageTokenizer, flip: bool) -> Batched:
     # Precision decides near a boundary between codes, and this runs once only.
     with jax.default_matmul_precision('highest'):
       tokens = [
-        tokenizer.apply({'params': params}, view, method='encode')
-        for view in views
+        call(tokenizer, params, view, method='encode') for view in views
       ]
     return jnp.stack(tokens, axis=1), batch['label']
 

@@ -70,15 +70,18 @@ def _score(run: Run, judge: Judge, method: Method) -> tuple[Row, np.ndarray]:
   """(mean and spread over the evaluation seeds, images of the first seed)."""
   params, labels = run.params(method.stage), _labels(run)
   tokenizer = run.params('tokenizer')
-  scores, pictures, fastest = collections.defaultdict(list), None, math.inf
+  scores, fastest = collections.defaultdict(list), math.inf
+  pictures: list[np.ndarray] = []
   for seed in range(run.config.evaluation.seeds):
     key = jax.random.key(seed)
     (tokens, images), seconds = rows.timed(
       lambda key=key: method.generate(params, tokenizer, key, labels, None)
     )
     fastest = min(fastest, seconds)  # The first pass compiles.
-    pictures = images if pictures is None else pictures
+    pictures = pictures or [images]
     try:
+      if tokens is None:
+        raise ValueError('they have no tokens')
       score = judge.score(images, labels, tokens)
     except ValueError as error:
       raise UserError(
@@ -92,7 +95,7 @@ def _score(run: Run, judge: Judge, method: Method) -> tuple[Row, np.ndarray]:
     'fid_std': float(np.std(scores['fid'])),
     'images_per_second': len(labels) / fastest,
   }
-  return row | rows.sharpness(run, method.stage), pictures
+  return row | rows.sharpness(run, method.stage), pictures[0]
 
 
 def _reconstruction(run: Run, data: LabelsInMemory, judge: Judge) -> Row:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -10,10 +11,11 @@ import jax.numpy as jnp
 from softdimo_jax.method import masking
 from softdimo_jax.method.sampling.draw import keep_likely
 from softdimo_jax.method.sampling.plans import Plan
+from softdimo_jax.types import Array
 
 # (partly masked tokens int [B, L, G], guidance scale) -> logits [B, L, G, C].
 # Hides the network and its guidance.
-LogitsFn = Callable[[jax.Array, jax.Array], jax.Array]
+LogitsFn = Callable[[jax.Array, Any], jax.Array]
 # Step index -> Gumbel noise for the tokens [B, L, G, num_codes] and for the
 # confidence [B, L, G].
 Noise = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
@@ -124,6 +126,6 @@ def decode(
   return Decoding(tokens, steps)
 
 
-def _draw(log_p: jax.Array, noise: jax.Array) -> jax.Array:
+def _draw(log_p: jax.Array, noise: Array) -> jax.Array:
   """Codes [B, L, G] drawn from log p with Gumbel noise, both [B, L, G, C]."""
   return (log_p + noise).argmax(-1).astype(jnp.int32)

@@ -253,6 +253,6 @@ def halton_priority(
   """
   row, column = schedules.halton_order(side).T
   rank = np.argsort(row * side + column)  # rank of each position in the order
-  rank = (rank + jnp.asarray(shift)[..., None]) % side**2  # [.., L]
-  rank = rank[..., None] * groups + np.arange(groups)
-  return -rank.astype(jnp.float32)
+  moved = (jnp.asarray(shift)[..., None] + rank) % side**2  # [.., L]
+  ranks = moved[..., None] * groups + np.arange(groups)
+  return -ranks.astype(jnp.float32)

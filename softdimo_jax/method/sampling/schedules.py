@@ -85,11 +85,11 @@ def halton_counts(steps: int, entries: int) -> np.ndarray:
 
 def linspace(start: float, stop: float, steps: int) -> np.ndarray:
   """`torch.linspace`: float32 [steps], each computed from the nearer end."""
-  start, stop = np.float32(start), np.float32(stop)
-  step = (stop - start) / np.float32(max(steps - 1, 1))
+  first, last = np.float32(start), np.float32(stop)
+  step = (last - first) / np.float32(max(steps - 1, 1))
   index = np.arange(steps, dtype=np.float32)
-  from_start = start + step * index
-  from_stop = stop - step * (np.float32(steps - 1) - index)
+  from_start = first + step * index
+  from_stop = last - step * (np.float32(steps - 1) - index)
   return np.where(index < max(steps // 2, 1), from_start, from_stop)
 
 

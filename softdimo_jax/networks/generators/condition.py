@@ -1,8 +1,12 @@
 """Conditions of the generators: class labels or text."""
 
+import dataclasses
+
 import flax.struct
 import jax
 import jax.numpy as jnp
+
+from softdimo_jax.types import Array
 
 
 @flax.struct.dataclass
@@ -30,7 +34,7 @@ class TextCondition:
 
 # Labels are int [B]. The null condition is the null label, or the features of
 # the empty or negative prompt, with a batch of 1 (or B).
-Condition = jax.Array | TextCondition
+Condition = Array | TextCondition
 
 
 def batch_size(condition: Condition) -> int:
@@ -46,9 +50,9 @@ def dropped(
   `micro`, `time` and `final` stay: dropping affects only the text that the
   generator reads, and the decoder still sees the prompt.
   """
-  if isinstance(condition, TextCondition):
-    null = null.replace(
-      micro=condition.micro, time=condition.time, final=condition.final
+  if isinstance(condition, TextCondition) and isinstance(null, TextCondition):
+    null = dataclasses.replace(
+      null, micro=condition.micro, time=condition.time, final=condition.final
     )
   where = lambda of_null, own: jnp.where(
     drop.reshape(-1, *[1] * (own.ndim - 1)), of_null, own

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from softdimo_jax.method.soft_embedding import hard_embedding
-from softdimo_jax.networks import transformer
+from softdimo_jax.networks import layers, transformer
 from softdimo_jax.networks.generators.condition import Condition, TextCondition
 from softdimo_jax.networks.towers import BlockNetwork
 
@@ -195,7 +195,7 @@ class TextGenerator(MaskedGenerator):
 
   vocab_size: int = 8192
   text_width: int = 1024
-  attention: str = 'xla'
+  attention: layers.Attention = 'xla'
 
   reads_text = True
 

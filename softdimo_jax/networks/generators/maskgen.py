@@ -6,6 +6,9 @@ aesthetic score. The null condition is not learned: it is the text features of
 the empty prompt.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -47,7 +50,9 @@ class MaskGenTransformer(TextGenerator):
   frozen = ('tok_emb', 'pos_emb')  # the head is tied
 
   def condition_shape(self, text_length: int = 1) -> TextCondition:
-    shape = lambda *sizes: jax.ShapeDtypeStruct((1, *sizes), jnp.float32)
+    shape: Callable[..., Any] = lambda *sizes: jax.ShapeDtypeStruct(
+      (1, *sizes), jnp.float32
+    )
     return TextCondition(
       states=shape(text_length, self.text_width),
       pooled=shape(self.text_width),

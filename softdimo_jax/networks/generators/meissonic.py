@@ -8,6 +8,8 @@ merges 2 x 2 positions and one that splits them again.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -86,7 +88,9 @@ class MeissonicTransformer(TextGenerator):
     return self.grid[0] // factor, self.grid[1] // factor
 
   def condition_shape(self, text_length: int = 1) -> TextCondition:
-    shape = lambda *sizes: jax.ShapeDtypeStruct((1, *sizes), jnp.float32)
+    shape: Callable[..., Any] = lambda *sizes: jax.ShapeDtypeStruct(
+      (1, *sizes), jnp.float32
+    )
     return TextCondition(
       states=shape(text_length, self.text_width),
       pooled=shape(self.width),

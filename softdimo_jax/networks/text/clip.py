@@ -58,7 +58,7 @@ class CLIPTextTower(TextTower):
   projection_width: int = 1024
   activation: str = 'gelu'
   end_token: int | None = None
-  attention: str = 'xla'
+  attention: layers.Attention = 'xla'
 
   @nn.compact
   def __call__(

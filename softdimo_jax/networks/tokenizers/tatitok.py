@@ -47,7 +47,7 @@ class _Coder(nn.Module):
   depth: int
   num_heads: int
   dtype: jnp.dtype = jnp.float32
-  attention: str = 'xla'
+  attention: layers.Attention = 'xla'
   remat: str = 'none'
   unroll: int = 1
 
@@ -193,7 +193,7 @@ class TATiTok(CodebookTokenizer):
   l2_normalized: bool = False
   text_width: int = 768
   text_length: int = 77
-  attention: str = 'xla'
+  attention: layers.Attention = 'xla'
   remat: str = 'none'
   unroll: int = 1
 

@@ -101,10 +101,10 @@ class DiMOTerm:
       return divergence.injected(target, config.weight * weight)
 
     weight = divergence.entry_weights(sample.mask, reduction=config.reduction)
-    logit_gradient, *entries = map_with_positions(
+    logit_gradient, squares, sizes = map_with_positions(
       injected, config.chunk, teacher_last, auxiliary_last, weight
     )
-    metrics = divergence.dimo_metrics(*entries, weight)
+    metrics = divergence.dimo_metrics(squares, sizes, weight)
     metrics['auxiliary/cross_entropy'] = loss
     return logit_gradient, gradient, metrics
 

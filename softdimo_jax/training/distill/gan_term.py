@@ -14,6 +14,7 @@ import optax
 from softdimo_jax.families.family import Family
 from softdimo_jax.method import adversarial, masking, sampling
 from softdimo_jax.method.soft_embedding import relax, soft_masked_embedding
+from softdimo_jax.networks.call import call
 from softdimo_jax.networks.discriminator import DiscriminatorHeads
 from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.training import optim
@@ -163,7 +164,7 @@ class GANTerm:
   def _score(
     self, params: Params, features: jax.Array, rate: jax.Array
   ) -> jax.Array:
-    return self.heads.apply({'params': params}, features, rate)
+    return call(self.heads, params, features, rate)
 
   def _heads_gradient(
     self,

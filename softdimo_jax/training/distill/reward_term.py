@@ -64,7 +64,7 @@ class RewardTerm:
   def gradient(
     self,
     tokenizer: Params,
-    params: Mapping[str, Params],
+    params: Params,
     logits: jax.Array,
     batch: Batch,
     key: jax.Array,
@@ -99,7 +99,7 @@ class RewardTerm:
   def _gradient(
     self,
     tokenizer: Params,
-    params: Mapping[str, Params],
+    params: Params,
     logits: jax.Array,
     batch: Batch,
     key: jax.Array,

@@ -76,7 +76,9 @@ class Distiller:
       Student(family, frozen_config),
       DiMOTerm.create(family, config) if used['divergence'] else None,
       GANTerm.create(family, config) if used['gan'] else None,
-      RewardTerm.create(family, config, rewards) if used['reward'] else None,
+      RewardTerm.create(family, config, rewards or {})
+      if used['reward']
+      else None,
     )
 
   def init(
@@ -124,12 +126,12 @@ class Distiller:
     metrics |= optim.prefix('generator', update_metrics)
     model = self._burnt_in(state, model)
     auxiliary, discriminator = state.auxiliary, state.discriminator
-    if auxiliary is not None:
+    if auxiliary is not None and self.dimo_term is not None:
       auxiliary, auxiliary_metrics = self.dimo_term.update(
         auxiliary, gradients.auxiliary, model, frozen, batch, key, state.step
       )
       metrics |= auxiliary_metrics
-    if discriminator is not None:
+    if discriminator is not None and self.gan_term is not None:
       discriminator, update_metrics = self.gan_term.update(
         discriminator, gradients.discriminator, state.step
       )
@@ -171,7 +173,7 @@ class Distiller:
       self.config.divergence.chunk,
     )
     auxiliary_gradient, heads_gradient = None, None
-    if state.auxiliary is not None:
+    if state.auxiliary is not None and self.dimo_term is not None:
       sample = self.student.sample(keys.sample, logits, condition)
       dimo_gradient, auxiliary_gradient, dimo_metrics = (
         self.dimo_term.gradients(
@@ -180,7 +182,7 @@ class Distiller:
       )
       metrics |= dimo_metrics
       gradient = dimo_gradient
-    if state.discriminator is not None:
+    if state.discriminator is not None and self.gan_term is not None:
       gan_gradient, heads_gradient, gan_metrics = self.gan_term.gradients(
         state.discriminator.params,
         teacher,

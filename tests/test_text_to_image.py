@@ -291,6 +291,6 @@ def test_the_command_names_the_mistake(tmp_path):
       f'--out={tmp_path / "out"}',
       f'--prompts={prompts}',
     ),
-    'reads no prompts from a cache',
+    'does not read a prompt cache',
   )
   assert os.listdir(tmp_path) == ['prompts.txt']

@@ -119,7 +119,7 @@ def test_mistakes_in_shapes_are_named(changes, message):
     ({'model.prompt.clean': 'none'}, "model.prompt.clean='none'"),
     ({'model.prompt.pad_id': 49408}, 'model.prompt.pad_id=49408'),
     ({'dimo.kind': 'teacher'}, "dimo.kind='teacher' needs images"),
-    ({'model.micro': ()}, 'reads 1 micro-condition'),
+    ({'model.micro': ()}, 'reads 1 micro-conditions, config.micro has 0'),
   ],
 )
 def test_mistakes_in_maskgen_are_named(changes, message):

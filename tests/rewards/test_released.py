@@ -123,7 +123,7 @@ def test_weights_by_rule_need_no_file(config):
     ({'weights': {'clip': 'none.pt'}}, 'weights.clip: none.pt is neither'),
     ({'weights': {'clip': ''}}, 'weights.clip is empty'),
     ({'weights': {'clop': 'x'}}, 'rewards.weights.clop is unknown'),
-    ({'weights': {'clip': 'imagereward'}}, 'a image_reward where a clip'),
+    ({'weights': {'clip': 'imagereward'}}, 'image_reward, expected clip'),
     ({'clip_vocabulary': '/nowhere'}, 'clip_vocabulary: /nowhere'),
   ],
 )

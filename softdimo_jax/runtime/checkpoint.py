@@ -56,7 +56,7 @@ class Checkpoints:
   def save(
     self,
     step: int,
-    state: State,
+    state: Any,
     iterator: grain.DatasetIterator | None,
   ) -> None:
     """Starts saving; returns once the arrays are copied from the device."""

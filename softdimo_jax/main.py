@@ -19,7 +19,7 @@ from softdimo_jax.experiment import (
   stages,
   validation,
 )
-from softdimo_jax.experiment.reports import rows
+from softdimo_jax.experiment.reports import results
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import cli, distributed
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -78,7 +78,7 @@ def _report(run: Run, notice: PreemptionNotice) -> None:
   """Evaluates if the configuration has an `evaluation` section."""
   notice.unshare()
   if 'evaluation' in run.config:
-    print(rows.summary(reports.evaluate(run, notice)))
+    print(results.summary(reports.evaluate(run, notice)))
     print(f'report: {run.workdir / "report.html"}')
   else:
     print(

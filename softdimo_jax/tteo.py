@@ -22,7 +22,7 @@ from absl import flags
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.report.plots import Curve, render_curve
 from softdimo_jax.evaluation.sets import pictures
-from softdimo_jax.experiment import methods, sampling_flags
+from softdimo_jax.experiment import best_of, methods, sampling_flags
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.tteo import TTEO, Best
@@ -64,9 +64,9 @@ def main(argv: list[str]) -> None:
   stage = run.generator(sampling_flags.MODEL.value)
   if run.config[stage].kind != 'distill':
     raise UserError(f'--model={stage} is not a one-step model of this run')
-  conditions = sampling_flags.conditions(run, methods.tteo_terms(run))
+  conditions = sampling_flags.conditions(run, best_of.terms_of(run))
   _check_memory(run, len(conditions))
-  optimizer = methods.optimizer(
+  optimizer = best_of.optimizer(
     run,
     stage,
     starts=_STARTS.value,

@@ -174,22 +174,22 @@ class Run:
         of a distillation.
 
     Raises:
-      UserError: if the stage is not finished, or a file is missing, corrupt
-        or of another model.
+      UserError: if the stage is unknown or not finished, or a file is missing,
+        corrupt or of another model.
     """
     if stage in self.config.stages:
-      return checkpoint.load_params(self.folder(stage) / _PARAMS)[role]
-    load = lambda stage, role: pretrained.load(
-      self.family,
-      stage,
-      self.config.weights,
-      self.config.pretrained[stage],
-      role,
-    )
-    found = load(stage, role)
-    # A published student comes without its auxiliary, which then starts from
-    # the teacher again, as in Alg. 1.
-    return load('teacher', 'model') if found is None else found
+      found = checkpoint.load_params(self.folder(stage) / _PARAMS).get(role)
+    elif stage in self.config.get('pretrained', {}):
+      weights, folder = self.config.weights, self.config.pretrained[stage]
+      found = pretrained.load(self.family, stage, weights, folder, role)
+    else:
+      raise UserError(
+        f'stage {stage} is read, but neither config.stages nor '
+        'config.pretrained names it'
+      )
+    # A distillation without a divergence has no auxiliary, and only students
+    # are published: the auxiliary then starts from the teacher, as in Alg. 1.
+    return self.params('teacher') if found is None else found
 
   def export(self, stage: str, state: TrainState) -> None:
     """Writes the parameters that later stages read; marks the stage as done."""

@@ -10,7 +10,7 @@ from absl import flags
 
 from softdimo_jax.data.prompts import files as prompt_files
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import config, methods
+from softdimo_jax.experiment import best_of, config, methods
 from softdimo_jax.experiment.images import RunImages
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.methods import Method
@@ -149,7 +149,7 @@ class MethodFlags:
     """Names of the rewards that select images, and so read the prompts."""
     if self.best_of.value == 1 and self.tteo_steps.value == 0:
       return ()
-    return tuple(methods.tteo_terms(run))
+    return tuple(best_of.terms_of(run))
 
   def method(
     self,
@@ -182,7 +182,7 @@ class MethodFlags:
         f'--{given[0]} does not apply to --best_of and --tteo_steps, which use '
         'the temperature of the configuration'
       )
-    return methods.best_of(
+    return best_of.best_of_n(
       run, stage, starts=starts, steps=steps, batch_size=self.batch_size.value
     )
 

@@ -143,11 +143,10 @@ def _validate_distillation(
         f'{part}.temperature={temperature} must be positive: the arg max has '
         'no gradient'
       )
-  if stage.auxiliary.updates < 1 or stage.auxiliary.burn_in < 0:
-    raise ValueError(
-      f'auxiliary.updates={stage.auxiliary.updates} must be at least 1, '
-      f'auxiliary.burn_in={stage.auxiliary.burn_in} at least 0'
-    )
+  updates, burn_in = stage.auxiliary.updates, stage.auxiliary.burn_in
+  if updates < 1:
+    raise ValueError(f'auxiliary.updates={updates} must be at least 1')
+  between('auxiliary.burn_in', burn_in, 0, stage.steps - 1)
   _validate_optimizer('auxiliary.optimizer', stage.auxiliary.optimizer)
   weights = [stage[x].weight for x in ('divergence', 'gan', 'reward')]
   if max(weights) <= 0:

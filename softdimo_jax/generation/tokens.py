@@ -33,7 +33,7 @@ def one_step_tokens(
     params: parameters of the whole generator.
     key: random key.
     condition: labels int [B], or text features of B prompts.
-    init: `mask_ratio` and `noise_scale` of the training.
+    init: `mask_ratio`, `noise_scale` and `noise_unit` of the training.
     temperature: sampling temperature; 0 takes the arg max.
 
   Returns:

@@ -1,4 +1,7 @@
-"""Test-time optimisation of a one-step generator on rewards, in batches."""
+"""Test-time optimisation of a one-step generator on rewards, in batches.
+
+Without steps it is best-of-N.
+"""
 
 import dataclasses
 import functools
@@ -47,7 +50,7 @@ class TTEO:
     family: generator and tokenizer.
     rewards: rewards by name.
     terms: weights of the composite score, by name of the reward.
-    init: `mask_ratio` and `noise_scale` of the student's training.
+    init: `mask_ratio`, `noise_scale` and `noise_unit` of the student.
     starts: number of starts N.
     steps: number of steps K.
     learning_rate: learning rate of the ascent.

@@ -134,10 +134,11 @@ class Scenes(Inputs):
           f'{least}'
         )
     choice('data.text_stage', config.data.text_stage, self._trained)
-    for name in config.tteo.terms:
+    for name in config.get('tteo', {}).get('terms', ()):
       choice('tteo.terms', name, self._trained)
     students = tuple(x for x in config.stages if config[x].kind == 'distill')
-    for name in config.evaluation.tteo.stages:
+    evaluation = config.get('evaluation', {})
+    for name in evaluation.get('tteo', {}).get('stages', ()):
       choice('evaluation.tteo.stages', name, students)
     self._validate_tower(config.image_tower)
 

@@ -3,7 +3,7 @@
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment.inputs import LabelsInMemory, Scenes
 from softdimo_jax.experiment.reports import classes, scenes
-from softdimo_jax.experiment.reports.rows import Row
+from softdimo_jax.experiment.reports.results import Row
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime.preemption import PreemptionNotice
 

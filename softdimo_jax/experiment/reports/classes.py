@@ -14,8 +14,8 @@ from softdimo_jax.evaluation.report.page import Grid
 from softdimo_jax.experiment import methods
 from softdimo_jax.experiment.inputs import LabelsInMemory
 from softdimo_jax.experiment.methods import Method
-from softdimo_jax.experiment.reports import rows
-from softdimo_jax.experiment.reports.rows import Row
+from softdimo_jax.experiment.reports import results
+from softdimo_jax.experiment.reports.results import Row
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.tokens import decode_tokens
 from softdimo_jax.runtime.batched import Batched
@@ -57,7 +57,7 @@ def evaluate(
     grids.append(_grid(run, method.title, caption, images))
   floor = _floors(run, data, judge)
   texts = _texts(run, data, floor)
-  return rows.write(run, {'floor': floor, 'rows': scored}, grids, **texts)
+  return results.write(run, {'floor': floor, 'rows': scored}, grids, **texts)
 
 
 def _labels(run: Run) -> np.ndarray:
@@ -74,7 +74,7 @@ def _score(run: Run, judge: Judge, method: Method) -> tuple[Row, np.ndarray]:
   pictures: list[np.ndarray] = []
   for seed in range(run.config.evaluation.seeds):
     key = jax.random.key(seed)
-    (tokens, images), seconds = rows.timed(
+    (tokens, images), seconds = results.timed(
       lambda key=key: method.generate(params, tokenizer, key, labels, None)
     )
     fastest = min(fastest, seconds)  # The first pass compiles.
@@ -89,13 +89,13 @@ def _score(run: Run, judge: Judge, method: Method) -> tuple[Row, np.ndarray]:
       ) from error
     for name, value in score.items():
       scores[name].append(value)
-  row = rows.row_of(method) | {
+  row = results.row_of(method) | {
     **{name: float(np.mean(values)) for name, values in scores.items()},
     'num_images': len(labels),
     'fid_std': float(np.std(scores['fid'])),
     'images_per_second': len(labels) / fastest,
   }
-  return row | rows.sharpness(run, method.stage), pictures[0]
+  return row | results.sharpness(run, method.stage), pictures[0]
 
 
 def _reconstruction(run: Run, data: LabelsInMemory, judge: Judge) -> Row:
@@ -104,7 +104,7 @@ def _reconstruction(run: Run, data: LabelsInMemory, judge: Judge) -> Row:
   params = decode.place(run.params('tokenizer'))
   call = lambda: decode(params, tokens, min(_DECODED, len(tokens)))
   call()  # Compiles.
-  images, seconds = rows.timed(call)
+  images, seconds = results.timed(call)
   return {
     'model': 'tokenizer',
     'steps': 1,

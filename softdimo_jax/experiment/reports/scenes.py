@@ -14,10 +14,11 @@ from softdimo_jax.data.prompts.files import Record
 from softdimo_jax.evaluation.benchmarks.scenes_judge import ShapesJudge
 from softdimo_jax.evaluation.report.page import Grid
 from softdimo_jax.experiment import methods
+from softdimo_jax.experiment.best_of import best_of_n
 from softdimo_jax.experiment.inputs import Scenes
 from softdimo_jax.experiment.methods import Method
-from softdimo_jax.experiment.reports import rows
-from softdimo_jax.experiment.reports.rows import Row
+from softdimo_jax.experiment.reports import results
+from softdimo_jax.experiment.reports.results import Row
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.tokens import decode_tokens, encode_images
 from softdimo_jax.networks.generators.condition import TextCondition
@@ -64,7 +65,7 @@ def evaluate(run: Run, data: Scenes, notice: PreemptionNotice) -> list[Row]:
     row = row | judge.score(images, prompts.records) | score(images)
     scored.append(row)
     grids.append(_grid(title, images, row, prompts.records))
-  return rows.write(run, {'rows': scored}, grids, **_texts(run))
+  return results.write(run, {'rows': scored}, grids, **_texts(run))
 
 
 def _prompts(run: Run, data: Scenes) -> _Prompts:
@@ -97,7 +98,7 @@ def _entries(
       _generated(run, method, prompts) for _ in range(2)
     )
     row = _speed(method, images, min(first, second))
-    yield method.title, row | rows.sharpness(run, method.stage), images
+    yield method.title, row | results.sharpness(run, method.stage), images
   for method, batch in _optimised(run):
     _generated(run, method, prompts.head(batch))  # Compiles.
     images, seconds = _generated(run, method, prompts)
@@ -109,7 +110,7 @@ def _generated(
 ) -> tuple[np.ndarray, float]:
   """(images, wall time in seconds)."""
   params, tokenizer = run.params(method.stage), run.params('tokenizer')
-  (_, images), seconds = rows.timed(
+  (_, images), seconds = results.timed(
     lambda: method.generate(
       params, tokenizer, jax.random.key(_SEED), prompts.text, prompts.ids
     )
@@ -118,7 +119,7 @@ def _generated(
 
 
 def _speed(method: Method, images: np.ndarray, seconds: float) -> Row:
-  return rows.row_of(method) | {'images_per_second': len(images) / seconds}
+  return results.row_of(method) | {'images_per_second': len(images) / seconds}
 
 
 def _references(
@@ -159,7 +160,7 @@ def _optimised(run: Run) -> Iterator[tuple[Method, int]]:
       (f'{stage}_tteo', config.starts, config.steps),
       (f'{stage}_best_of_{equal}', equal, 0),
     ):
-      method = methods.best_of(run, stage, starts=starts, steps=steps)
+      method = best_of_n(run, stage, starts=starts, steps=steps)
       batch = math.ceil(run.config.tteo.batch_size / starts)
       yield dataclasses.replace(method, name=name), batch
 

@@ -48,7 +48,9 @@ class DiMOTerm:
       family,
       ml_collections.FrozenConfigDict(config),
       Student(family, ml_collections.FrozenConfigDict(config)),
-      optim.optimizer(config.auxiliary.optimizer, config.steps),
+      optim.optimizer(
+        config.auxiliary.optimizer, config.steps * config.auxiliary.updates
+      ),
     )
 
   def init(self, params: Params) -> Role:

@@ -72,7 +72,9 @@ class Distiller:
     return cls(
       family,
       frozen_config,
-      optim.optimizer(config.optimizer, config.steps),
+      optim.optimizer(
+        config.optimizer, config.steps - config.auxiliary.burn_in
+      ),
       Student(family, frozen_config),
       DiMOTerm.create(family, config) if used['divergence'] else None,
       GANTerm.create(family, config) if used['gan'] else None,

@@ -86,18 +86,18 @@ def sampled(
     'guidance_scale': guidance_scale,
     'temperature': temperature,
   }
-  used = {
-    name: run.config.sampling.get(name) if value is None else value
-    for name, value in given.items()
-  }
-  if run.config[stage].kind == 'distill':
-    used['temperature'] = student_temperature(run, stage, temperature)
-  sampler = _sampler(run, stage, batch_size, given)
+  sampler, config = _sampler(run, stage, batch_size, given), run.config.sampling
   if run.config[stage].kind == 'teacher':
+    defaults = {
+      'steps': config.steps,
+      'guidance_scale': config.guidance_scale,
+      'temperature': config.plan.get('temperature', 1.0),
+    }
+    used = {k: defaults[k] if v is None else v for k, v in given.items()}
     count, scale = used['steps'], used['guidance_scale']
   else:
+    used = {'temperature': student_temperature(run, stage, temperature)}
     count, scale = 1, run.config[stage].guidance_scale
-    used = {'temperature': used['temperature']}
 
   def generate(params, tokenizer, key, condition, prompt_ids):
     del prompt_ids

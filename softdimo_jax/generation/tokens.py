@@ -107,13 +107,22 @@ def decode_tokens(
   return jnp.clip(family.decode(params, tokens, condition), 0, 1)
 
 
-def encode_images(
-  family: Family, params: Params, images: np.ndarray, batch_size: int = 2048
-) -> np.ndarray:
-  """Images float32 [N, H, W, C] in [0, 1] -> int32 tokens [N, L, G]."""
-  run = Batched(
+def image_encoder(family: Family) -> Batched:
+  """(params, images float32 [N, H, W, C] in [0, 1], batch size) -> tokens.
+
+  Tokens are int32 [N, L, G]. Keep the encoder for several calls: each one
+  compiles anew.
+  """
+  return Batched(
     lambda params, images: call(
       family.tokenizer, params, images, method='encode'
     )
   )
-  return run(params, images, min(batch_size, len(images)))
+
+
+def encode_images(
+  family: Family, params: Params, images: np.ndarray, batch_size: int = 2048
+) -> np.ndarray:
+  """Tokens int32 [N, L, G] of images, see `image_encoder`."""
+  encode = image_encoder(family)
+  return encode(params, images, min(batch_size, len(images)))

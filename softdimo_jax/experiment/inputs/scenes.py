@@ -21,7 +21,7 @@ from softdimo_jax.experiment.inputs.interface import (
   Inputs,
 )
 from softdimo_jax.generation.text_encoder import TextEncoder
-from softdimo_jax.generation.tokens import encode_images
+from softdimo_jax.generation.tokens import image_encoder
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.networks.rewards.clip import CLIP
 from softdimo_jax.ops.preprocess import ImageTransform
@@ -51,8 +51,9 @@ class Scenes(Inputs):
   @functools.cached_property
   def captioned(self) -> CaptionedTokens:
     """Tokens and captions of the training scenes and of wrong variants."""
-    params = self.params('tokenizer')
-    encode = lambda images: encode_images(self.family, params, images)
+    encoder = image_encoder(self.family)
+    params = encoder.place(self.params('tokenizer'))
+    encode = lambda images: encoder(params, images, len(images))
     parts = []
     for start in range(0, len(self.source), _CHUNK):
       index = np.arange(start, min(start + _CHUNK, len(self.source)))

@@ -14,7 +14,7 @@ from softdimo_jax.defaults.frames import (
   prompted,
   shorten,
 )
-from softdimo_jax.defaults.sections import (
+from softdimo_jax.defaults.shared import (
   CLIP_VOCABULARY,
   loop,
   mesh,

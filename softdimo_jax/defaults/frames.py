@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from softdimo_jax.defaults import sections, stages
+from softdimo_jax.defaults import shared, stages
 
 # Variant of a configuration on ImageNet -> the stages that it trains.
 _IMAGENET_STAGES = {
@@ -66,8 +66,8 @@ def experiment(**changes: Any) -> ConfigDict:
   return ConfigDict(
     {
       'seed': 0,
-      'mesh': sections.mesh(),
-      'loop': sections.loop(),
+      'mesh': shared.mesh(),
+      'loop': shared.loop(),
       **changes,
     }
   )
@@ -127,13 +127,13 @@ def prompted(
     stages=PROMPTED_STAGES[variant],
     weights='converted',
     pretrained={'tokenizer': '', 'text': '', 'teacher': '', 'dimo': ''},
-    data={'prompts': '', 'vocabulary': sections.CLIP_VOCABULARY},
+    data={'prompts': '', 'vocabulary': shared.CLIP_VOCABULARY},
     teacher={'kind': 'teacher'},  # trained elsewhere
     dimo=stages.distillation('teacher', **distillation),
     softdimo=stages.distillation(
       'dimo', reward={'weight': 1.0}, terms=terms, **distillation
     ),
-    rewards=sections.rewards(dtype='bfloat16', remat='full'),
+    rewards=shared.rewards(dtype='bfloat16', remat='full'),
     **changes,
   )
   del config.rewards.terms  # every stage has its own

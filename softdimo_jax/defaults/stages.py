@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from softdimo_jax.defaults.sections import optimizer, rewards, section
+from softdimo_jax.defaults.shared import optimizer, rewards, section
 
 
 def distillation(

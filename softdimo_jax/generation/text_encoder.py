@@ -1,4 +1,7 @@
-"""Runs a family's text tower on token ids, in batches over local devices."""
+"""Runs a family's text tower on token ids, in batches over local devices.
+
+The unconditional prompt is that of the data: `Inputs.null`.
+"""
 
 import dataclasses
 import functools

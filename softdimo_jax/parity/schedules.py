@@ -17,6 +17,7 @@ from softdimo_jax.parity.generators import cross_entropy
 from softdimo_jax.parity.record import Array, Arrays
 from softdimo_jax.parity.samplers import maskbit_plan
 from softdimo_jax.training import optim
+from softdimo_jax.training.ema import ema_rate
 
 # Arguments of the official calls that the fixtures do not contain.
 _DIMO_EMA_DECAY = 0.9999
@@ -44,7 +45,7 @@ def _dimo(fixture: Fixture) -> dict[str, Any]:
   }
   for index, text in enumerate(config['pert']):
     ours[f'dimo_pert_{index}'] = _noise_scale(text, arrays['steps'])
-  ours['dimo_ema_rate'] = optim.ema_rate(arrays['steps'], _DIMO_EMA_DECAY)
+  ours['dimo_ema_rate'] = ema_rate(arrays['steps'], _DIMO_EMA_DECAY)
   for schedule in masking.SCHEDULES:
     rate = masking.mask_rate(schedule, arrays['ratio'])
     ours[f'dimo_ratio_{schedule}'] = rate
@@ -140,7 +141,7 @@ def _maskbit_training(fixture: Fixture) -> dict[str, Any]:
   )
   # The first official update copies the parameters.
   updates = arrays['steps'] - 1
-  decay = optim.ema_rate(np.maximum(updates, 0), config['ema_decay'])
+  decay = ema_rate(np.maximum(updates, 0), config['ema_decay'])
   return ours | {
     'maskbit_per_sample_entropy': sample,
     'maskbit_avg_entropy': average,

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from softdimo_jax.training import ema as averaging
 from softdimo_jax.training.state import Role
-from softdimo_jax.types import Array, Params
+from softdimo_jax.types import Params
 
 DECAYS = ('constant', 'cosine', 'linear')
 DTYPES = ('float32', 'bfloat16')
@@ -130,12 +131,6 @@ def create_role(
   )
 
 
-def ema_rate(step: Array, decay: float) -> jax.Array:
-  """min(decay, (1 + k) / (10 + k)) at update k (official Di[M]O EMA)."""
-  step = step.astype(jnp.float32)
-  return jnp.minimum(decay, (1 + step) / (10 + step))
-
-
 def update(
   role: Role,
   gradient: Params,
@@ -151,7 +146,7 @@ def update(
     gradient: of role.params.
     tx: its optimiser.
     step: int32, index of this update, which sets the rate of the average.
-    ema_decay: see `ema_rate`; ignored if role.ema is None.
+    ema_decay: see `ema.ema_rate`; ignored if role.ema is None.
 
   Returns:
     (role, metrics: gradient norm, skipped updates in total and in a row).
@@ -165,8 +160,7 @@ def update(
   params = _kept(finite, params, role.params)
   ema = role.ema
   if ema is not None:
-    rate = ema_rate(step, ema_decay)
-    average = jax.tree.map(lambda a, p: rate * a + (1 - rate) * p, ema, params)
+    average = averaging.updated(ema, params, step, ema_decay)
     ema = _kept(finite, average, ema)
   bad = (~finite).astype(jnp.int32)
   role = Role(

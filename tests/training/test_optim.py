@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from softdimo_jax.training import optim
+from softdimo_jax.training.ema import ema_rate
 from tests.golden.weights import load
 from tests.training.plain_distillation import OPTIMIZER
 
@@ -74,7 +75,7 @@ def test_unknown_decay_is_refused():
 def test_ema_rate_is_the_official_one():
   _, _, arrays = load(GOLDEN, 'class_schedules')
   np.testing.assert_allclose(
-    optim.ema_rate(jnp.asarray(arrays['steps']), 0.9999),
+    ema_rate(jnp.asarray(arrays['steps']), 0.9999),
     arrays['dimo_ema_rate'],
     rtol=1e-6,
   )

@@ -5,7 +5,8 @@ for published numbers, a stored classifier at laptop scale. All values are
 biased by the number of samples, so compare rows at equal counts only, and next
 to a real-against-real row, which shows the floor. Memory is dominated by the
 features: distances and kernels are computed in blocks, and moments and class
-probabilities can be streamed.
+probabilities can be streamed. `evaluation/measure.py` lists the metrics of the
+command `evaluate`.
 """
 
 from softdimo_jax.evaluation.metrics.frechet import (

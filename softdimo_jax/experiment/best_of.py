@@ -1,4 +1,8 @@
-"""Best of N by the run's rewards, with or without test-time optimisation."""
+"""Best of N by the run's rewards, with or without test-time optimisation.
+
+The start with the highest composite score is chosen in `TTEO.__call__`
+(`generation/tteo.py`); without optimisation steps that is best-of-N.
+"""
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment.methods import Method, student_temperature

@@ -1,4 +1,8 @@
-"""The exponential moving average of a network's parameters."""
+"""The exponential moving average of a network's parameters.
+
+`optim.update` calls `updated` after each optimiser step of a role that has an
+average: the student in a distillation, the network in other stages.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -26,6 +26,8 @@ def contrastive_trainer(
 ) -> SupervisedTrainer:
   """Image and text towers from right and wrong captions.
 
+  Captions that equal an image's own are not among its negatives.
+
   Batches hold `tokens` [B, L, G], `prompt_ids` and `wrong_prompt_ids`
   int [B, T]; `frozen` are the tokenizer's parameters.
 
@@ -43,25 +45,22 @@ def contrastive_trainer(
     params: Params, batch: Batch, tokenizer: Params, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     share_key, key = jax.random.split(key)
-    prompt_ids = batch['prompt_ids']
+    prompt_ids, wrong_ids = batch['prompt_ids'], batch['wrong_prompt_ids']
     share = _shares(share_key, len(prompt_ids), config.softness)
     images = _pictures(family, tokenizer, batch['tokens'], share, config, key)
     apply = lambda method, x: l2_normalize(
       call(reward.module, params, x, method=method)
     )
     right, wrong = jnp.split(
-      apply(
-        'text_features',
-        jnp.concatenate([prompt_ids, batch['wrong_prompt_ids']]),
-      ),
-      2,
+      apply('text_features', jnp.concatenate([prompt_ids, wrong_ids])), 2
     )
     value, accuracy = ranking.contrastive_loss(
       apply('image_features', reward.transform(images)),
       right,
       wrong,
       jnp.exp(params['logit_scale']),
-      (prompt_ids[:, None] == prompt_ids[None]).all(-1),
+      _equal(prompt_ids[:, None], prompt_ids),
+      _equal(prompt_ids[:, None], wrong_ids),
     )
     return value, {'contrastive': value, 'accuracy': accuracy}
 
@@ -75,7 +74,8 @@ def preference_trainer(
 
   Batches hold `tokens` [B, L, G] of real images, `prompt_ids` int [B, T] and
   `losers` [B, K, L, G]. One more kind of loser is made here: real tokens, some
-  of them replaced by another image's. `frozen` are the tokenizer's parameters.
+  of them replaced by another image's. Losers that equal their winner do not
+  count. `frozen` are the tokenizer's parameters.
 
   Args:
     family: its tokenizer decodes the images.
@@ -108,10 +108,17 @@ def preference_trainer(
       jnp.concatenate(pictures),
       jnp.concatenate([batch['prompt_ids']] * 2),
     )
-    value, accuracy = ranking.bradley_terry_loss(*jnp.split(scores, 2))
+    value, accuracy = ranking.bradley_terry_loss(
+      *jnp.split(scores, 2), ~(tokens == loser).all((1, 2))
+    )
     return value, {'preference': value, 'accuracy': accuracy}
 
   return SupervisedTrainer.create(loss, config)
+
+
+def _equal(first: jax.Array, second: jax.Array) -> jax.Array:
+  """Whether captions int [..., T] are equal, bool [...]."""
+  return (first == second).all(-1)
 
 
 def _shares(key: jax.Array, batch: int, softness: float) -> jax.Array:

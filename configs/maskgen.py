@@ -53,7 +53,7 @@ def get_config(variants: str = 'all') -> ConfigDict:
       # The table is initialised at .02: noise of unit variance would drown it.
       'init': {'noise_unit': 'table'},
       'mask': {'schedule': 'arccos'},
-      'auxiliary': {'optimizer': {'clip_norm': 0.0}},
+      **defaults.OFFICIAL_ADAM,
     },
     terms={'clip': 0.01, 'imagereward': 1.0},
     **_sections(SIZES[size]),

@@ -60,7 +60,7 @@ def _base(family: str) -> ConfigDict:
       batch_size=128,
       ema_decay=0.998,
       label_smoothing=0.0,
-      masked_only=True,
+      unmasked_weight=0.0,
       optimizer={
         'warmup_steps': 100,
         'final_ratio': 0.02,

@@ -122,6 +122,8 @@ def _sections(side: int, downsample: bool, pixels: int) -> dict[str, Any]:
         'name': 'meissonic',
         'schedule': 'cosine',
         'choice_temperature': (2.0, 0.0),
+        # Di[M]O's networks stay at time 0, as in the official code.
+        'official_times': True,
       },
     },
     'tteo': defaults.test_time(batch_size=4),

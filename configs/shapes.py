@@ -117,7 +117,7 @@ def _stages() -> dict[str, ConfigDict]:
       ema_decay=0.99,
       mask_schedule='cosine',
       label_smoothing=0.0,
-      masked_only=True,
+      unmasked_weight=0.0,
       optimizer={
         'warmup_steps': 50,
         'final_ratio': 0.05,

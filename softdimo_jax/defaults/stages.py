@@ -178,7 +178,10 @@ def tokenizer(learning_rate: float, **changes: Any) -> ConfigDict:
 
 
 def teacher(learning_rate: float, **changes: Any) -> ConfigDict:
-  """Masked token prediction; defaults of MaskBit."""
+  """Masked token prediction; defaults of MaskBit.
+
+  `training/teacher.py` lists the official settings of all four teachers.
+  """
   return section(
     {
       'kind': 'teacher',
@@ -187,9 +190,13 @@ def teacher(learning_rate: float, **changes: Any) -> ConfigDict:
       'accumulation': 1,
       'ema_decay': 0.999,
       'mask_schedule': 'arccos',
+      # Whether the masked entries are counted, or every entry is masked with
+      # the same probability.
+      'exact_count': False,
       'condition_dropout': 0.1,
       'label_smoothing': 0.1,
-      'masked_only': False,
+      # In the cross entropy; masked entries have 1.
+      'unmasked_weight': 1.0,
       'optimizer': optimizer(
         learning_rate,
         warmup_steps=5000,

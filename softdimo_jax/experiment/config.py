@@ -103,16 +103,23 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 def _completed(config: dict[str, Any]) -> dict[str, Any]:
   """The configuration of an older version, with the fields added since."""
-  for section in _distillations(config):
+  for section in _of_kind(config, 'distill'):
     for part, fields in _ADDED.items():
       section[part] = fields | section[part]
+  for section in _of_kind(config, 'teacher'):
+    if 'masked_only' in section:
+      section['unmasked_weight'] = float(not section.pop('masked_only'))
+      section['exact_count'] = False
+  plan = config.get('sampling', {}).get('plan', {})
+  if plan.get('name') == 'meissonic':
+    plan.setdefault('official_times', False)
   return config
 
 
 def _settled(config: dict[str, Any]) -> dict[str, Any]:
   """The configuration with the values that its empty fields stand for."""
   config = copy.deepcopy(config)
-  sections = _distillations(config)
+  sections = _of_kind(config, 'distill')
   for section in sections:
     for part in ('gan', 'reward'):
       if section[part]['temperature'] is None:
@@ -124,9 +131,10 @@ def _settled(config: dict[str, Any]) -> dict[str, Any]:
   return config
 
 
-def _distillations(config: dict[str, Any]) -> list[dict[str, Any]]:
+def _of_kind(config: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+  """The sections of the stages of a kind."""
   sections = [x for x in config.values() if isinstance(x, dict)]
-  return [x for x in sections if x.get('kind') == 'distill']
+  return [x for x in sections if x.get('kind') == kind]
 
 
 def _tuples(value: Any) -> Any:

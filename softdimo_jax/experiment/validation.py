@@ -103,6 +103,7 @@ def _validate_stage(
   between('ema_decay', stage.ema_decay, 0, 1)
   if stage.kind == 'teacher':
     choice('mask_schedule', stage.mask_schedule, masking.SCHEDULES)
+    between('unmasked_weight', stage.unmasked_weight, 0, 1)
   if stage.kind == 'preference':
     choice('start', stage.start, earlier)
     choice('teacher', 'teacher', earlier)

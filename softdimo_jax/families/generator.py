@@ -10,12 +10,15 @@ import ml_collections
 from softdimo_jax.method import divergence, masking
 from softdimo_jax.networks.call import call
 from softdimo_jax.networks.generators import condition as conditions
-from softdimo_jax.networks.generators.condition import Condition, TextCondition
+from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.networks.generators.interface import (
   GeneratorOutput,
   MaskedGenerator,
 )
 from softdimo_jax.types import Params
+
+# Time of all-masked tokens in Meissonic's training.
+_TIME_OF_MASKS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +125,7 @@ class GeneratorCalls:
     *,
     guidance_scale: jax.Array | float = 1,
     null: Condition | None = None,
+    time: jax.Array | None = None,
     dropout_key: jax.Array | None = None,
   ) -> GeneratorOutput:
     """Whole generator on int tokens [B, L, G] with masks.
@@ -129,17 +133,17 @@ class GeneratorCalls:
     Guidance runs both branches as one batch of 2 B; `logits` with the same
     scale combines them. If the scale is the Python number 1, only the
     conditional branch runs. `null` is the condition of the other branch, by
-    default the null class.
+    default the null class. `time`, float32 [], replaces that of `timed`.
     """
     if not _is_one(guidance_scale):
       tokens = jnp.concatenate([tokens, tokens])
       condition = conditions.with_null(condition, self._null(null))
-    mask_ratio = (tokens == self.mask_id).mean((1, 2))
+    if time is None:
+      condition = self.timed(condition, (tokens == self.mask_id).mean((1, 2)))
+    else:
+      condition = conditions.at_time(condition, time)
     return self.backbone(
-      params,
-      self.embed(params, tokens),
-      self.timed(condition, mask_ratio),
-      dropout_key=dropout_key,
+      params, self.embed(params, tokens), condition, dropout_key=dropout_key
     )
 
   def logits(
@@ -178,27 +182,31 @@ class GeneratorCalls:
     guidance_scale: jax.Array | float,
     *,
     null: Condition | None = None,
+    time: jax.Array | None = None,
   ) -> jax.Array:
     """Logits [B, L, G, C] of int tokens [B, L, G], see `forward`."""
     output = self.forward(
-      params, tokens, condition, guidance_scale=guidance_scale, null=null
+      params,
+      tokens,
+      condition,
+      guidance_scale=guidance_scale,
+      null=null,
+      time=time,
     )
     return self.logits(params, output.pre_logits, guidance_scale=guidance_scale)
 
   def timed(
     self, condition: Condition, mask_ratio: jax.Array | float
   ) -> Condition:
-    """Adds the time: the masked share, float [B] or one number for the batch.
+    """Adds the time in training: 1000 times the masked share, as officially.
 
-    Does nothing if the generator does not read it.
+    Does nothing if the generator does not read it. The share is float [B], or
+    one number for the batch.
     """
-    if (
-      not isinstance(condition, TextCondition) or not self.generator.reads_time
-    ):
+    if not self.generator.reads_time:
       return condition
     share = jnp.asarray(mask_ratio, jnp.float32)
-    time = jnp.broadcast_to(share, conditions.batch_size(condition))
-    return dataclasses.replace(condition, time=time)
+    return conditions.at_time(condition, _TIME_OF_MASKS * share)
 
   def dropped(
     self, condition: Condition, drop: jax.Array, null: Condition | None = None

@@ -75,9 +75,12 @@ def multi_step_tokens(
   """
   guided = options.guidance_scale != 1
 
-  def logits_fn(tokens: jax.Array, scale: jax.Array) -> jax.Array:
+  def logits_fn(
+    tokens: jax.Array, scale: jax.Array, time: jax.Array | None
+  ) -> jax.Array:
+    scale = scale if guided else 1
     return family.guided_logits(
-      params, tokens, condition, scale if guided else 1, null=null
+      params, tokens, condition, scale, null=null, time=time
     )
 
   plan = options.plan.to_dict()

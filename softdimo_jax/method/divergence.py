@@ -152,8 +152,7 @@ def masked_cross_entropy(
   """Mean cross entropy over the masked entries of the whole batch.
 
   Used for the auxiliary model (official code: smoothing 0.1 over all C
-  classes) and, with an all-true mask, for the MaskGit and MaskBit teachers.
-  MaskGen's teachers give unmasked entries weight 0.1.
+  classes) and for the teachers, whose unmasked entries may count too.
 
   Args:
     logits: [B, L, G, C].

@@ -109,7 +109,7 @@ def _decode(
     for name in ('gumbel_token', 'gumbel_conf')
   )
   steps = sampling.decode(
-    lambda tokens, _: call(module, params, tokens, labels).logits,
+    lambda tokens, *_: call(module, params, tokens, labels).logits,
     plan,
     jnp.asarray(start),
     lambda step: (

@@ -114,7 +114,7 @@ def _run(
   scored = dataclasses.replace(prompts, micro=jnp.full((batch, 1), score))
   pair = with_null(scored, _null(arrays))
 
-  def guided(tokens: jax.Array, scale: jax.Array) -> jax.Array:
+  def guided(tokens: jax.Array, scale: jax.Array, *_: None) -> jax.Array:
     both = jnp.concatenate([tokens, tokens])
     logits = call(module, params, both, pair).logits
     conditional, unconditional = jnp.split(logits, 2)

@@ -33,7 +33,7 @@ def meissonic_transformer(fixture: Fixture) -> Arrays:
   """`Transformer2DModel`: forward passes, intermediates and the soft path."""
   module = official_generators.meissonic(
     fixture.config['model'], tuple(fixture.config['hw'])
-  ).clone(timestep_mode='ratio')
+  )
   params, _ = convert_meissonic(fixture.state_dict(), module)
   run = lambda function: record.compiled(
     functools.partial(function, module, fixture.arrays)
@@ -228,11 +228,10 @@ def _run(
   gumbel = lambda u: -jnp.log(-jnp.log(jnp.asarray(u)))
   tokens = gumbel(arrays['u_cat']).reshape(*shape, codes)
   choices = gumbel(arrays['u_conf']).reshape(shape)
-  # The fixture gives guided logits per step, not per tokens: the guidance scale
-  # is used as the step's index.
+  # The fixture gives guided logits per step, in the order of falling times.
   decoding = sampling.decode(
-    lambda _, step: logits[step.astype(int)],
-    dataclasses.replace(plan, guidance_scale=np.arange(steps)),
+    lambda *inputs: logits[steps - 1 - inputs[-1].astype(int)],
+    plan,
     flat,
     lambda step: (tokens[step], choices[step]),
     num_codes=codes,
@@ -241,7 +240,7 @@ def _run(
   steps_of = decoding.steps
   kept = jnp.where(steps_of.masked, mask, steps_of.predicted)
   return {
-    'timesteps': np.arange(steps)[::-1],
+    'timesteps': plan.time,
     'temperatures': plan.noise_weight,
     'pred': steps_of.predicted.reshape(steps, *start.shape),
     'prev': kept.reshape(steps, *start.shape),

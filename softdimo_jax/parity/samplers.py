@@ -113,7 +113,9 @@ def _decode(
   labels = run.labels
   noise, num_codes = _given_noise(run.arrays, family.token_shape)
   return sampling.decode(
-    lambda tokens, scale: family.guided_logits(params, tokens, labels, scale),
+    lambda tokens, scale, _: family.guided_logits(
+      params, tokens, labels, scale
+    ),
     plan,
     jnp.full((len(labels), *family.token_shape), family.mask_id),
     noise,

@@ -1,8 +1,14 @@
 """Teacher stage: masked token prediction with the official losses.
 
-MaskGit and MaskBit: every entry is masked independently with rate
-arccos(u) / (pi / 2), the condition is dropped at random, and the cross entropy
-covers all entries, or with `masked_only` the masked ones.
+The condition is dropped at random. What else is official:
+
+    teacher           schedule  masks        weight of unmasked  smoothing
+    MaskGit, MaskBit  arccos    independent  1                   .1
+    MaskGen           arccos    exact count  .1                  .1
+    Meissonic         cosine    exact count  0                   0
+
+The loss is the weighted mean over the whole batch: sum(w ce) / sum(w), where w
+is 1 for masked entries (MaskGen's `MLMLoss`).
 """
 
 import jax
@@ -26,7 +32,7 @@ def trainer(
   Args:
     family: generator and vocabulary.
     config: the stage: steps, optimizer, ema_decay, mask_schedule,
-      condition_dropout, label_smoothing, masked_only.
+      exact_count, condition_dropout, label_smoothing, unmasked_weight.
 
   Returns:
     The trainer.
@@ -37,7 +43,8 @@ def trainer(
   ) -> tuple[jax.Array, Metrics]:
     tokens = batch['tokens']
     corrupt_key, drop_key, dropout_key = jax.random.split(key, 3)
-    masked, mask = _corrupt(
+    corrupt = _exactly if config.exact_count else _independently
+    masked, mask = corrupt(
       corrupt_key, tokens, family.mask_id, config.mask_schedule
     )
     drop = (
@@ -52,8 +59,9 @@ def trainer(
     cross_entropy = divergence.masked_cross_entropy(
       logits,
       tokens,
-      mask if config.masked_only else jnp.ones_like(mask),
+      mask,
       label_smoothing=config.label_smoothing,
+      unmasked_weight=config.unmasked_weight,
     )
     right = (logits.argmax(-1) == tokens) & mask
     accuracy = right.sum() / jnp.maximum(mask.sum(), 1)
@@ -65,10 +73,18 @@ def trainer(
   return SupervisedTrainer.create(loss, config)
 
 
-def _corrupt(
+def _exactly(
   key: jax.Array, tokens: jax.Array, mask_id: int, schedule: str
 ) -> tuple[jax.Array, jax.Array]:
-  """Bernoulli masking, as in the teachers' training; counts are not exact."""
+  """(masked tokens, mask): max(1, round(rate L G)) entries per sample."""
+  masked, mask, _ = masking.remask(key, tokens, mask_id, schedule=schedule)
+  return masked, mask
+
+
+def _independently(
+  key: jax.Array, tokens: jax.Array, mask_id: int, schedule: str
+) -> tuple[jax.Array, jax.Array]:
+  """(masked tokens, mask): every entry is masked with probability `rate`."""
   time_key, mask_key = jax.random.split(key)
   time = jax.random.uniform(time_key, (tokens.shape[0], 1, 1))
   draws = jax.random.uniform(mask_key, tokens.shape)

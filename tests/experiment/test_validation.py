@@ -33,6 +33,7 @@ def test_variants_of_digits_are_valid(variants):
     ('softdimo.gan.loss', 'wasserstein', 'wasserstein'),
     ('softdimo.gan.relaxation', 'sparse', 'sparse'),
     ('teacher.mask_schedule', 'sine', 'sine'),
+    ('teacher.unmasked_weight', -1.0, 'unmasked_weight=-1.0 must be in [0, 1]'),
     ('sampling.plan.order', 'sorted', 'sorted'),
     ('sampling.plan.name', 'magic', 'magic'),
     ('sampling.steps', 17, '17 sampling steps'),

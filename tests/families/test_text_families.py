@@ -11,6 +11,7 @@ import pytest
 from softdimo_jax import families
 from softdimo_jax.generation.sampler import Sampler
 from softdimo_jax.generation.tokens import decode_tokens, multi_step_tokens
+from softdimo_jax.networks.generators.condition import with_null
 from softdimo_jax.training.distill.step import Distiller
 from softdimo_jax.training.state import Frozen, with_dtype
 from tests.training.plain_distillation import (
@@ -241,7 +242,7 @@ def test_frozen_matrices_may_take_half_the_memory():
   np.testing.assert_allclose(images, expected, rtol=0, atol=0.05 * scale)
 
 
-def test_time_is_zero_or_the_share_of_masked_tokens():
+def test_time_is_zero_or_a_thousand_times_the_masked_share():
   changes = {'generator.timestep_mode': 'ratio'}
   zero, ratio = networks('meissonic'), networks('meissonic', **changes)
   tokens = n_masked(zero, 2)
@@ -249,7 +250,7 @@ def test_time_is_zero_or_the_share_of_masked_tokens():
   def logits(n):
     return quick_jit(n.family.forward)(n.params, tokens, n.text).logits
 
-  at = jnp.full(BATCH, 2 / 8)
+  at = jnp.full(BATCH, 1000 * 2 / 8)
 
   @quick_jit
   def direct(time):
@@ -260,6 +261,50 @@ def test_time_is_zero_or_the_share_of_masked_tokens():
   np.testing.assert_allclose(logits(ratio), direct(at), atol=1e-4)
   np.testing.assert_allclose(logits(zero), direct(0 * at), atol=1e-4)
   assert np.abs(direct(at) - direct(0 * at)).max() > 1e-3
+
+
+@pytest.mark.parametrize('mode', ['zero', 'ratio'])
+def test_the_official_sampler_sets_the_time(mode):
+  n = networks('meissonic', **{'generator.timestep_mode': mode})
+  tokens, null = n_masked(n, 2), n.null
+  guided = quick_jit(
+    lambda time: n.family.guided_logits(
+      n.params, tokens, n.text, 2.0, null=null, time=time
+    )
+  )
+
+  @quick_jit
+  def direct(time):
+    pair = with_null(n.text, null).replace(time=jnp.full(2 * BATCH, time))
+    embeddings = n.family.embed(n.params, jnp.concatenate([tokens, tokens]))
+    logits = n.family.backbone(n.params, embeddings, pair).logits
+    return 2 * logits[:BATCH] - logits[BATCH:]
+
+  np.testing.assert_allclose(guided(3.0), direct(3.0), atol=1e-3)
+  assert np.abs(direct(3.0) - direct(0.0)).max() > 1e-2
+
+
+def test_only_the_last_step_of_the_official_sampler_is_at_time_zero():
+  n = networks('meissonic')
+
+  def tokens(steps, **plan):
+    plan = {'name': 'meissonic', **plan}
+    options = ml_collections.ConfigDict(
+      {'steps': steps, 'guidance_scale': 2.0, 'plan': plan}
+    )
+    return multi_step_tokens(
+      n.family, n.params, jax.random.key(0), n.text,
+      options=options, null=n.null,
+    )  # fmt: skip
+
+  run = quick_jit(
+    lambda: [
+      [tokens(steps), tokens(steps, official_times=False)] for steps in (1, 4)
+    ]
+  )
+  (one, one_at_zero), (four, four_at_zero) = run()
+  np.testing.assert_array_equal(one, one_at_zero)
+  assert (four != four_at_zero).any()
 
 
 @pytest.mark.slow

@@ -13,9 +13,10 @@ from softdimo_jax.method.sampling.draw import keep_likely
 from softdimo_jax.method.sampling.plans import Plan
 from softdimo_jax.types import Array
 
-# (partly masked tokens int [B, L, G], guidance scale) -> logits [B, L, G, C].
-# Hides the network and its guidance.
-LogitsFn = Callable[[jax.Array, Any], jax.Array]
+# (partly masked tokens int [B, L, G], guidance scale, time) -> logits
+# [B, L, G, C]. Hides the network and its guidance. The time is None unless the
+# plan has one.
+LogitsFn = Callable[[jax.Array, Any, Any], jax.Array]
 # Step index -> Gumbel noise for the tokens [B, L, G, num_codes] and for the
 # confidence [B, L, G].
 Noise = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
@@ -104,8 +105,8 @@ def decode(
     (predicted, masked), (index, now) = carry, inputs
     token_noise, choice_noise = noise(index)
     tokens = jnp.where(masked, mask_id, predicted)
-    logits = logits_fn(tokens, now.guidance_scale)[..., :num_codes]
-    logits = logits.astype(jnp.float32) / now.temperature
+    logits = logits_fn(tokens, now.guidance_scale, now.time)
+    logits = logits[..., :num_codes].astype(jnp.float32) / now.temperature
     logits = keep_likely(logits, top_k=top_k)
     log_p = logits if now.raw_confidence else jax.nn.log_softmax(logits)
     sampled = _draw(log_p, now.token_noise_weight * token_noise)

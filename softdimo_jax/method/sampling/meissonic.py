@@ -23,6 +23,7 @@ def meissonic_plan(
   guidance_scale: float = 9.0,
   temperature: float = 1.0,
   choice_temperature: tuple[float, float] | float = (2.0, 0.0),
+  official_times: bool = True,
 ) -> Plan:
   """Plan of Meissonic's scheduler and pipeline.
 
@@ -38,6 +39,9 @@ def meissonic_plan(
     temperature: divisor of the logits; officially 1.
     choice_temperature: scale of the noise on the confidence at the first and
       last step; a single number is the first, and the last is 0.01.
+    official_times: whether the network's time is the number of steps still to
+      come, S - 1 to 0; otherwise it is as in training, see
+      `MeissonicTransformer.timestep_mode`.
 
   Raises:
     ValueError: for an unknown schedule, or fewer than one step.
@@ -58,4 +62,5 @@ def meissonic_plan(
     confidence_weight=1.0,
     noise_weight=schedules.linspace(first, last, steps),
     known_confidence=_KNOWN_CONFIDENCE,
+    time=np.arange(steps, dtype=np.float32)[::-1] if official_times else None,
   )

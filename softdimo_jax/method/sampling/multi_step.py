@@ -82,7 +82,7 @@ def multi_step_sample(
 
   Args:
     key: random key.
-    logits_fn: (tokens [B, L, G], guidance scale) -> logits [B, L, G, C].
+    logits_fn: see `LogitsFn`.
     shape: (B, L, G).
     num_codes: number of leading logits that may be sampled: V, or V + 1 with
       the mask's, as in the official MaskGit; a mask in the result becomes

@@ -37,6 +37,8 @@ class Plan:
     raw_confidence: whether log p is replaced by the unnormalised logits, as in
       MaskGen; positions are then compared without their normalisers.
     known_confidence: replaces log p at entries that were already known.
+    time: float32 [S], time that the network reads; None leaves it to the
+      network.
   """
 
   masked: np.ndarray
@@ -49,6 +51,7 @@ class Plan:
   known_confidence: float = flax.struct.field(
     pytree_node=False, default=math.inf
   )
+  time: np.ndarray | None = None
 
   @property
   def steps(self) -> int:
@@ -61,6 +64,7 @@ def spread_plan(
   *,
   raw_confidence: bool = False,
   known_confidence: float = math.inf,
+  time: np.ndarray | None = None,
   **fields: np.ndarray | float,
 ) -> Plan:
   """Plan from fields given as numbers or float [S].
@@ -69,6 +73,7 @@ def spread_plan(
     masked: int [S] or [S, B].
     raw_confidence: see `Plan`.
     known_confidence: see `Plan`.
+    time: see `Plan`.
     **fields: the other fields of `Plan`; `guidance_scale`, `temperature` and
       `token_noise_weight` default to 1.
   """
@@ -81,6 +86,7 @@ def spread_plan(
     **spreads,
     raw_confidence=raw_confidence,
     known_confidence=known_confidence,
+    time=time,
   )
 
 

@@ -20,7 +20,8 @@ class TextCondition:
     micro: micro-conditions, float32 [B, M]: the aesthetic score for MaskGen
       (M = 1); width, height, the two crop offsets and the score for Meissonic
       (M = 5); None for generators without any.
-    time: float32 [B], read only by Meissonic with `timestep_mode='ratio'`.
+    time: float32 [B], read only by Meissonic; None is 0 or an error, depending
+      on its `timestep_mode`.
     final: the same tower's states after its final norm, float [B, T, E], for
       TA-TiTok's decoder; None for other tokenizers. Generators ignore it.
   """
@@ -40,6 +41,14 @@ Condition = Array | TextCondition
 def batch_size(condition: Condition) -> int:
   """Batch size of a condition, B."""
   return jax.tree.leaves(condition)[0].shape[0]
+
+
+def at_time(condition: Condition, time: jax.Array) -> Condition:
+  """The condition at a time, float32 [] or [B]; labels have no time."""
+  if not isinstance(condition, TextCondition):
+    return condition
+  times = jnp.broadcast_to(time, batch_size(condition))
+  return dataclasses.replace(condition, time=times)
 
 
 def dropped(

@@ -48,7 +48,7 @@ class MaskedGenerator(BlockNetwork):
     num_groups: tokens per position, G.
     grid: rows and columns of the positions; None fits any grid.
     reads_text: whether the condition is text rather than a class label.
-    reads_time: whether the generator reads the condition's `time`.
+    reads_time: whether the generator requires the condition's `time`.
   """
 
   frozen = ()

@@ -46,10 +46,10 @@ class MeissonicTransformer(TextGenerator):
     joint_depth: number of joint blocks.
     single_depth: number of single blocks.
     rope_axes: channels of a head that rotate with time, row and column.
-    timestep_mode: 'zero' runs at time 0, as Di[M]O's student and teacher do;
-      'ratio' reads the condition's `time`, officially the share of masked
-      tokens, times 1000 in Meissonic's training, and the number of remaining
-      steps in its sampler.
+    timestep_mode: time of a condition without `time`: 'zero' is 0, as for
+      Di[M]O's student and teacher; 'ratio' refuses it. Official times are 1000
+      times the masked share in training (`GeneratorCalls.timed`) and the steps
+      still to come in sampling (`meissonic_plan`).
 
   Raises:
     ValueError: at first use, if sizes are inconsistent, `timestep_mode` is
@@ -95,7 +95,7 @@ class MeissonicTransformer(TextGenerator):
       states=shape(text_length, self.text_width),
       pooled=shape(self.width),
       micro=shape(NUM_MICRO),
-      time=shape(),
+      time=shape() if self.reads_time else None,
     )
 
   def setup(self) -> None:
@@ -184,11 +184,11 @@ class MeissonicTransformer(TextGenerator):
 
   def _time(self, condition: TextCondition) -> jax.Array:
     """Times [B], or [1] for the whole batch."""
-    if self.timestep_mode == 'zero':
-      return jnp.zeros(1)
-    if condition.time is None:
+    if condition.time is not None:
+      return condition.time
+    if self.reads_time:
       raise ValueError("timestep_mode 'ratio' needs condition.time [B]")
-    return condition.time
+    return jnp.zeros(1)
 
   def positions(self, text_length: int = 0) -> np.ndarray:
     """Time, row and column: int [T + L', 3]; the text is at the origin."""

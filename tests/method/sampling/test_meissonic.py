@@ -61,10 +61,29 @@ def test_where_nothing_is_masked_the_lowest_noise_is_drawn_again():
   np.testing.assert_array_equal(decoding.tokens[0, :, 0], expected)
 
 
+def test_the_network_is_given_the_steps_still_to_come():
+  plan = sampling.meissonic_plan(64, 4096)
+  np.testing.assert_array_equal(plan.time, np.arange(63, -1, -1))
+  assert sampling.meissonic_plan(64, 4096, official_times=False).time is None
+
+  tokens = sampling.decode(
+    lambda tokens, _, time: (
+      50
+      * jax.nn.one_hot(jnp.broadcast_to(time.astype(int), tokens.shape), CODES)
+    ),
+    sampling.meissonic_plan(CODES, LENGTH),
+    jnp.full((1, LENGTH, 1), CODES),
+    lambda _: (jnp.zeros((1, LENGTH, 1, CODES)), jnp.zeros((1, LENGTH, 1))),
+    num_codes=CODES,
+    mask_id=CODES,
+  ).steps.sampled
+  assert tokens[:, 0, :, 0].tolist() == [[t] * LENGTH for t in (3, 2, 1, 0)]
+
+
 def test_it_is_found_by_its_name():
   seen = []
 
-  def logits_fn(tokens, scale):
+  def logits_fn(tokens, scale, _):
     seen.append(tokens.shape)
     return scale * jnp.zeros((*tokens.shape, CODES))
 

@@ -113,7 +113,7 @@ def test_given_noise_decides():
 def test_a_sampled_mask_counts_as_known_and_stays():
   """The official MaskGit samples its logit for the mask."""
 
-  def always_mask(tokens, _):
+  def always_mask(tokens, *_):
     return 1e4 * jax.nn.one_hot(jnp.full(tokens.shape, CODES), CODES + 1)
 
   plan = sampling.maskgit_plan(3, LENGTH)

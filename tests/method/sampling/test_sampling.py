@@ -40,9 +40,8 @@ def certain(tokens, num_codes=ENTRIES + 1):
   return 1e4 * jax.nn.one_hot(tokens, num_codes)
 
 
-def count_masks(tokens, guidance_scale):
+def count_masks(tokens, *_):
   """Every entry says how many masks its sample had when it was drawn."""
-  del guidance_scale
   masks = (tokens == ENTRIES + 1).sum((1, 2), keepdims=True)
   return certain(jnp.broadcast_to(masks, tokens.shape))
 
@@ -129,7 +128,7 @@ def test_certain_logits_give_their_tokens():
 def test_revealed_tokens_stay():
   """The model sees what it has revealed and cannot change it any more."""
 
-  def change_its_mind(tokens, _):
+  def change_its_mind(tokens, *_):
     masked = tokens == ENTRIES + 1
     first = masked.all((1, 2), keepdims=True)
     return certain(jnp.broadcast_to(jnp.where(first, 1, 2), tokens.shape))
@@ -149,7 +148,7 @@ def test_a_logit_for_the_mask_is_never_sampled():
 
 
 def test_each_step_runs_with_its_guidance_scale():
-  tell_scale = lambda tokens, scale: certain(
+  tell_scale = lambda tokens, scale, _: certain(
     jnp.full(tokens.shape, jnp.round(scale).astype(jnp.int32))
   )
   tokens = sample(tell_scale, steps=4, guidance_scale=4.0)
@@ -207,7 +206,7 @@ def shrinking_support(choices, batch, steps):
   num_codes = width * (entries + 1)
   code = np.arange(num_codes)
 
-  def logits_fn(tokens, _):
+  def logits_fn(tokens, *_):
     masks = (tokens == num_codes).sum(1, keepdims=True)[..., None]
     inside = (code // width == masks) & (
       code % width < np.array(choices)[:, None, None]

@@ -74,7 +74,9 @@ def test_condition_shapes_are_those_of_one_image():
   for name in ('states', 'pooled', 'micro'):
     expected = getattr(CONDITION, name).shape[1:]
     assert getattr(shapes, name).shape == (1, *expected)
-  assert shapes.time.shape == (1,)
+  assert shapes.time is None
+  timed = TINY.clone(timestep_mode='ratio').condition_shape(3)
+  assert timed.time.shape == (1,)
 
 
 def test_one_hot_probabilities_match_tokens(variables, logits):
@@ -131,13 +133,13 @@ def test_text_and_micro_conditions_affect_their_sample(logits):
     np.testing.assert_array_equal(changed, [False, True])
 
 
-def test_the_time_matters_in_mode_ratio(variables, logits):
+def test_the_time_is_that_of_the_condition_or_zero(variables, logits):
   late = CONDITION.replace(time=jnp.array([0.0, 0.5]))
-  np.testing.assert_array_equal(logits(late), logits(CONDITION))
+  changed = np.abs(logits(late) - logits(CONDITION)).max((1, 2, 3)) > 1e-4
+  np.testing.assert_array_equal(changed, [False, True])
   module = TINY.clone(timestep_mode='ratio')
   other = module.apply(variables, TOKENS, late).logits
-  changed = np.abs(other - logits(CONDITION)).max((1, 2, 3)) > 1e-4
-  np.testing.assert_array_equal(changed, [False, True])
+  np.testing.assert_allclose(other, logits(late), atol=1e-5)
   with pytest.raises(ValueError, match='time'):
     module.apply(variables, TOKENS, CONDITION)
 

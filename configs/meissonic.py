@@ -89,17 +89,7 @@ def _sections(side: int, downsample: bool, pixels: int) -> dict[str, Any]:
       # Width, height, two crop offsets, aesthetic score.
       'micro': (float(pixels), float(pixels), 0.0, 0.0, 6.0),
       'prompt': {'clean': 'hf', 'pad_id': 0, 'null': NEGATIVE_PROMPT},
-      'tokenizer': {
-        'name': 'diffusers_vq',
-        'in_channels': 3,
-        'level_channels': (128, 256, 256, 512, 768),
-        'num_res_blocks': 2,
-        'middle_attention': False,
-        'latent_channels': 64,
-        'codebook_size': 8192,
-        'embedding_dim': 64,
-        'remat': 'full',
-      },
+      'tokenizer': _tokenizer(),
       'text': {
         'vocab_size': 49408,
         'length': 77,
@@ -127,4 +117,18 @@ def _sections(side: int, downsample: bool, pixels: int) -> dict[str, Any]:
       },
     },
     'tteo': defaults.test_time(batch_size=4),
+  }
+
+
+def _tokenizer() -> dict[str, Any]:
+  return {
+    'name': 'diffusers_vq',
+    'in_channels': 3,
+    'level_channels': (128, 256, 256, 512, 768),
+    'num_res_blocks': 2,
+    'middle_attention': False,
+    'latent_channels': 64,
+    'codebook_size': 8192,
+    'embedding_dim': 64,
+    'remat': 'full',
   }

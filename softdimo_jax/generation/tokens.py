@@ -78,9 +78,8 @@ def multi_step_tokens(
   def logits_fn(
     tokens: jax.Array, scale: jax.Array, time: jax.Array | None
   ) -> jax.Array:
-    scale = scale if guided else 1
     return family.guided_logits(
-      params, tokens, condition, scale, null=null, time=time
+      params, tokens, condition, scale if guided else 1, null=null, time=time
     )
 
   plan = options.plan.to_dict()

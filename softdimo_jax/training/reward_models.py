@@ -108,8 +108,9 @@ def preference_trainer(
       jnp.concatenate(pictures),
       jnp.concatenate([batch['prompt_ids']] * 2),
     )
+    winning, losing = jnp.split(scores, 2)
     value, accuracy = ranking.bradley_terry_loss(
-      *jnp.split(scores, 2), ~(tokens == loser).all((1, 2))
+      winning, losing, (tokens != loser).any((1, 2))
     )
     return value, {'preference': value, 'accuracy': accuracy}
 

@@ -1,7 +1,8 @@
 """Prompts about this world in GenEval's six categories and format."""
 
+import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -13,7 +14,7 @@ _SEED = 7
 
 
 def evaluation_prompts(
-  per_category: int = 96, seed: int = _SEED
+  per_category: int = 96, seed: int = _SEED, *, colored: bool = False
 ) -> list[Record]:
   """Fixed prompts, the same number per category.
 
@@ -24,17 +25,23 @@ def evaluation_prompts(
   Args:
     per_category: at least 1.
     seed: seed of the order.
+    colored: whether every prompt states the colours of all objects, as captions
+      do in a world with `mention_color` 1; the rules then test them in every
+      category. That makes 24 single objects, 432 pairs, 72 counts and 1,728
+      positions.
 
   Returns:
     6 * per_category records, category by category.
   """
   rng = np.random.default_rng(seed)
   records = []
-  for statements in CATEGORIES.values():
+  for tag, statements in CATEGORIES.items():
     known = statements()
+    if colored:
+      known = [x for statement in known for x in _colored(statement)]
     order = rng.permutation(len(known))
     for index in itertools.islice(itertools.cycle(order), per_category):
-      records.append(record_of(known[index]))
+      records.append(record_of(known[index]) | {'tag': tag})
   return records
 
 
@@ -54,6 +61,19 @@ def record_of(statement: Statement) -> Record:
   if first.count > 1:
     record['exclude'] = [{'class': first.shape, 'count': first.count + 1}]
   return record | {'prompt': statement.text}
+
+
+def _colored(statement: Statement) -> Iterator[Statement]:
+  """The statement with every choice of the colours that it leaves open."""
+  choices = [
+    (phrase.color,) if phrase.color else COLORS for phrase in statement.phrases
+  ]
+  for colors in itertools.product(*choices):
+    phrases = tuple(
+      dataclasses.replace(phrase, color=color)
+      for phrase, color in zip(statement.phrases, colors, strict=True)
+    )
+    yield dataclasses.replace(statement, phrases=phrases)
 
 
 def _entry(phrase: Phrase) -> dict:

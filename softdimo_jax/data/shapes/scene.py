@@ -77,8 +77,8 @@ def realise(
 ) -> Scene:
   """Draws a random scene that makes a statement true.
 
-  Two objects share a row or column even if no relation is stated, and counted
-  ones share a row.
+  Two objects share a row or column even if no relation is stated; counted ones
+  are anywhere.
 
   Args:
     world: sizes.
@@ -192,12 +192,12 @@ def _cells(
   world: World, rng: np.random.Generator, statement: Statement
 ) -> list[tuple[int, int]]:
   """(row, column) of every object."""
-  count = sum(phrase.count for phrase in statement.phrases)
-  relation = statement.relation
-  if relation is None and len(statement.phrases) == 2:
-    relation = _choose(rng, RELATIONS)
+  if len(statement.phrases) == 1:
+    cells = rng.permutation(world.grid**2)[: statement.phrases[0].count]
+    return [(int(cell) // world.grid, int(cell) % world.grid) for cell in cells]
+  relation = statement.relation or _choose(rng, RELATIONS)
   line = int(rng.integers(world.grid))
-  positions = [int(index) for index in rng.permutation(world.grid)[:count]]
+  positions = [int(index) for index in rng.permutation(world.grid)[:2]]
   if relation in ('left of', 'above'):
     positions.sort()
   elif relation in ('right of', 'below'):
@@ -255,10 +255,11 @@ def _change_count(
   counts = [n for n in range(2, MAX_COUNT + 1) if n != phrase.count]
   count = counts[rng.integers(len(counts))]
   items = [scene.items[i] for i in rng.permutation(phrase.count)][:count]
-  taken = {item.column for item in items}
-  free = [c for c in rng.permutation(world.grid) if int(c) not in taken]
-  for column in free[: count - len(items)]:
-    item = dataclasses.replace(scene.items[0], column=int(column))
+  taken = {(item.row, item.column) for item in items}
+  cells = [divmod(int(x), world.grid) for x in rng.permutation(world.grid**2)]
+  free = [cell for cell in cells if cell not in taken]
+  for row, column in free[: count - len(items)]:
+    item = dataclasses.replace(scene.items[0], row=row, column=column)
     items.append(_placed(world, rng, item))
   statement = Statement((dataclasses.replace(phrase, count=count),))
   return Scene(statement, tuple(items))

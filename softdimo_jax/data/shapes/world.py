@@ -36,7 +36,7 @@ class World:
   """Sizes of the scenes; small ones can be learned on a CPU.
 
   Attributes:
-    grid: cells per row and column, at least `MAX_COUNT`.
+    grid: cells per row and column, at least 2.
     cell: pixels per side of a cell, even and at least 8.
     offsets: possible offsets (down, right) of an object from the centre of its
       cell, as shares of the cell's side. Each offset adds 24 patches.
@@ -52,10 +52,9 @@ class World:
   mention_color: float = 0.6
 
   def __post_init__(self):
-    if self.grid < MAX_COUNT:
+    if self.grid < 2:  # Relations need two; so do MAX_COUNT objects.
       raise UserError(
-        f'counting needs at least {MAX_COUNT} cells per row, got '
-        f'grid={self.grid}'
+        f'scenes need at least 2 cells per row, got grid={self.grid}'
       )
     if self.cell < 8 or self.cell % 2:
       raise UserError(

@@ -65,13 +65,20 @@ def evaluate(run: Run, data: Scenes, notice: PreemptionNotice) -> list[Row]:
     row = row | judge.score(images, prompts.records) | score(images)
     scored.append(row)
     grids.append(_grid(title, images, row, prompts.records))
-  return results.write(run, {'rows': scored}, grids, **_texts(run))
+  texts = _texts(run, prompts.records)
+  return results.write(run, {'rows': scored}, grids, **texts)
 
 
 def _prompts(run: Run, data: Scenes) -> _Prompts:
-  records = shapes.evaluation_prompts(run.config.evaluation.per_category)
+  records = _records(run, data)
   ids = shapes.tokenize_all([record['prompt'] for record in records])
   return _Prompts(records, ids, data.encode(ids))
+
+
+def _records(run: Run, data: Scenes) -> list[Record]:
+  return shapes.evaluation_prompts(
+    run.config.evaluation.per_category, colored=data.world.mention_color == 1
+  )
 
 
 def _scorer(data: Scenes, prompts: _Prompts) -> Callable[[np.ndarray], Row]:
@@ -178,9 +185,8 @@ def _grid(
   )
 
 
-def _texts(run: Run) -> dict[str, Any]:
-  each = run.config.evaluation.per_category
-  first = shapes.evaluation_prompts(each)[:: max(each, 1)]
+def _texts(run: Run, records: Sequence[Record]) -> dict[str, Any]:
+  first = records[:: run.config.evaluation.per_category]
   examples = '; '.join(f'"{record["prompt"]}"' for record in first)
   return {
     'title': f'{run.config.name}: one-step generation from text',

@@ -111,3 +111,21 @@ def test_a_prompt_tokenizes_and_keeps_its_meaning():
   for record in shapes.evaluation_prompts(per_category=60):
     text = shapes.untokenize(shapes.tokenize(record['prompt']))
     assert shapes.record_of(shapes.parse(text)) == record
+
+
+def test_colored_prompts_state_and_require_every_color():
+  records = shapes.evaluation_prompts(per_category=200, colored=True)
+  assert tuple(by_tag(records)) == geneval_rules.TAGS
+  for record in records:
+    statement = shapes.parse(record['prompt'])
+    assert all(phrase.color for phrase in statement.phrases)
+    assert shapes.record_of(statement) == record | {
+      'tag': shapes.record_of(statement)['tag']
+    }
+  counts = {
+    tag: len({record['prompt'] for record in group})
+    for tag, group in by_tag(records).items()
+  }
+  assert counts['single_object'] == counts['colors'] == 24
+  assert counts['counting'] == 72
+  assert counts['two_object'] == counts['position'] == 200

@@ -220,7 +220,7 @@ class TestRendering:
 @pytest.mark.parametrize(
   ('sizes', 'message'),
   [
-    ({'grid': 3}, 'grid=3'),
+    ({'grid': 1}, 'grid=1'),
     ({'cell': 6}, 'cell=6'),
     ({'cell': 9}, 'cell=9'),
     ({'offsets': ()}, 'offsets'),
@@ -231,3 +231,10 @@ class TestRendering:
 def test_impossible_worlds_are_refused(sizes, message):
   with pytest.raises(UserError, match=message):
     World(**sizes)
+
+
+def test_counted_objects_are_anywhere():
+  drawn = [s for s in scenes(400, 'counting') if len(s.items) == 2]
+  lines = [len({item.row for item in s.items}) == 1 for s in drawn]
+  # Of 15 cells beside the first object, 3 are in its row.
+  assert np.mean(lines) == pytest.approx(3 / 15, abs=0.1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 
 # Parameters of mallopt, <malloc.h>.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
 
 def keep_freed() -> None:
@@ -18,6 +18,9 @@ def keep_freed() -> None:
   """
   mallopt = _of_glibc('mallopt')
   if mallopt is not None:
+    # Heaps of other arenas hold at most 64 MB; XLA's threads would map and
+    # return larger blocks at every step.
+    mallopt(_M_ARENA_MAX, 1)
     # Larger blocks (parameters of full-size models) are still returned.
     mallopt(_M_MMAP_THRESHOLD, 2**27)
     mallopt(_M_TRIM_THRESHOLD, 2**30)

@@ -23,6 +23,8 @@ from softdimo_jax.experiment.records import Record
 from softdimo_jax.experiment.run import CHECKPOINTS, PARAMS
 from softdimo_jax.runtime.checkpoint import newest_checkpoint
 
+_KEPT, _NEW = 'as it is', 'new'
+
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
@@ -38,6 +40,11 @@ class _Found:
   @property
   def checkpoint(self) -> pathlib.Path | None:
     return newest_checkpoint(self.folder / CHECKPOINTS)
+
+  @property
+  def step(self) -> int:
+    """Of the newest checkpoint; 0 without one."""
+    return int(self.checkpoint.name) if self.checkpoint else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,15 +86,14 @@ class Branch:
     """
     try:
       self._label()
-      lines = [self._settle(name) for name in self._records]
+      lines = {name: self._settle(name) for name in self._records}
     except OSError as error:
       raise UserError(
-        f'stages of workdir {self.workdir} cannot be moved or copied '
-        f'({error.strerror})'
+        f'stages of workdir {self.workdir} cannot be moved or copied ({error})'
       ) from error
-    if any(lines) or self._changes:
-      for name, line in zip(self._records, lines, strict=True):
-        print(f'stage {name}: {line or "as it is"}', file=sys.stderr)
+    if self._changes or self.reuse or set(lines.values()) - {_KEPT, _NEW}:
+      for name, line in lines.items():
+        print(f'stage {name}: {line}', file=sys.stderr)
     config_lib.claim_workdir(self.workdir, self.config)
 
   @functools.cached_property
@@ -114,13 +120,15 @@ class Branch:
   def _refuse_another_run(self) -> None:
     if not self._changes:
       return
-    name = config_lib.load(self.workdir).get('name')
+    stored = config_lib.load(self.workdir)
+    before, now = stored.get('name'), self.config.get('name')
     digests = {record.digest for record in self._records.values()}
     kept = any(found.record.digest in digests for found in self._here)
-    if name != self.config.get('name') and not kept:
+    if before != now and not kept:
       raise UserError(
-        f'workdir {self.workdir} belongs to another configuration '
-        f'({self._changes}); choose another --workdir or restore these values'
+        f'workdir {self.workdir} belongs to another configuration (name was '
+        f'{before!r} and is {now!r}, and no stage is the same); choose another '
+        '--workdir'
       )
 
   def _exact(self, name: str) -> _Found | None:
@@ -137,35 +145,26 @@ class Branch:
     candidates = [
       found
       for found in (*self._here, *self._elsewhere)
-      if wanted.lengthens(found.record) and found.checkpoint
+      if wanted.lengthens(found.record) and found.step
     ]
-    return max(candidates, key=lambda x: int(x.checkpoint.name), default=None)
+    return max(candidates, key=lambda found: found.step, default=None)
 
   def _label(self) -> None:
     """Stores the records of stages that an earlier version trained.
 
-    Without a change, the stored configuration tells them.
+    Until now, the stored configuration told them.
     """
-    if self._changes or any(map(self._differs, self._records)):
+    if self._changes:
       for found in self._here:
-        if records.load(found.folder) is None:
-          records.write(found.folder, found.record)
-
-  def _differs(self, name: str) -> bool:
-    """Whether the folder of a stage contains another stage."""
-    found = self._at(name)
-    return found is not None and found.record != self._records[name]
-
-  def _at(self, name: str) -> _Found | None:
-    folder = self.workdir / name
-    return next((x for x in self._here if x.folder == folder), None)
+        records.write(found.folder, found.record)
 
   def _settle(self, name: str) -> str:
     """Puts the stage's folder in its place; returns what changed, in words."""
-    target, former = self.workdir / name, self._at(name)
+    wanted, target = self._records[name], self.workdir / name
+    former = next((x for x in self._here if x.folder == target), None)
     source = self._exact(name)
     if source is not None and source.folder == target:
-      return ''
+      return _KEPT
     shorter = None if source else self._shorter(name)
     aside = ''
     if former is not None:
@@ -179,13 +178,14 @@ class Branch:
     if source is not None:
       _copy(source, source.record, target)
       return f'copied from {source.folder}{aside}'
-    if shorter is not None and shorter.checkpoint is not None:
-      _copy(shorter, self._records[name], target)
-      return f'goes on from step {shorter.checkpoint.name}{aside}'
-    if former is not None:
-      change = self._records[name].difference(former.record)
-      return f'trained anew: {change}{aside}'
-    return 'new' if self._changes or self.reuse else ''
+    if shorter is not None:
+      _copy(shorter, wanted, target)
+      return f'goes on from step {shorter.step}{aside}'
+    named = (x for x in self._elsewhere if x.record.name == name)
+    known = former or next(named, None)
+    if known is not None:
+      return f'trained anew: {wanted.difference(known.record)}{aside}'
+    return _NEW
 
 
 def _found(workdir: pathlib.Path) -> Iterator[_Found]:
@@ -206,6 +206,7 @@ def _found(workdir: pathlib.Path) -> Iterator[_Found]:
 
 def _move_aside(found: _Found, earlier: pathlib.Path) -> pathlib.Path:
   earlier.mkdir(exist_ok=True)
+  records.write(found.folder, found.record)  # or nothing would tell what it is
   name = f'{found.record.name}-{found.record.digest[:8]}'
   target, number = earlier / name, 1
   while target.exists():

@@ -100,7 +100,7 @@ def meaning(config: dict[str, Any]) -> dict[str, Any]:
   version did not have is left out while it has the old behaviour, so that a
   new field does not change what older stages are.
   """
-  config = _plain(config)
+  config = _completed(_plain(config))
 
   def is_old(path: str) -> bool:
     before = copy.deepcopy(config)

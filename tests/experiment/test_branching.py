@@ -10,7 +10,7 @@ import pytest
 from configs import digits, maskbit, shapes
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config as config_lib
-from softdimo_jax.experiment import records
+from softdimo_jax.experiment import records, stages
 from softdimo_jax.experiment.branching import Branch
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime import checkpoint
@@ -118,7 +118,11 @@ def test_fields_that_no_stage_reads_change_no_stage(tmp_path):
   assert contents(tmp_path / 'earlier') == kept
 
 
-def test_what_stages_read(tmp_path):
+def test_every_kind_names_what_it_reads():
+  assert tuple(records._KINDS) == stages.KINDS
+
+
+def test_what_stages_read():
   def changed(before, config) -> set[str]:
     now = records.records(config)
     return {x for x in now if now[x].digest != before[x].digest}

@@ -3,6 +3,8 @@
   python -m softdimo_jax.main --config=FILE --workdir=DIR
 
 Repeating the command continues an interrupted run and skips finished stages.
+With another configuration, it keeps the stages that do not depend on the change
+and trains the others; the former ones are moved to DIR/earlier.
 Exit codes: see `softdimo_jax.runtime.cli`.
 """
 
@@ -13,6 +15,7 @@ import jax
 from absl import flags, logging
 
 from softdimo_jax.experiment import (
+  branching,
   config,
   config_flag,
   reports,
@@ -30,6 +33,12 @@ _WORKDIR = flags.DEFINE_string(
   None,
   'Folder for checkpoints, results and the report.',
   required=True,
+)
+_REUSE = flags.DEFINE_list(
+  'reuse',
+  [],
+  'Workdirs of other runs, separated by commas: their finished stages are '
+  'copied where this run would train the same.',
 )
 _COORDINATOR = flags.DEFINE_string(
   'coordinator',
@@ -58,20 +67,22 @@ def main(argv: list[str]) -> None:
   notice.share()
   workdir = pathlib.Path(_WORKDIR.value).absolute()
   run = Run(workdir, _CONFIG.value)
-  distributed.agree(f'{workdir} {json.dumps(run.config.to_dict())}')
-  distributed.together(lambda: _check(run))
+  reuse = tuple(pathlib.Path(x).absolute() for x in _REUSE.value)
+  branch = branching.Branch(workdir, run.config, reuse)
+  distributed.agree(f'{workdir} {reuse} {json.dumps(run.config.to_dict())}')
+  distributed.together(lambda: _check(run, branch))
   # Nothing is written until every process has passed the checks.
-  distributed.together(lambda: config.claim_workdir(workdir, run.config))
+  distributed.alone(branch.arrange)
   cli.cache_compilations(workdir / 'compilation_cache')
   logging.info('%d %s devices', jax.device_count(), jax.default_backend())
   stages.train(run, run.mesh, notice)
   distributed.alone(lambda: _report(run, notice))
 
 
-def _check(run: Run) -> None:
-  """Checks the configuration, weights and data."""
+def _check(run: Run, branch: branching.Branch) -> None:
+  """Checks the configuration, the workdir, weights and data."""
   validation.validate(run.config)
-  run.check_inputs()
+  run.check_inputs(branch.left)
 
 
 def _report(run: Run, notice: PreemptionNotice) -> None:

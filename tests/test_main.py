@@ -16,6 +16,7 @@ from tests.commands import call, fails, process, succeeds, trained
 pytestmark = pytest.mark.command
 
 CONFIG = '--config=configs/digits.py:tiny'
+STAGES = ('features', 'judge', 'tokenizer', 'teacher', 'dimo', 'softdimo')
 
 
 workdir = trained('configs/digits.py:tiny')
@@ -154,9 +155,34 @@ def test_main_refuses_bad_input(workdir, tmp_path):
     'sine',
     'arccos',
   )
-  other = call('main', CONFIG, f'--workdir={workdir}', '--config.seed=1')
-  fails(other, 'another configuration', 'seed')
+  at_run = f'--workdir={workdir}'
+  other = call('main', '--config=configs/digits.py:maskbit,tiny', at_run)
+  fails(other, 'another configuration', 'digits:maskgit')
+  fails(call('main', CONFIG, at, '--reuse=/nowhere'), '/nowhere')
   assert not (tmp_path / 'new').exists()
+
+
+def test_an_added_stage_joins_the_table(workdir, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(workdir, copy)
+  more = (
+    '--config=configs/digits.py:ablations,tiny',
+    '--config.gan_only.steps=2',
+    f'--config.stages={(*STAGES, "gan_only")}',
+    '--config.softdimo.guidance_scale=3.0',
+  )
+  result = succeeds(call('main', *more, f'--workdir={copy}'))
+  assert 'stage dimo: as it is' in result.err
+  assert 'stage softdimo: trained anew' in result.err
+  rows = lambda folder: {
+    (row.pop('model'), row['steps']): row
+    for row in json.loads((folder / 'results.json').read_text())['rows']
+    if row.pop('images_per_second')
+  }
+  before, after = rows(workdir), rows(copy)
+  assert after.keys() - before.keys() == {('gan_only', 1)}
+  assert after.pop(('softdimo', 1)) != before.pop(('softdimo', 1))
+  assert {key: after[key] for key in before} == before
 
 
 def test_corrupt_checkpoint_is_named_and_the_rest_stays_usable(

@@ -1,6 +1,7 @@
 """Reads the configuration of a run, and stores it in the workdir."""
 
 import copy
+import functools
 import json
 import pathlib
 from typing import Any
@@ -11,6 +12,9 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.runtime.files import write_atomically
 
 CONFIG_FILE = 'config.json'
+# Folder, in the workdir, of stages and files of earlier configurations.
+EARLIER = 'earlier'
+_REPORTS = ('results.json', 'report.html')
 # Section that distributes the run over devices without changing what it
 # computes; it may differ when a run is resumed.
 SPREAD = 'mesh'
@@ -41,39 +45,82 @@ def check_loaded(config: ml_collections.ConfigDict) -> None:
 def claim_workdir(
   workdir: pathlib.Path, config: ml_collections.ConfigDict
 ) -> None:
-  """Stores the configuration in a new workdir, or compares it with the stored.
+  """Stores the configuration in the workdir.
+
+  Another one that is stored there is kept in the folder of earlier files, with
+  the results and the report made with it.
 
   Raises:
-    UserError: if the workdir is not writable, or belongs to another
-      configuration.
+    UserError: if the workdir is not writable.
   """
   path = workdir / CONFIG_FILE
-  text = json.dumps(config.to_dict(), indent=2) + '\n'
   try:
-    if not path.exists():
-      write_atomically(path, text)
-      return
+    if path.exists():
+      if not changes(workdir, config):
+        return
+      _put_aside(workdir)
+    text = json.dumps(config.to_dict(), indent=2) + '\n'
+    write_atomically(path, text)
   except OSError as error:
     raise UserError(
       f'workdir {workdir} is not writable ({error.strerror}); choose another '
       '--workdir'
     ) from error
-  before, now = (_flat(_settled(x)) for x in (_read(path), json.loads(text)))
-  keys = sorted(
-    key
-    for key in before.keys() | now.keys()
-    if not key.startswith(f'{SPREAD}.')
+
+
+def changes(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> str:
+  """How the configuration differs from that of the workdir; '' if it does not.
+
+  Both may distribute the run in different ways.
+  """
+  before, now = (
+    {k: v for k, v in flat.items() if not k.startswith(f'{SPREAD}.')}
+    for flat in (
+      _flat(_settled(_read(workdir / CONFIG_FILE))),
+      _flat(_settled(_plain(config.to_dict()))),
+    )
   )
+  return difference(before, now)
+
+
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+  """The first fields that differ and their values, in words; '' if none do."""
+  keys = sorted(before.keys() | now.keys())
   changed = [k for k in keys if before.get(k) != now.get(k)]
-  if changed:
-    shown = ', '.join(
-      f'{k} was {before.get(k)!r} and is {now.get(k)!r}' for k in changed[:3]
-    )
-    more = f' and {len(changed) - 3} more' if len(changed) > 3 else ''
-    raise UserError(
-      f'workdir {workdir} belongs to another configuration ({shown}{more}); '
-      'choose another --workdir or restore these values'
-    )
+  shown = ', '.join(
+    f'{k} was {before.get(k)!r} and is {now.get(k)!r}' for k in changed[:3]
+  )
+  return f'{shown} and {len(changed) - 3} more' if changed[3:] else shown
+
+
+def meaning(config: dict[str, Any]) -> dict[str, Any]:
+  """Values of fields by path, as the stages depend on them.
+
+  Empty fields have the values that they stand for. A field that an earlier
+  version did not have is left out while it has the old behaviour, so that a
+  new field does not change what older stages are.
+  """
+  config = _completed(_plain(config))
+
+  def is_old(path: str) -> bool:
+    before = copy.deepcopy(config)
+    *parents, last = path.split('.')
+    functools.reduce(dict.__getitem__, parents, before).pop(last)
+    return _flat(_completed(before)) == _flat(config)
+
+  flat = _flat(_settled(config))
+  return {k: v for k, v in flat.items() if not is_old(k)}
+
+
+def _put_aside(workdir: pathlib.Path) -> None:
+  earlier = workdir / EARLIER
+  earlier.mkdir(exist_ok=True)
+  number = len(list(earlier.glob('config-*.json'))) + 1
+  # The configuration last: it alone shows that there is something to move.
+  for name in (*_REPORTS, CONFIG_FILE):
+    file = workdir / name
+    if file.exists():
+      file.rename(earlier / f'{file.stem}-{number}{file.suffix}')
 
 
 def load(workdir: pathlib.Path) -> ml_collections.ConfigDict:
@@ -135,6 +182,11 @@ def _of_kind(config: dict[str, Any], kind: str) -> list[dict[str, Any]]:
   """The sections of the stages of a kind."""
   sections = [x for x in config.values() if isinstance(x, dict)]
   return [x for x in sections if x.get('kind') == kind]
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+  """The configuration as it is read from its file."""
+  return json.loads(json.dumps(config))
 
 
 def _tuples(value: Any) -> Any:

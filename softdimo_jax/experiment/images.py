@@ -11,6 +11,7 @@ from softdimo_jax.data.cache.records import module_fingerprint
 from softdimo_jax.evaluation.sets.images import ImageSet
 from softdimo_jax.evaluation.sets.pictures import to_uint8
 from softdimo_jax.evaluation.sets.writers import ImageExport
+from softdimo_jax.experiment import records
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.methods import Method
 from softdimo_jax.experiment.run import Run
@@ -49,7 +50,7 @@ class RunImages(ImageSet):
     self._fingerprint = {
       'kind': 'generated',
       'workdir': str(run.workdir),
-      'config_sha256': _digest(run.config.to_dict()),
+      'config_sha256': records.fingerprint(run.config, method.stage),
       'stage': method.stage,
       'generator': module_fingerprint(run.family.generator, params),
       'tokenizer': module_fingerprint(run.family.tokenizer, tokenizer),

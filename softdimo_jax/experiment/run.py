@@ -1,9 +1,10 @@
 """A run: a workdir, its configuration, and everything derived from the two.
 
-Every stage has a folder in the workdir with checkpoints, curves and, once
-finished, `params`: the averaged parameters that later stages read. A stage
-with `params` is done and is never trained again. Parameters that a run does
-not train come from `config.pretrained`.
+Every stage has a folder in the workdir with its record, checkpoints, curves
+and, once finished, `params`: the averaged parameters that later stages read. A
+stage with `params` is done; `branching` ensures that it is a stage of the
+configuration. Parameters that a run does not train come from
+`config.pretrained`.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ import ml_collections
 from softdimo_jax import families
 from softdimo_jax.convert.rule_weights import RULE
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import pretrained
+from softdimo_jax.experiment import pretrained, records
 from softdimo_jax.experiment.inputs import Draw, Inputs, open_inputs
 from softdimo_jax.families.family import Family
 from softdimo_jax.networks.generators.condition import TextCondition
@@ -27,7 +28,7 @@ from softdimo_jax.training.distill.reward_term import used_terms
 from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Params
 
-_PARAMS = 'params'
+PARAMS, CHECKPOINTS = 'params', 'checkpoints'
 _GENERATORS = ('teacher', 'distill')
 
 
@@ -72,23 +73,26 @@ class Run:
     """Parameters of rewards, by name."""
     return self.inputs.reward_params(names)
 
-  def check_inputs(self) -> None:
+  def check_inputs(self, left: Iterable[str] | None = None) -> None:
     """Checks for missing inputs before anything is trained or written.
+
+    Args:
+      left: stages to train; by default those that are not done.
 
     Raises:
       UserError: if weights or data are missing or do not fit.
     """
+    left = self.left if left is None else tuple(left)
+    read = {x for name in left for x in records.reads(self.config, name).stages}
     if self.config.get('weights') != RULE:
-      for stage in sorted(self._needed):
+      for stage in sorted(self._needed(read)):
         self.params(stage)
-    self.inputs.check(
-      [self.config[name].kind for name in self.left],
-      any(map(self._reads_tokens, self.left)),
-    )
+    kinds = {name: self.config[name].kind for name in left}
+    self.inputs.check(list(kinds.values()), any(map(self._reads_tokens, left)))
     rewarded = {
       name
-      for stage in self.left
-      if self.config[stage].kind == 'distill'
+      for stage in left
+      if kinds[stage] == 'distill'
       for name in used_terms(self.config[stage].reward)
     }
     self.inputs.rewards(rewarded)
@@ -98,17 +102,11 @@ class Run:
     """Stages that are not done, in order."""
     return tuple(x for x in self.config.stages if not self.done(x))
 
-  @property
-  def _needed(self) -> set[str]:
+  def _needed(self, read: set[str]) -> set[str]:
     """Stages that are read but not trained by this run."""
-    needed = set(self.inputs.needed)
-    if any(map(self._reads_tokens, self.left)):
-      needed.add('tokenizer')
+    needed = read | self.inputs.needed
     if not self.config.stages:  # a run that only samples
       needed |= set(self.config.pretrained) - {'teacher', 'dimo'}
-    for name in self.left:
-      if self.config[name].kind == 'distill':
-        needed |= {'teacher', self.config[name].start}
     return needed - set(self.config.stages)
 
   def _reads_tokens(self, stage: str) -> bool:
@@ -162,7 +160,7 @@ class Run:
 
   def done(self, stage: str) -> bool:
     """Whether the stage is finished."""
-    return (self.folder(stage) / _PARAMS).exists()
+    return (self.folder(stage) / PARAMS).exists()
 
   def params(self, stage: str, role: str = 'model') -> Params:
     """Parameters of a finished or pretrained stage.
@@ -178,7 +176,7 @@ class Run:
         corrupt or of another model.
     """
     if stage in self.config.stages:
-      found = checkpoint.load_params(self.folder(stage) / _PARAMS).get(role)
+      found = checkpoint.load_params(self.folder(stage) / PARAMS).get(role)
     elif stage in self.config.get('pretrained', {}):
       weights, folder = self.config.weights, self.config.pretrained[stage]
       found = pretrained.load(self.family, stage, weights, folder, role)
@@ -200,7 +198,7 @@ class Run:
       if state.auxiliary is not None:
         trained = state.auxiliary.params
         tree['auxiliary'] = self.family.merge(trained, frozen)
-    checkpoint.save_params(self.folder(stage) / _PARAMS, tree)
+    checkpoint.save_params(self.folder(stage) / PARAMS, tree)
 
   def seed(self, stage: str) -> int:
     """Seed of a stage, from its name and its seed (default: the run's)."""

@@ -1,6 +1,6 @@
 """The stages of a run: what each kind trains, and on which data.
 
-A stage with stored parameters is done and is never trained again.
+A stage with stored parameters is done; see `branching`.
 """
 
 import functools
@@ -14,10 +14,12 @@ import numpy as np
 from absl import logging
 
 from softdimo_jax.errors import UserError
+from softdimo_jax.experiment import records
 from softdimo_jax.experiment.inputs import LabelsInMemory, Scenes
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.sampler import Sampler
 from softdimo_jax.generation.tokens import multi_step_tokens
+from softdimo_jax.runtime import distributed
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.training import (
   classifier,
@@ -49,12 +51,15 @@ def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
     UserError: for corrupt files or a diverged stage.
   """
   options = loop.LoopOptions(**run.config.loop, split_frozen=run.splits_frozen)
+  known = records.records(run.config)
   for name in run.config.stages:
     notice.check()
     if run.done(name):
       logging.info('stage %s is done', name)
       continue
     run.folder(name).mkdir(parents=True, exist_ok=True)
+    if distributed.is_primary():
+      records.write(run.folder(name), known[name])
     stage = build(run, name)
     # Bind no name to the state: it must be freed before the next stage.
     run.export(name, loop.run(stage, run.folder(name), mesh, options, notice))

@@ -109,6 +109,13 @@ class _Always(ocp.checkpoint_managers.SaveDecisionPolicy):
     return True
 
 
+def newest_checkpoint(folder: pathlib.Path) -> pathlib.Path | None:
+  """Folder of the newest complete checkpoint in a folder of `Checkpoints`."""
+  # Incomplete ones have longer names.
+  complete = [x for x in folder.glob('*') if x.name.isdecimal()]
+  return max(complete, key=lambda x: int(x.name), default=None)
+
+
 def _handler() -> ocp.StandardCheckpointHandler:
   return ocp.StandardCheckpointHandler(
     save_concurrent_gb=_CONCURRENT_GB, restore_concurrent_gb=_CONCURRENT_GB

@@ -26,6 +26,7 @@ _BEAT_SECONDS = 5
 _ALIVE, _DONE = 'alive', 'done'
 _ALONE_MILLISECONDS = 7 * 24 * 3600 * 1000
 _LEAVE_MILLISECONDS = 10_000
+_alone_calls = itertools.count()
 
 
 class _Client(Protocol):
@@ -180,6 +181,8 @@ def _gathered(value: int) -> np.ndarray:
 def alone(work: Callable[[], None]) -> None:
   """Runs `work` on process 0 while the others wait; all raise what it raised.
 
+  All processes must make the same calls in the same order.
+
   Args:
     work: must not need the other processes; may raise.
 
@@ -191,8 +194,9 @@ def alone(work: Callable[[], None]) -> None:
   if client is None:
     work()
     return
+  key = f'alone/{next(_alone_calls)}'
   if not is_primary():
-    outcome = client.blocking_key_value_get('alone', _ALONE_MILLISECONDS)
+    outcome = client.blocking_key_value_get(key, _ALONE_MILLISECONDS)
     if outcome == 'Preempted':
       raise Preempted('process 0 was stopped; run the same command to continue')
     if outcome != 'done':
@@ -201,9 +205,9 @@ def alone(work: Callable[[], None]) -> None:
   try:
     work()
   except BaseException as error:
-    client.key_value_set('alone', type(error).__name__)
+    client.key_value_set(key, type(error).__name__)
     raise
-  client.key_value_set('alone', 'done')
+  client.key_value_set(key, 'done')
 
 
 def lost(reason: str) -> None:

@@ -217,5 +217,5 @@ def _check_finite(
     if metric.endswith('skipped_in_a_row') and value > max_skipped:
       raise UserError(
         f'stage {name}: updates have not been finite for {max_skipped} steps '
-        f'({metric}); lower its learning rate, delete its folder and run again'
+        f'({metric}); lower its learning rate and run again'
       )

@@ -1,0 +1,248 @@
+"""What a stage is: its settings, the stages that it reads, and a digest.
+
+Stages with the same digest have the same parameters. The record of a stage is
+stored in its folder when its training begins.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from softdimo_jax.errors import UserError
+from softdimo_jax.experiment import config as config_lib
+from softdimo_jax.runtime.files import write_atomically
+from softdimo_jax.training.distill.reward_term import used_terms
+
+_FILE = 'stage.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """What the parameters of a stage depend on.
+
+  Attributes:
+    name: of the stage; part of its random keys.
+    settings: fields of the configuration by their path, and the version of the
+      stage's kind.
+    reads: digests of the stages that it reads, by name.
+  """
+
+  name: str
+  settings: dict[str, Any]
+  reads: dict[str, str]
+
+  @property
+  def digest(self) -> str:
+    """SHA-256 in hexadecimal."""
+    # A whole number is the same setting as int and as float.
+    settings = {
+      k: float(v) if type(v) is int else v for k, v in self.settings.items()
+    }
+    return _digest([self.name, settings, self.reads])
+
+  @property
+  def steps(self) -> int:
+    """Length of the stage."""
+    return self.settings[f'{self.name}.steps']
+
+  def lengthens(self, other: 'Record') -> bool:
+    """Whether this stage begins with all steps of the other one.
+
+    Only the decay of a learning rate depends on the length of a stage.
+    """
+    steps = {f'{self.name}.steps': other.steps}
+    decays = {
+      value
+      for field, value in self.settings.items()
+      if field.endswith('optimizer.decay')
+    }
+    return (
+      decays <= {'constant'}
+      and self.steps > other.steps
+      and dataclasses.replace(self, settings=self.settings | steps) == other
+    )
+
+  def difference(self, other: 'Record') -> str:
+    """What distinguishes this stage from the other one, which was before."""
+    changed = config_lib.difference(other.settings, self.settings)
+    names = sorted(self.reads.keys() | other.reads.keys())
+    read = [x for x in names if self.reads.get(x) != other.reads.get(x)]
+    return changed or f'it reads {", ".join(read)}'
+
+
+class Read(NamedTuple):
+  """What a stage reads beside its own section.
+
+  Attributes:
+    stages: whose parameters it reads.
+    sections: parts of the configuration.
+    without: fields of these parts that it does not read.
+  """
+
+  stages: tuple[str, ...]
+  sections: tuple[str, ...]
+  without: tuple[str, ...] = ()
+
+
+def reads(config: ml_collections.ConfigDict, name: str) -> Read:
+  """What a stage of the configuration reads."""
+  _, read = _KINDS[config[name].kind]
+  return read(config, name)
+
+
+def records(
+  config: ml_collections.ConfigDict, *, version: int | None = None
+) -> dict[str, Record]:
+  """Records of the stages of a configuration, by name.
+
+  Args:
+    config: of a run.
+    version: of every kind; by default the present ones.
+  """
+  flat, made = config_lib.meaning(config.to_dict()), {}
+  for name in config.stages:
+    read = reads(config, name)
+    settings = _part(flat, (name, *read.sections), read.without)
+    settings[f'{name}.seed'] = config[name].get('seed', config.seed)
+    current, _ = _KINDS[config[name].kind]
+    settings[f'version of {name}'] = version or current
+    made[name] = Record(name, settings, _digests(flat, made, read.stages))
+  return made
+
+
+def fingerprint(config: ml_collections.ConfigDict, stage: str) -> str:
+  """Digest of everything that the images of a stage's generator depend on.
+
+  Args:
+    config: of a run.
+    stage: trained or pretrained.
+  """
+  flat, made = config_lib.meaning(config.to_dict()), records(config)
+  parts = (stage, 'model', 'data', 'weights', 'sampling', 'tteo', 'rewards')
+  rewards = config.get('tteo', {}).get('terms', ())
+  read = _digests(flat, made, (stage, *_text(config), *rewards))
+  return Record(stage, _part(flat, parts), read).digest
+
+
+def load(folder: pathlib.Path) -> Record | None:
+  """The record in the folder of a stage, if there is one.
+
+  Raises:
+    UserError: if the file is damaged.
+  """
+  path = folder / _FILE
+  if not path.exists():
+    return None
+  try:
+    stored = json.loads(path.read_text('utf-8'))
+    return Record(stored['name'], stored['settings'], stored['reads'])
+  except (ValueError, KeyError) as error:
+    raise UserError(
+      f'{path} is damaged ({error}); restore it, or delete {folder} to train '
+      'the stage anew'
+    ) from error
+
+
+def write(folder: pathlib.Path, record: Record) -> None:
+  """Stores the record in the folder of its stage."""
+  stored = {'digest': record.digest, **dataclasses.asdict(record)}
+  write_atomically(folder / _FILE, json.dumps(stored, indent=2) + '\n')
+
+
+def _part(
+  flat: dict[str, Any],
+  sections: tuple[str, ...],
+  without: tuple[str, ...] = (),
+) -> dict[str, Any]:
+  return {
+    field: value
+    for field, value in flat.items()
+    if field not in without
+    and any(field == x or field.startswith(f'{x}.') for x in sections)
+  }
+
+
+def _digests(
+  flat: dict[str, Any], made: dict[str, Record], names: Iterable[str]
+) -> dict[str, str]:
+  """Digests of trained and pretrained stages, by name."""
+  given = lambda name: [flat.get('weights'), flat.get(f'pretrained.{name}')]
+  return {
+    name: made[name].digest if name in made else _digest(given(name))
+    for name in names
+  }
+
+
+def _digest(value: Any) -> str:
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+# One function per kind of stage.
+
+_IMAGES = ('model.tokenizer', 'model.generator.length', 'data')
+# Images depend on all of `data` but these.
+_NO_IMAGES = ('data.tokens', 'data.text_stage')
+_TOKENS = ('model', 'data', 'weights')
+
+
+def _text(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """The stage that encodes the prompts."""
+  if 'prompts' in config.data:
+    return ('text',)
+  return (config.data.text_stage,) if 'text_stage' in config.data else ()
+
+
+def _classifier(config: ml_collections.ConfigDict, name: str) -> Read:
+  del config, name
+  return Read((), (*_IMAGES, 'classifier'), _NO_IMAGES)
+
+
+def _tokenizer(config: ml_collections.ConfigDict, name: str) -> Read:
+  del config, name
+  return Read((), _IMAGES, _NO_IMAGES)
+
+
+def _contrastive(config: ml_collections.ConfigDict, name: str) -> Read:
+  del config, name
+  sections = (*_IMAGES, 'model.text', 'image_tower')
+  return Read(('tokenizer',), sections, _NO_IMAGES)
+
+
+def _teacher(config: ml_collections.ConfigDict, name: str) -> Read:
+  del name
+  return Read(('tokenizer', *_text(config)), _TOKENS)
+
+
+def _preference(config: ml_collections.ConfigDict, name: str) -> Read:
+  stages = ('tokenizer', *_text(config), 'teacher', config[name].start)
+  return Read(stages, (*_TOKENS, 'image_tower', 'sampling.plan'))
+
+
+def _distill(config: ml_collections.ConfigDict, name: str) -> Read:
+  stage = config[name]
+  text, rewards = _text(config), used_terms(stage.reward)
+  stages, sections = (*text, 'teacher', stage.start), ('model',)
+  if text or stage.gan.weight > 0:
+    sections = _TOKENS
+  if 'prompts' in config.data:
+    return Read(stages, (*sections, 'rewards') if rewards else sections)
+  if text or stage.gan.weight > 0:
+    stages += ('tokenizer', *rewards)
+  return Read(stages, sections)
+
+
+# Kind of stage: (version, what it reads). A version is raised when the same
+# settings get another meaning: stages of before are then trained anew.
+_KINDS = {
+  'classifier': (1, _classifier),
+  'tokenizer': (1, _tokenizer),
+  'contrastive': (1, _contrastive),
+  'teacher': (1, _teacher),
+  'preference': (1, _preference),
+  'distill': (1, _distill),
+}

@@ -241,8 +241,8 @@ def _distill(config: ml_collections.ConfigDict, name: str) -> Read:
 _KINDS = {
   'classifier': (1, _classifier),
   'tokenizer': (1, _tokenizer),
-  'contrastive': (1, _contrastive),
+  'contrastive': (2, _contrastive),  # 2: equal captions are no negatives
   'teacher': (1, _teacher),
-  'preference': (1, _preference),
+  'preference': (2, _preference),  # 2: equal pictures are no losers
   'distill': (1, _distill),
 }

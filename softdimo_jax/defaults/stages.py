@@ -126,6 +126,8 @@ def _gan() -> dict[str, Any]:
   return {
     'weight': 0.0,
     'loss': 'logistic',
+    # 'soft', or a baseline: 'gumbel', 'hard', 'sampled' (see `relax`) or
+    # 'reinforce'.
     'relaxation': 'soft',
     # 'soft': the heads learn to reject the embeddings that they judge; 'hard':
     # samples instead, so that they do not learn to detect softness itself.
@@ -145,6 +147,7 @@ def _gan() -> dict[str, Any]:
 def _reward() -> dict[str, Any]:
   return {
     'weight': 0.0,
+    # As for the GAN.
     'relaxation': 'soft',
     # Of the student's tokens in this term; None is the stage's.
     'temperature': placeholder(float),

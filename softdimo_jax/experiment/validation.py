@@ -12,7 +12,7 @@ from softdimo_jax.experiment.inputs import open_inputs
 from softdimo_jax.experiment.stages import KINDS
 from softdimo_jax.families.family import Family
 from softdimo_jax.method import adversarial, divergence, masking, sampling
-from softdimo_jax.method.soft_embedding import RELAXATIONS
+from softdimo_jax.method.reinforce import ESTIMATORS
 from softdimo_jax.runtime import sharding
 from softdimo_jax.training import optim
 from softdimo_jax.training.distill.reward_term import used_terms
@@ -107,9 +107,11 @@ def _validate_stage(
     choice('start', stage.start, earlier)
     choice('teacher', 'teacher', earlier)
   if stage.kind == 'distill':
+    part = stage.batch_size // accumulation
     _validate_distillation(stage, family, earlier)
+    if stage.gan.weight > 0:
+      _validate_baseline('gan', stage.gan, part)
     if stage.reward.weight > 0:
-      part = stage.batch_size // accumulation
       _validate_reward(stage.reward, part, pieces, rewarding)
 
 
@@ -157,7 +159,7 @@ def _validate_distillation(
   gan = stage.gan
   if gan.weight > 0:
     choice('gan.loss', gan.loss, adversarial.ADVERSARIES)
-    choice('gan.relaxation', gan.relaxation, RELAXATIONS)
+    choice('gan.relaxation', gan.relaxation, ESTIMATORS)
     choice('gan.fakes', gan.fakes, ('soft', 'hard'))
     _validate_optimizer('gan.optimizer', gan.optimizer)
     depth = family.generator.depth
@@ -173,16 +175,28 @@ def _validate_reward(
   pieces: int,
   rewarding: tuple[str, ...],
 ) -> None:
-  choice('reward.relaxation', reward.relaxation, RELAXATIONS)
+  choice('reward.relaxation', reward.relaxation, ESTIMATORS)
   divisor(
     'reward.micro_batch', reward.micro_batch, ('samples of a batch', batch)
   )
   if reward.micro_batch:
     sharding.check_batch('reward.micro_batch', reward.micro_batch, pieces)
+  _validate_baseline('reward', reward, reward.micro_batch or batch)
   if not used_terms(reward):
     raise ValueError('reward.terms is empty or has weights of 0 only')
   for name in reward.terms:
     choice('reward.terms', name, rewarding)
+
+
+def _validate_baseline(
+  name: str, term: ml_collections.ConfigDict, batch: int
+) -> None:
+  """REINFORCE compares a sample with the others of its part of the batch."""
+  if term.relaxation == 'reinforce' and batch < 2:
+    raise ValueError(
+      f"{name}.relaxation='reinforce' needs at least 2 samples at once, not "
+      f'{batch}: raise batch_size (or micro_batch), or lower accumulation'
+    )
 
 
 def _validate_sampling(

@@ -32,6 +32,7 @@ def test_variants_of_digits_are_valid(variants):
     ('softdimo.gan.taps', (0, 3), 'gan.taps=(0, 3)'),
     ('softdimo.gan.loss', 'wasserstein', 'wasserstein'),
     ('softdimo.gan.relaxation', 'sparse', 'sparse'),
+    ('softdimo.gan.relaxation', 'straight', "'sampled', 'reinforce')"),
     ('teacher.mask_schedule', 'sine', 'sine'),
     ('sampling.plan.order', 'sorted', 'sorted'),
     ('sampling.plan.name', 'magic', 'magic'),
@@ -96,6 +97,13 @@ def test_variants_that_make_no_sense(variants, message):
     ({'image_tower.patch': 5}, 'image_tower.*patches of 5'),
     ({'tteo.terms': {'hps': 1.0}}, "tteo.terms='hps'"),
     ({'stages': ('clip', 'nothing')}, "'nothing'.* does not exist"),
+    (
+      {
+        'softdimo.reward.relaxation': 'reinforce',
+        'softdimo.reward.micro_batch': 1,
+      },
+      "reward.relaxation='reinforce' needs at least 2 samples",
+    ),
     ({'softdimo.reward.terms': {'hps': 1.0}}, "reward.terms='hps'"),
   ],
 )

@@ -1,10 +1,12 @@
 """The GAN term: heads on the frozen teacher, fed through soft embeddings.
 
 Soft-Di[M]O section 3.2. Real images enter as hard embeddings, the student as
-the expected embeddings of its logits; the same entries of both are masked.
+the expected embeddings of its logits; the same entries of both are masked. The
+other relaxations, and REINFORCE, are baselines.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import optax
 
 from softdimo_jax.families.family import Family
 from softdimo_jax.method import adversarial, masking, sampling
+from softdimo_jax.method.reinforce import reinforce_loss
 from softdimo_jax.method.soft_embedding import relax, soft_masked_embedding
 from softdimo_jax.networks.call import call
 from softdimo_jax.networks.discriminator import DiscriminatorHeads
@@ -21,6 +24,9 @@ from softdimo_jax.training import optim
 from softdimo_jax.training.distill.student import temperature_of
 from softdimo_jax.training.state import Role
 from softdimo_jax.types import Batch, Metrics, Params
+
+# Embeddings [B, L, D] -> (generator losses [B], tapped features).
+Judge = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,27 +99,18 @@ class GANTerm:
     mask, rate = self._draw_mask(mask_key, batch['tokens'].shape)
     condition = self.family.timed(self.family.condition(batch), rate)
 
-    def judge(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-      probabilities = relax(
-        relax_key,
-        logits[..., : self.family.vocab_size],
-        relaxation=config.relaxation,
-        temperature=self.temperature,
-      )
-      table = self.family.table(teacher)
-      fake = soft_masked_embedding(probabilities, table, mask)
+    def judge(fake: jax.Array) -> tuple[jax.Array, jax.Array]:
       features = self._features(teacher, fake, condition)
       score = self._score(discriminator, features, rate)
-      return adversarial.generator_loss(score, kind=config.loss), features
+      return adversarial.generator_losses(score, kind=config.loss), features
 
-    (loss, fake), gradient = jax.value_and_grad(judge, has_aux=True)(logits)
+    way = (
+      self._reinforced if config.relaxation == 'reinforce' else self._relaxed
+    )
+    loss, fake, gradient = way(judge, teacher, logits, mask, relax_key)
     real = self._hard_embedding(teacher, batch['tokens'], mask)
     if config.fakes == 'hard':
-      tokens = sampling.sample_tokens(
-        sample_key,
-        logits[..., : self.family.vocab_size],
-        temperature=self.temperature,
-      )
+      tokens = self._draw(sample_key, logits)
       embeddings = self._hard_embedding(teacher, tokens, mask)
       fake = self._features(teacher, embeddings, condition)
     heads_gradient, metrics = self._heads_gradient(
@@ -121,6 +118,66 @@ class GANTerm:
     )
     metrics |= {'gan/generator_loss': loss}
     return self._weight(step) * gradient, heads_gradient, metrics
+
+  def _draw(self, key: jax.Array, logits: jax.Array) -> jax.Array:
+    """Hard tokens [B, L, G] of the student."""
+    codes = logits[..., : self.family.vocab_size]
+    return sampling.sample_tokens(key, codes, temperature=self.temperature)
+
+  def _relaxed(
+    self,
+    judge: Judge,
+    teacher: Params,
+    logits: jax.Array,
+    mask: jax.Array,
+    key: jax.Array,
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(loss, features, gradient on the logits) through relaxed tokens."""
+
+    def loss(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+      probabilities = relax(
+        key,
+        logits[..., : self.family.vocab_size],
+        relaxation=self.config.relaxation,
+        temperature=self.temperature,
+      )
+      table = self.family.table(teacher)
+      losses, features = judge(
+        soft_masked_embedding(probabilities, table, mask)
+      )
+      return losses.mean(), features
+
+    (value, fake), gradient = jax.value_and_grad(loss, has_aux=True)(logits)
+    return value, fake, gradient
+
+  def _reinforced(
+    self,
+    judge: Judge,
+    teacher: Params,
+    logits: jax.Array,
+    mask: jax.Array,
+    key: jax.Array,
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `_relaxed`, from the losses of drawn tokens alone.
+
+    Masked entries have no effect on the losses: without their gradient it stays
+    unbiased and is less noisy.
+    """
+    tokens = self._draw(key, logits)
+    losses, fake = judge(self._hard_embedding(teacher, tokens, mask))
+
+    def loss(logits: jax.Array) -> jax.Array:
+      visible = jnp.where(
+        mask[..., None], jax.lax.stop_gradient(logits), logits
+      )
+      return reinforce_loss(
+        visible[..., : self.family.vocab_size],
+        tokens,
+        -losses,
+        temperature=self.temperature,
+      )
+
+    return losses.mean(), fake, jax.grad(loss)(logits)
 
   def _weight(self, step: jax.Array) -> jax.Array:
     """`weight` after the delay and the ramp."""

@@ -134,6 +134,9 @@ def _gan() -> dict[str, Any]:
     'fakes': 'soft',
     # Of the student's tokens in this term; None is the stage's.
     'temperature': placeholder(float),
+    # Updates of the heads per update of the student, from the same logits;
+    # those after the first draw fresh masks and fresh hard fakes.
+    'updates': 1,
     'max_mask_ratio': 0.95,
     'r1_weight': 0.0,
     'taps': (5, 11, 17, 23),

@@ -18,6 +18,7 @@ SPREAD = 'mesh'
 _ADDED = {
   'init': {'noise_unit': 'absolute'},
   'auxiliary': {'updates': 1, 'burn_in': 0},
+  'gan': {'updates': 1},
 }
 
 

@@ -145,10 +145,12 @@ def _validate_distillation(
         f'{part}.temperature={temperature} must be positive: the arg max has '
         'no gradient'
       )
-  updates, burn_in = stage.auxiliary.updates, stage.auxiliary.burn_in
-  if updates < 1:
-    raise ValueError(f'auxiliary.updates={updates} must be at least 1')
-  between('auxiliary.burn_in', burn_in, 0, stage.steps - 1)
+  for part in ('auxiliary', 'gan'):
+    if stage[part].updates < 1:
+      raise ValueError(
+        f'{part}.updates={stage[part].updates} must be at least 1'
+      )
+  between('auxiliary.burn_in', stage.auxiliary.burn_in, 0, stage.steps - 1)
   _validate_optimizer('auxiliary.optimizer', stage.auxiliary.optimizer)
   weights = [stage[x].weight for x in ('divergence', 'gan', 'reward')]
   if max(weights) <= 0:

@@ -29,6 +29,7 @@ def test_a_workdir_of_version_0_1_is_the_same_run(tmp_path):
   for stage in (old['dimo'], old['softdimo']):
     del stage['init']['noise_unit']
     del stage['auxiliary']['updates'], stage['auxiliary']['burn_in']
+    del stage['gan']['updates']
     stage['gan']['temperature'] = stage['reward']['temperature'] = 1.0
   old['sampling']['temperature'] = 1.0
   path = tmp_path / config_lib.CONFIG_FILE

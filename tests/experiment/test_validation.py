@@ -41,6 +41,7 @@ def test_variants_of_digits_are_valid(variants):
     ('softdimo.temperature', 0.0, 'gan.temperature=0.0 must be positive'),
     ('dimo.init.noise_unit', 'rms', "('absolute', 'table')"),
     ('dimo.auxiliary.updates', 0, 'auxiliary.updates=0 must be at least 1'),
+    ('softdimo.gan.updates', 0, 'gan.updates=0 must be at least 1'),
     ('dimo.auxiliary.burn_in', 9999, 'auxiliary.burn_in=9999'),
   ],
 )

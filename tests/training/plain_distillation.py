@@ -79,6 +79,7 @@ STAGE = {
     'relaxation': 'soft',
     'temperature': 1.0,
     'max_mask_ratio': 0.0,
+    'updates': 1,
     'taps': (0, 1),
     'width': 6,
     'delay_steps': 10,

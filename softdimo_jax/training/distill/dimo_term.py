@@ -16,7 +16,7 @@ from softdimo_jax.method import divergence
 from softdimo_jax.ops.chunks import map_with_positions
 from softdimo_jax.training import optim
 from softdimo_jax.training.accumulation import mean_of_parts
-from softdimo_jax.training.distill.keys import Keys
+from softdimo_jax.training.distill.keys import Keys, tagged
 from softdimo_jax.training.distill.student import Sample, Student
 from softdimo_jax.training.state import Frozen, Role
 from softdimo_jax.types import Batch, Metrics, Params
@@ -124,7 +124,7 @@ class DiMOTerm:
     metrics = {}
     for number in range(self.config.auxiliary.updates):
       if number or gradient is None:
-        part_key = jax.random.fold_in(key, number) if number else key
+        part_key = tagged(key, 'auxiliary', number) if number else key
         gradient, metrics['auxiliary/cross_entropy'] = mean_of_parts(
           lambda part, key, auxiliary=auxiliary: self._fresh_gradient(
             auxiliary, model.params, frozen.teacher, part, Keys.of(key).fresh

@@ -17,7 +17,7 @@ import optax
 from softdimo_jax.families.family import Family
 from softdimo_jax.rewards.scoring import Reward
 from softdimo_jax.training import optim
-from softdimo_jax.training.accumulation import mean_of_parts
+from softdimo_jax.training.accumulation import mean_and_rows
 from softdimo_jax.training.distill.dimo_term import DiMOTerm
 from softdimo_jax.training.distill.gan_term import GANTerm
 from softdimo_jax.training.distill.keys import Keys
@@ -98,7 +98,7 @@ class Distiller:
   def step(
     self, state: TrainState, batch: Batch, frozen: Frozen, key: jax.Array
   ) -> tuple[TrainState, Metrics]:
-    """One update each of the generator, the auxiliary and the heads.
+    """One update of the generator, and those of the auxiliary and the heads.
 
     Args:
       state: donated by the caller.
@@ -112,7 +112,7 @@ class Distiller:
       (state, float32 scalars).
     """
     key = jax.random.fold_in(key, state.step)
-    gradients, metrics = mean_of_parts(
+    (gradients, metrics), logits = mean_and_rows(
       lambda part, key: self._gradients(state, part, frozen, Keys.of(key)),
       batch,
       key,
@@ -135,7 +135,12 @@ class Distiller:
       metrics |= auxiliary_metrics
     if discriminator is not None and self.gan_term is not None:
       discriminator, update_metrics = self.gan_term.update(
-        discriminator, gradients.discriminator, state.step
+        discriminator,
+        gradients.discriminator,
+        frozen.teacher,
+        (batch, logits),
+        key,
+        state.step,
       )
       metrics |= update_metrics
     state = TrainState(state.step + 1, model, auxiliary, discriminator)
@@ -153,8 +158,12 @@ class Distiller:
 
   def _gradients(
     self, state: TrainState, batch: Batch, frozen: Frozen, keys: Keys
-  ) -> tuple['_Gradients', Metrics]:
-    """Gradients for all roles from one forward pass of the student."""
+  ) -> tuple[tuple['_Gradients', Metrics], jax.Array | None]:
+    """Gradients for all roles from one forward pass of the student.
+
+    The student's logits are returned too if further updates of the heads read
+    them.
+    """
     teacher = frozen.teacher
     condition = (
       self.family.condition(batch)
@@ -207,10 +216,11 @@ class Distiller:
           reward_gradient, dimo_gradient
         )
       gradient = gradient + reward_gradient
-    return (
-      _Gradients(pullback(gradient)[0], auxiliary_gradient, heads_gradient),
-      metrics,
+    keeps = self.gan_term is not None and self.gan_term.keeps_logits
+    gradients = _Gradients(
+      pullback(gradient)[0], auxiliary_gradient, heads_gradient
     )
+    return (gradients, metrics), logits if keeps else None
 
 
 class _Gradients(NamedTuple):

@@ -202,7 +202,7 @@ def test_only_what_is_asked_for_is_computed():
   assert passes(**{'divergence.weight': 0.0}) == 3 * [once]
 
 
-# One temperature, and the auxiliary's burn-in and updates.
+# One temperature.
 
 
 def test_a_low_temperature_makes_soft_paths_and_fakes_hard():
@@ -237,35 +237,3 @@ def test_a_term_may_have_its_own_temperature():
   of_stage = setting('maskgit', **{'temperature': 0.5, 'gan.temperature': None})
   losses = [s.run(s.start())[1]['gan/generator_loss'] for s in (own, of_stage)]
   np.testing.assert_allclose(*losses, rtol=1e-5)
-
-
-def test_the_student_waits_while_the_auxiliary_burns_in():
-  s = setting('maskgit', **{'auxiliary.burn_in': LATE + 1})
-  before = s.start()
-  waiting, _ = s.run(before)
-  jax.tree.map(np.testing.assert_array_equal, waiting.model, before.model)
-  moved = jax.tree.map(
-    lambda a, b: float(np.abs(a - b).max()),
-    waiting.auxiliary.params,
-    before.auxiliary.params,
-  )
-  assert max(jax.tree.leaves(moved)) > 0
-  after, _ = s.run(s.start(LATE + 1))
-  with pytest.raises(AssertionError):
-    jax.tree.map(np.testing.assert_array_equal, after.model, before.model)
-
-
-def test_the_auxiliary_is_updated_more_often():
-  s = setting('maskgit', **{'auxiliary.updates': 3})
-  after, metrics = s.run(s.start())
-  once, _ = setting('maskgit').run(setting('maskgit').start())
-  distance = lambda state: sum(
-    float(np.abs(a - b).sum())
-    for a, b in zip(
-      jax.tree.leaves(state.auxiliary.params),
-      jax.tree.leaves(s.start().auxiliary.params),
-      strict=True,
-    )
-  )
-  assert distance(after) > 1.5 * distance(once)
-  assert np.isfinite(metrics['auxiliary/cross_entropy'])

@@ -104,7 +104,18 @@ def initial() -> dict[str, Any]:
   and Meissonic; 'table' has that of the table's entries, which matters where
   these are small.
   """
-  return {'mask_ratio': 0.6, 'noise_scale': 0.1, 'noise_unit': 'absolute'}
+  return {
+    'mask_ratio': 0.6,
+    # If given, every step draws its ratio between `mask_ratio` and this one;
+    # students are sampled at the mean of the two.
+    'max_mask_ratio': placeholder(float),
+    'noise_scale': 0.1,
+    # '', or how the noise grows from 0 to `noise_scale` in the first steps of
+    # the stage: 'linear', 'exp' or 'cos'.
+    'noise_ramp': '',
+    'noise_ramp_steps': 1000,
+    'noise_unit': 'absolute',
+  }
 
 
 def _auxiliary(learning_rate: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import ml_collections
 import optax
 
 from softdimo_jax.families.family import Family
+from softdimo_jax.families.start import Start
 from softdimo_jax.rewards.scoring import Reward
 from softdimo_jax.training import optim
 from softdimo_jax.training.accumulation import mean_and_rows
@@ -112,8 +113,11 @@ class Distiller:
       (state, float32 scalars).
     """
     key = jax.random.fold_in(key, state.step)
+    start = self.student.start(key, state.step)
     (gradients, metrics), logits = mean_and_rows(
-      lambda part, key: self._gradients(state, part, frozen, Keys.of(key)),
+      lambda part, key: self._gradients(
+        state, part, frozen, Keys.of(key), start
+      ),
       batch,
       key,
       self.config.accumulation,
@@ -157,7 +161,12 @@ class Distiller:
     )
 
   def _gradients(
-    self, state: TrainState, batch: Batch, frozen: Frozen, keys: Keys
+    self,
+    state: TrainState,
+    batch: Batch,
+    frozen: Frozen,
+    keys: Keys,
+    start: Start,
   ) -> tuple[tuple['_Gradients', Metrics], jax.Array | None]:
     """Gradients for all roles from one forward pass of the student.
 
@@ -172,7 +181,7 @@ class Distiller:
     )
     logits, pullback = jax.vjp(
       lambda params: self.student.logits(
-        params, teacher, condition, keys.student
+        params, teacher, condition, keys.student, start
       ),
       state.model.params,
     )

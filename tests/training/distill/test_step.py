@@ -1,12 +1,14 @@
 """The distillation step."""
 
 import functools
+from unittest import mock
 
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
+from softdimo_jax.method import masking
 from softdimo_jax.training.state import Frozen
 from tests.training.plain_distillation import (
   BATCH,
@@ -237,3 +239,42 @@ def test_a_term_may_have_its_own_temperature():
   of_stage = setting('maskgit', **{'temperature': 0.5, 'gan.temperature': None})
   losses = [s.run(s.start())[1]['gan/generator_loss'] for s in (own, of_stage)]
   np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_every_step_draws_its_mask_ratio_once():
+  """The same for the student, the auxiliary's fresh sample and all parts."""
+  changes = {'init.max_mask_ratio': 0.9, 'accumulation': 3}
+  s = Setting('maskgit', **changes, **{'auxiliary.fresh_sample': True})
+  found = []
+  draw = masking.initial_tokens
+
+  def record(key, *, mask_ratio, **sizes):
+    jax.debug.callback(lambda x: found.append(float(x)), mask_ratio)
+    return draw(key, mask_ratio=mask_ratio, **sizes)
+
+  with mock.patch.object(masking, 'initial_tokens', record):
+    step = quick_jit(s.distiller.step)
+    for index in (LATE, LATE + 1):
+      state = s.start(index)
+      step(state, s.batch, Frozen(s.teacher), jax.random.key(0))
+      jax.effects_barrier()
+  assert len(found) == 2 * 6
+  assert len(set(found[:6])) == len(set(found[6:])) == 1
+  assert found[0] != found[6]
+  assert all(0.5 <= ratio < 0.9 for ratio in found)
+
+
+def test_the_noise_ramp_reads_the_step():
+  """At step 0 there is no noise, and at the end that of a fixed scale."""
+  ramp = {'init.noise_scale': 0.5, 'init.noise_ramp': 'linear'}
+  entropy = {}
+  for changes in ({}, ramp, {'init.noise_scale': 0.5}):
+    s = setting('maskgit', **changes)
+    for step in (0, LATE):
+      entropy[len(changes), step] = float(
+        s.run(s.start(step))[1]['student/entropy']
+      )
+  clean, ramped, fixed = ([entropy[n, x] for x in (0, LATE)] for n in (0, 2, 1))
+  assert ramped[0] == pytest.approx(clean[0], rel=1e-6)
+  assert ramped[1] == pytest.approx(fixed[1], rel=1e-6)
+  assert abs(clean[1] - fixed[1]) > 1e-3

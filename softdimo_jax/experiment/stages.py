@@ -26,6 +26,7 @@ from softdimo_jax.training import (
   teacher,
   tokenizer,
 )
+from softdimo_jax.training.distill import noise
 from softdimo_jax.training.distill.reward_term import used_terms
 from softdimo_jax.training.distill.step import Distiller
 from softdimo_jax.training.state import Frozen
@@ -55,7 +56,7 @@ def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
       logging.info('stage %s is done', name)
       continue
     run.folder(name).mkdir(parents=True, exist_ok=True)
-    stage = build(run, name)
+    stage = noise.watched(build(run, name), run.family, run.config[name])
     # Bind no name to the state: it must be freed before the next stage.
     run.export(name, loop.run(stage, run.folder(name), mesh, options, notice))
 

@@ -28,7 +28,8 @@ from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Params
 
 _PARAMS = 'params'
-_GENERATORS = ('teacher', 'distill')
+STUDENTS = ('distill',)
+GENERATORS = ('teacher', *STUDENTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Run:
     generators = [
       stage
       for stage in (*self._given, *self.config.stages)
-      if self.config.get(stage, {}).get('kind') in _GENERATORS
+      if self.config.get(stage, {}).get('kind') in GENERATORS
     ]
     if not generators:
       raise UserError('this run has no generator to sample from')

@@ -126,7 +126,7 @@ class Distiller:
       state.model,
       gradients.model,
       self.generator_tx,
-      step=state.step,
+      step=jnp.maximum(state.step - self.config.auxiliary.burn_in, 0),
       ema_decay=self.config.ema_decay,
     )
     metrics |= optim.prefix('generator', update_metrics)

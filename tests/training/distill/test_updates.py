@@ -34,6 +34,21 @@ def test_the_student_waits_while_the_auxiliary_burns_in():
     jax.tree.map(np.testing.assert_array_equal, after.model, before.model)
 
 
+def test_the_average_counts_updates_of_the_student():
+  """The start has the weight 1 / 10 after the first one."""
+  s = Setting('maskgit', **{'auxiliary.burn_in': LATE})
+  before = s.start(LATE)
+  after, _ = s.run(before)
+  jax.tree.map(
+    lambda average, old, new: np.testing.assert_allclose(
+      average, 0.1 * old + 0.9 * new, rtol=1e-5, atol=1e-6
+    ),
+    after.model.ema,
+    before.model.params,
+    after.model.params,
+  )
+
+
 def test_the_auxiliary_is_updated_more_often():
   s = Setting('maskgit', **{'auxiliary.updates': 3})
   after, metrics = s.run(s.start())

@@ -90,6 +90,37 @@ def small_distillation(
   return section(config, changes)
 
 
+def rectify(start: str, learning_rate: float, **changes: Any) -> ConfigDict:
+  """A one-step student of the teacher's couplings (ReDi).
+
+  Args:
+    start: stage that provides the initial student.
+    learning_rate: of the student.
+    **changes: new values of fields.
+  """
+  return section(
+    {
+      'kind': 'rectify',
+      'start': start,
+      'steps': 20_000,
+      'batch_size': 128,
+      'ema_decay': 0.9999,
+      # Couplings, which the teacher samples once, in this many steps and with
+      # this guidance.
+      'num_examples': 50_000,
+      'teacher_steps': 16,
+      'guidance_scale': 2.0,
+      'label_smoothing': 0.1,
+      # Of x_init, as in the distillation that starts from this stage.
+      'init': initial(),
+      # Of the student's tokens in sampling.
+      'temperature': 1.0,
+      'optimizer': optimizer(learning_rate),
+    },
+    changes,
+  )
+
+
 # Adam of the official code in mixed precision; it clips the generator only.
 OFFICIAL_ADAM = {
   'auxiliary': {'optimizer': {'eps': 1e-6, 'clip_norm': 0.0}},

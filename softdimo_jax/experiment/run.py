@@ -28,7 +28,7 @@ from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Params
 
 _PARAMS = 'params'
-STUDENTS = ('distill',)
+STUDENTS = ('distill', 'rectify')
 GENERATORS = ('teacher', *STUDENTS)
 
 
@@ -108,7 +108,7 @@ class Run:
     if not self.config.stages:  # a run that only samples
       needed |= set(self.config.pretrained) - {'teacher', 'dimo'}
     for name in self.left:
-      if self.config[name].kind == 'distill':
+      if self.config[name].kind in STUDENTS:
         needed |= {'teacher', self.config[name].start}
     return needed - set(self.config.stages)
 
@@ -195,7 +195,7 @@ class Run:
   def export(self, stage: str, state: TrainState) -> None:
     """Writes the parameters that later stages read; marks the stage as done."""
     tree = {'model': state.model.ema}
-    if self.config[stage].kind == 'distill':
+    if self.config[stage].kind in STUDENTS:
       frozen = self.params('teacher')
       tree['model'] = self.family.merge(state.model.ema, frozen)
       if state.auxiliary is not None:

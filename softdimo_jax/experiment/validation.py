@@ -123,6 +123,12 @@ def _validate_stage(
   if stage.kind == 'preference':
     choice('start', stage.start, earlier)
     choice('teacher', 'teacher', earlier)
+  if stage.kind == 'rectify':
+    _validate_start(stage.init)
+    at_least('num_examples', stage.num_examples, 1)
+    at_least('temperature', stage.temperature, 0)
+    between('label_smoothing', stage.label_smoothing, 0, 1)
+    choice('teacher', 'teacher', earlier)
   if stage.kind == 'distill':
     _validate_distillation(stage, family)
     if stage.reward.weight > 0:
@@ -264,6 +270,8 @@ def _validate_sampling(
   for stage in config.stages:
     if config[stage].kind == 'preference':
       steps[f'{stage}.teacher_steps'] = config[stage].teacher_steps
+    if config[stage].kind == 'rectify':
+      steps[f'{stage}.teacher_steps'] = (config[stage].teacher_steps,)
   for field, counts in steps.items():
     for count in counts:
       try:

@@ -225,9 +225,16 @@ class GeneratorCalls:
     A fresh x_init, embedded and perturbed, in training as at inference.
     """
     token_key, noise_key = jax.random.split(key)
+    tokens = self.initial_tokens(token_key, batch, start)
+    return self.perturbed(params, noise_key, tokens, start)
+
+  def initial_tokens(
+    self, key: jax.Array, batch: int, start: Start
+  ) -> jax.Array:
+    """A fresh x_init, int32 [B, L, G]."""
     length, groups = self.token_shape
-    tokens = masking.initial_tokens(
-      token_key,
+    return masking.initial_tokens(
+      key,
       batch=batch,
       length=length,
       groups=groups,
@@ -235,11 +242,16 @@ class GeneratorCalls:
       mask_id=self.mask_id,
       mask_ratio=start.mask_ratio,
     )
+
+  def perturbed(
+    self, params: Params, key: jax.Array, tokens: jax.Array, start: Start
+  ) -> jax.Array:
+    """x_init [B, L, G], embedded, with fresh noise."""
     features = call(
       self.generator, params, self.embed(params, tokens), method='features'
     )
     unit = self.noise_unit(params, start.noise_unit)
-    return masking.perturb(noise_key, features, start.noise_scale, unit=unit)
+    return masking.perturb(key, features, start.noise_scale, unit=unit)
 
   def noise_unit(self, params: Params, unit: str) -> jax.Array | float:
     """Standard deviation of the noise at sigma = 1, for a NOISE_UNIT."""

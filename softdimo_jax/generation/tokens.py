@@ -59,6 +59,7 @@ def multi_step_tokens(
   *,
   options: ml_collections.ConfigDict,
   null: Condition | None = None,
+  start: tuple[jax.Array, int] | None = None,
 ) -> jax.Array:
   """Tokens of a masked teacher, sampled in several steps.
 
@@ -71,6 +72,7 @@ def multi_step_tokens(
       conditional branch only), and `plan` with `name` and options of
       `sampling.make_plan`, such as `temperature`.
     null: condition of the unconditional branch; required for text.
+    start: see `sampling.multi_step_sample`.
 
   Returns:
     int32 [B, L, G].
@@ -91,6 +93,7 @@ def multi_step_tokens(
     mask_id=family.mask_id,
     steps=options.steps,
     plan=plan.pop('name'),
+    start=start,
     guidance_scale=options.guidance_scale,
     **plan,
   )

@@ -6,6 +6,7 @@ the student once (Di[M]O Alg. 1; Soft-Di[M]O section 3).
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -168,11 +169,7 @@ class Distiller:
     keys: Keys,
     start: Start,
   ) -> tuple[tuple['_Gradients', Metrics], jax.Array | None]:
-    """Gradients for all roles from one forward pass of the student.
-
-    The student's logits are returned too if further updates of the heads read
-    them.
-    """
+    """From one pass of the student; also its logits, if the heads need them."""
     teacher = frozen.teacher
     condition = (
       self.family.condition(batch)
@@ -185,25 +182,23 @@ class Distiller:
       ),
       state.model.params,
     )
-    gradient = jnp.zeros_like(logits)
     metrics = concentration(
       self.family,
       teacher,
       logits / (self.config.temperature or 1.0),  # 0 draws the arg max
       self.config.divergence.chunk,
     )
-    auxiliary_gradient, heads_gradient = None, None
+    terms, auxiliary_gradient, heads_gradient = {}, None, None
     if state.auxiliary is not None and self.dimo_term is not None:
       sample = self.student.sample(keys.sample, logits, condition)
-      dimo_gradient, auxiliary_gradient, dimo_metrics = (
+      terms['dimo'], auxiliary_gradient, dimo_metrics = (
         self.dimo_term.gradients(
           state.auxiliary, frozen, sample, keys.auxiliary
         )
       )
       metrics |= dimo_metrics
-      gradient = dimo_gradient
     if state.discriminator is not None and self.gan_term is not None:
-      gan_gradient, heads_gradient, gan_metrics = self.gan_term.gradients(
+      terms['gan'], heads_gradient, gan_metrics = self.gan_term.gradients(
         state.discriminator.params,
         teacher,
         logits,
@@ -212,24 +207,27 @@ class Distiller:
         state.step,
       )
       metrics |= gan_metrics
-      if state.auxiliary is not None:
-        metrics['gan/gradient_ratio'] = norm_ratio(gan_gradient, dimo_gradient)
-      gradient = gradient + gan_gradient
     if self.reward_term is not None:
-      reward_gradient, reward_metrics = self.reward_term.gradient(
+      terms['reward'], reward_metrics = self.reward_term.gradient(
         frozen.tokenizer, frozen.rewards, logits, batch, keys.reward
       )
       metrics |= reward_metrics
-      if state.auxiliary is not None:
-        metrics['reward/gradient_ratio'] = norm_ratio(
-          reward_gradient, dimo_gradient
-        )
-      gradient = gradient + reward_gradient
-    keeps = self.gan_term is not None and self.gan_term.keeps_logits
+    gradient, ratios = _combined(terms)
     gradients = _Gradients(
       pullback(gradient)[0], auxiliary_gradient, heads_gradient
     )
-    return (gradients, metrics), logits if keeps else None
+    keeps = self.gan_term is not None and self.gan_term.keeps_logits
+    return (gradients, metrics | ratios), logits if keeps else None
+
+
+def _combined(terms: Mapping[str, jax.Array]) -> tuple[jax.Array, Metrics]:
+  """Sum of the gradients on the logits, and their norms beside Di[M]O's."""
+  ratios = {
+    f'{name}/gradient_ratio': norm_ratio(gradient, terms['dimo'])
+    for name, gradient in terms.items()
+    if name != 'dimo' and 'dimo' in terms
+  }
+  return functools.reduce(jnp.add, terms.values()), ratios
 
 
 class _Gradients(NamedTuple):

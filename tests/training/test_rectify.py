@@ -22,7 +22,7 @@ from tests.training.plain_distillation import (
 
 def stage(**changes):
   config = defaults.rectify(
-    'teacher', 1e-2, num_examples=12, teacher_steps=16, batch_size=8, steps=60
+    'teacher', 1e-2, num_examples=12, teacher_steps=16, batch_size=8, steps=150
   )
   config.optimizer.warmup_steps = 0
   config.update_from_flattened_dict(changes)
@@ -72,9 +72,9 @@ def test_the_student_learns_its_couplings_in_one_step():
   trained, frozen = family.split(teacher)
   state = quick_jit(trainer.init)(trained)
   step = quick_jit(trainer.step)
-  for _ in range(60):
+  for _ in range(150):
     state, metrics = step(state, batch, teacher, jax.random.key(0))
-  assert metrics['accuracy'] > 0.9
+  assert metrics['accuracy'] == 1
   assert not set(frozen) & set(state.model.params)
 
 
@@ -83,10 +83,12 @@ def test_the_start_is_perturbed():
   family, teacher = build('maskgit'), parameters('maskgit', 0)
   tokens = jnp.zeros((2, LENGTH, 1), jnp.int32)
   batch = {'initial': tokens, 'tokens': tokens, 'label': np.zeros(2, int)}
-  trainer = rectify.trainer(family, stage(**{'init.noise_scale': 0.9}))
-  loss = quick_jit(trainer.loss)
-  values = [
-    float(loss(family.split(teacher)[0], batch, teacher, jax.random.key(i))[0])
-    for i in range(2)
-  ]
-  assert abs(values[0] - values[1]) > 1e-3
+  for scale in (0.0, 0.9):
+    trainer = rectify.trainer(family, stage(**{'init.noise_scale': scale}))
+    loss = quick_jit(trainer.loss)
+    trained = family.split(teacher)[0]
+    values = [
+      float(loss(trained, batch, teacher, jax.random.key(seed))[0])
+      for seed in range(2)
+    ]
+    assert (abs(values[0] - values[1]) > 1e-5) == (scale > 0)

@@ -53,7 +53,7 @@ def test_the_teacher_fills_in_what_the_start_masks(name, ratio):
   np.testing.assert_array_equal(tokens[~masked], initial[~masked])
   assert tokens.max() < family.vocab_size
   np.testing.assert_array_equal(pairs['label'], np.zeros(12))  # one class
-  assert len(np.unique(initial, axis=0)) > 6
+  assert len(np.unique(tokens, axis=0)) > 6
 
 
 def test_the_student_learns_its_couplings_in_one_step():

@@ -90,6 +90,37 @@ def small_distillation(
   return section(config, changes)
 
 
+def rectify(start: str, learning_rate: float, **changes: Any) -> ConfigDict:
+  """A one-step student of the teacher's couplings (ReDi).
+
+  Args:
+    start: stage that provides the initial student.
+    learning_rate: of the student.
+    **changes: new values of fields.
+  """
+  return section(
+    {
+      'kind': 'rectify',
+      'start': start,
+      'steps': 20_000,
+      'batch_size': 128,
+      'ema_decay': 0.9999,
+      # Couplings, which the teacher samples once, in this many steps and with
+      # this guidance.
+      'num_examples': 50_000,
+      'teacher_steps': 16,
+      'guidance_scale': 2.0,
+      'label_smoothing': 0.1,
+      # Of x_init, as in the distillation that starts from this stage.
+      'init': initial(),
+      # Of the student's tokens in sampling.
+      'temperature': 1.0,
+      'optimizer': optimizer(learning_rate),
+    },
+    changes,
+  )
+
+
 # Adam of the official code in mixed precision; it clips the generator only.
 OFFICIAL_ADAM = {
   'auxiliary': {'optimizer': {'eps': 1e-6, 'clip_norm': 0.0}},
@@ -104,7 +135,18 @@ def initial() -> dict[str, Any]:
   and Meissonic; 'table' has that of the table's entries, which matters where
   these are small.
   """
-  return {'mask_ratio': 0.6, 'noise_scale': 0.1, 'noise_unit': 'absolute'}
+  return {
+    'mask_ratio': 0.6,
+    # If given, every step draws its ratio between `mask_ratio` and this one;
+    # students are sampled at the mean of the two.
+    'max_mask_ratio': placeholder(float),
+    'noise_scale': 0.1,
+    # '', or how the noise grows from 0 to `noise_scale` in the first steps of
+    # the stage: 'linear', 'exp' or 'cos'.
+    'noise_ramp': '',
+    'noise_ramp_steps': 1000,
+    'noise_unit': 'absolute',
+  }
 
 
 def _auxiliary(learning_rate: float) -> dict[str, Any]:
@@ -126,12 +168,17 @@ def _gan() -> dict[str, Any]:
   return {
     'weight': 0.0,
     'loss': 'logistic',
+    # 'soft', or a baseline: 'gumbel', 'hard', 'sampled' (see `relax`) or
+    # 'reinforce'.
     'relaxation': 'soft',
     # 'soft': the heads learn to reject the embeddings that they judge; 'hard':
     # samples instead, so that they do not learn to detect softness itself.
     'fakes': 'soft',
     # Of the student's tokens in this term; None is the stage's.
     'temperature': placeholder(float),
+    # Updates of the heads per update of the student, from the same logits;
+    # those after the first draw fresh masks and fresh hard fakes.
+    'updates': 1,
     'max_mask_ratio': 0.95,
     'r1_weight': 0.0,
     'taps': (5, 11, 17, 23),
@@ -145,6 +192,7 @@ def _gan() -> dict[str, Any]:
 def _reward() -> dict[str, Any]:
   return {
     'weight': 0.0,
+    # As for the GAN.
     'relaxation': 'soft',
     # Of the student's tokens in this term; None is the stage's.
     'temperature': placeholder(float),

@@ -20,8 +20,14 @@ _REPORTS = ('results.json', 'report.html')
 SPREAD = 'mesh'
 # Fields of a distillation that version 0.1 did not have, with its behaviour.
 _ADDED = {
-  'init': {'noise_unit': 'absolute'},
+  'init': {
+    'noise_unit': 'absolute',
+    'max_mask_ratio': None,
+    'noise_ramp': '',
+    'noise_ramp_steps': 1000,
+  },
   'auxiliary': {'updates': 1, 'burn_in': 0},
+  'gan': {'updates': 1},
 }
 
 

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment.run import Run
+from softdimo_jax.experiment.run import STUDENTS, Run
 from softdimo_jax.generation.sampler import Sampler
 from softdimo_jax.generation.tokens import multi_step_tokens, one_step_tokens
 from softdimo_jax.method import sampling
@@ -172,5 +172,5 @@ def compared(run: Run) -> Iterator[Method]:
         run, 'teacher', config.batch_size, steps=steps, guidance_scale=scale
       )
   for stage in run.config.stages:
-    if run.config[stage].kind == 'distill':
+    if run.config[stage].kind in STUDENTS:
       yield sampled(run, stage, config.batch_size)

@@ -236,6 +236,13 @@ def _distill(config: ml_collections.ConfigDict, name: str) -> Read:
   return Read(stages, sections)
 
 
+def _rectify(config: ml_collections.ConfigDict, name: str) -> Read:
+  stages = (*_text(config), 'teacher', config[name].start)
+  if _text(config):
+    stages += ('tokenizer',)
+  return Read(stages, (*_TOKENS, 'sampling.plan'))
+
+
 # Kind of stage: (version, what it reads). A version is raised when the same
 # settings get another meaning: stages of before are then trained anew.
 _KINDS = {
@@ -245,4 +252,5 @@ _KINDS = {
   'teacher': (1, _teacher),
   'preference': (2, _preference),  # 2: equal pictures are no losers
   'distill': (1, _distill),
+  'rectify': (1, _rectify),
 }

@@ -29,7 +29,8 @@ from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Params
 
 PARAMS, CHECKPOINTS = 'params', 'checkpoints'
-_GENERATORS = ('teacher', 'distill')
+STUDENTS = ('distill', 'rectify')
+GENERATORS = ('teacher', *STUDENTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Run:
     generators = [
       stage
       for stage in (*self._given, *self.config.stages)
-      if self.config.get(stage, {}).get('kind') in _GENERATORS
+      if self.config.get(stage, {}).get('kind') in GENERATORS
     ]
     if not generators:
       raise UserError('this run has no generator to sample from')
@@ -192,7 +193,7 @@ class Run:
   def export(self, stage: str, state: TrainState) -> None:
     """Writes the parameters that later stages read; marks the stage as done."""
     tree = {'model': state.model.ema}
-    if self.config[stage].kind == 'distill':
+    if self.config[stage].kind in STUDENTS:
       frozen = self.params('teacher')
       tree['model'] = self.family.merge(state.model.ema, frozen)
       if state.auxiliary is not None:

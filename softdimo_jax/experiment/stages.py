@@ -15,6 +15,7 @@ from absl import logging
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import records
+from softdimo_jax.experiment.couplings import couplings
 from softdimo_jax.experiment.inputs import LabelsInMemory, Scenes
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.sampler import Sampler
@@ -24,10 +25,12 @@ from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.training import (
   classifier,
   loop,
+  rectify,
   reward_models,
   teacher,
   tokenizer,
 )
+from softdimo_jax.training.distill import noise
 from softdimo_jax.training.distill.reward_term import used_terms
 from softdimo_jax.training.distill.step import Distiller
 from softdimo_jax.training.state import Frozen
@@ -60,7 +63,7 @@ def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
     run.folder(name).mkdir(parents=True, exist_ok=True)
     if distributed.is_primary():
       records.write(run.folder(name), known[name])
-    stage = build(run, name)
+    stage = noise.watched(build(run, name), run.family, run.config[name])
     # Bind no name to the state: it must be freed before the next stage.
     run.export(name, loop.run(stage, run.folder(name), mesh, options, notice))
 
@@ -163,7 +166,7 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
     run.family, config, run.inputs.rewards(used_terms(config.reward))
   )
   init_key, step_key = _keys(run, name)
-  role = 'auxiliary' if run.config[start].kind == 'distill' else 'model'
+  role = 'model' if run.config[start].kind == 'teacher' else 'auxiliary'
   headline = ('student/max_probability',)
   if config.divergence.weight > 0:
     headline += ('dimo/discrepancy', 'auxiliary/cross_entropy')
@@ -275,6 +278,28 @@ def _preferences(run: Run, scenes: Scenes, name: str) -> dict[str, np.ndarray]:
   }
 
 
+def _rectify_stage(run: Run, name: str) -> loop.Stage:
+  config, family = run.config[name], run.family
+  trainer = rectify.trainer(family, config)
+
+  def batches() -> grain.DatasetIterator:
+    pairs = couplings(run, name)
+    take = lambda index: jax.tree.map(lambda array: array[index], pairs)
+    return run.draw(name).gathered(config.num_examples, take)
+
+  return loop.Stage(
+    name=name,
+    steps=config.steps,
+    step=trainer.step,
+    init=trainer.init,
+    start=lambda: family.split(run.params(config.start))[0],
+    frozen=lambda: run.params('teacher'),
+    batches=batches,
+    key=_keys(run, name)[1],
+    headline=('cross_entropy', 'accuracy'),
+  )
+
+
 _STAGES = {
   'classifier': _classifier_stage,
   'tokenizer': _tokenizer_stage,
@@ -282,5 +307,6 @@ _STAGES = {
   'distill': _distill_stage,
   'contrastive': _contrastive_stage,
   'preference': _preference_stage,
+  'rectify': _rectify_stage,
 }
 KINDS = tuple(_STAGES)

@@ -6,17 +6,21 @@ import ml_collections
 from softdimo_jax import families
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import pretrained
-from softdimo_jax.experiment.checks import between, choice, divisor
+from softdimo_jax.experiment.checks import at_least, between, choice, divisor
 from softdimo_jax.experiment.config import SPREAD
 from softdimo_jax.experiment.inputs import open_inputs
+from softdimo_jax.experiment.run import GENERATORS, STUDENTS
 from softdimo_jax.experiment.stages import KINDS
 from softdimo_jax.families.family import Family
 from softdimo_jax.method import adversarial, divergence, masking, sampling
-from softdimo_jax.method.soft_embedding import RELAXATIONS
+from softdimo_jax.method.reinforce import ESTIMATORS
 from softdimo_jax.runtime import sharding
 from softdimo_jax.training import optim
 from softdimo_jax.training.distill.reward_term import used_terms
 from softdimo_jax.training.distill.student import temperature_of
+
+# Losses of a distillation.
+_TERMS = ('divergence', 'gan', 'reward')
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -34,6 +38,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
   pieces = _validate_mesh(config)
   available = _validate_pretrained(config)
   inputs = open_inputs(config, family, {}.__getitem__)  # reads no parameters
+  repeated = sorted(x for x in config.stages if config.stages.count(x) > 1)
+  if repeated:
+    raise UserError(f'config.stages names {repeated[0]!r} more than once')
   for name in config.stages:
     if name not in config:
       raise UserError(
@@ -48,12 +55,22 @@ def validate(config: ml_collections.ConfigDict) -> None:
     rewards = inputs.reward_names(earlier)
     try:
       _validate_stage(config[name], family, earlier, rewards, pieces)
+      if config[name].kind in STUDENTS:
+        choice('start', config[name].start, _generators(config, earlier))
     except ValueError as error:
       raise UserError(f'config.{name}: {error}') from error
   try:
     _validate_sampling(config, family)
   except ValueError as error:
     raise UserError(f'config.{error}') from error
+
+
+def _generators(
+  config: ml_collections.ConfigDict, stages: tuple[str, ...]
+) -> tuple[str, ...]:
+  """Those of the stages that train or load a generator."""
+  kinds = {name: config.get(name, {}).get('kind') for name in stages}
+  return tuple(name for name in stages if kinds[name] in GENERATORS)
 
 
 def _validate_mesh(config: ml_collections.ConfigDict) -> int:
@@ -107,21 +124,27 @@ def _validate_stage(
   if stage.kind == 'preference':
     choice('start', stage.start, earlier)
     choice('teacher', 'teacher', earlier)
+  if stage.kind == 'rectify':
+    _validate_start(stage.init)
+    at_least('num_examples', stage.num_examples, 1)
+    at_least('temperature', stage.temperature, 0)
+    between('label_smoothing', stage.label_smoothing, 0, 1)
+    choice('teacher', 'teacher', earlier)
   if stage.kind == 'distill':
-    _validate_distillation(stage, family, earlier)
+    _validate_distillation(stage, family)
     if stage.reward.weight > 0:
       part = stage.batch_size // accumulation
       _validate_reward(stage.reward, part, pieces, rewarding)
 
 
 def _validate_distillation(
-  stage: ml_collections.ConfigDict,
-  family: Family,
-  earlier: tuple[str, ...],
+  stage: ml_collections.ConfigDict, family: Family
 ) -> None:
-  choice('start', stage.start, earlier)
   choice('frozen_dtype', stage.frozen_dtype, optim.DTYPES)
+  _validate_start(stage.init)
   choice('mask.schedule', stage.mask.schedule, masking.SCHEDULES)
+  between('mask.high', stage.mask.high, 0, 1)
+  between('mask.low', stage.mask.low, 0, stage.mask.high)
   choice(
     'divergence.reduction', stage.divergence.reduction, divergence.REDUCTIONS
   )
@@ -130,13 +153,34 @@ def _validate_distillation(
     stage.divergence.chunk,
     ('positions', family.token_shape[0]),
   )
-  for name, value in (
-    ('init.mask_ratio', stage.init.mask_ratio),
-    ('init.noise_scale', stage.init.noise_scale),
-    ('gan.max_mask_ratio', stage.gan.max_mask_ratio),
-  ):
-    between(name, value, 0, 1)
-  choice('init.noise_unit', stage.init.noise_unit, masking.NOISE_UNITS)
+  _validate_temperatures(stage)
+  _validate_auxiliary(stage)
+  weights = {f'{x}.weight': stage[x].weight for x in _TERMS}
+  for name, weight in weights.items():
+    at_least(name, weight, 0)
+  if max(weights.values()) == 0:
+    raise ValueError(
+      'divergence.weight, gan.weight and reward.weight are all 0, but the '
+      'generator needs a loss'
+    )
+  at_least('gan.updates', stage.gan.updates, 1)
+  if stage.gan.weight > 0:
+    _validate_gan(stage.gan, stage.batch_size // stage.accumulation, family)
+
+
+def _validate_start(init: ml_collections.ConfigDict) -> None:
+  """The section of x_init."""
+  between('init.mask_ratio', init.mask_ratio, 0, 1)
+  if init.max_mask_ratio is not None:
+    between('init.max_mask_ratio', init.max_mask_ratio, init.mask_ratio, 1)
+  between('init.noise_scale', init.noise_scale, 0, 1)
+  choice('init.noise_unit', init.noise_unit, masking.NOISE_UNITS)
+  choice('init.noise_ramp', init.noise_ramp, ('', *masking.RAMPS))
+  at_least('init.noise_ramp_steps', init.noise_ramp_steps, 1)
+
+
+def _validate_temperatures(stage: ml_collections.ConfigDict) -> None:
+  at_least('temperature', stage.temperature, 0)
   for part in ('gan', 'reward'):
     temperature = temperature_of(stage, part)
     if stage[part].weight > 0 and temperature <= 0:
@@ -144,28 +188,42 @@ def _validate_distillation(
         f'{part}.temperature={temperature} must be positive: the arg max has '
         'no gradient'
       )
-  updates, burn_in = stage.auxiliary.updates, stage.auxiliary.burn_in
-  if updates < 1:
-    raise ValueError(f'auxiliary.updates={updates} must be at least 1')
-  between('auxiliary.burn_in', burn_in, 0, stage.steps - 1)
-  _validate_optimizer('auxiliary.optimizer', stage.auxiliary.optimizer)
-  weights = [stage[x].weight for x in ('divergence', 'gan', 'reward')]
-  if max(weights) <= 0:
+    at_least(f'{part}.temperature', temperature, 0)
+
+
+def _validate_auxiliary(stage: ml_collections.ConfigDict) -> None:
+  auxiliary = stage.auxiliary
+  at_least('auxiliary.updates', auxiliary.updates, 1)
+  between('auxiliary.burn_in', auxiliary.burn_in, 0, stage.steps - 1)
+  if auxiliary.burn_in and stage.divergence.weight == 0:
     raise ValueError(
-      'divergence.weight, gan.weight and reward.weight are all 0, but the '
-      'generator needs a loss'
+      f'auxiliary.burn_in={auxiliary.burn_in} needs an auxiliary, but there is '
+      'none if divergence.weight is 0'
     )
-  gan = stage.gan
-  if gan.weight > 0:
-    choice('gan.loss', gan.loss, adversarial.ADVERSARIES)
-    choice('gan.relaxation', gan.relaxation, RELAXATIONS)
-    choice('gan.fakes', gan.fakes, ('soft', 'hard'))
-    _validate_optimizer('gan.optimizer', gan.optimizer)
-    depth = family.generator.depth
-    if not gan.taps or not all(0 <= tap < depth for tap in gan.taps):
-      raise ValueError(
-        f'gan.taps={tuple(gan.taps)} must name blocks in 0..{depth - 1}'
-      )
+  between('auxiliary.label_smoothing', auxiliary.label_smoothing, 0, 1)
+  _validate_optimizer('auxiliary.optimizer', auxiliary.optimizer)
+
+
+def _validate_gan(
+  gan: ml_collections.ConfigDict, batch: int, family: Family
+) -> None:
+  choice('gan.loss', gan.loss, adversarial.ADVERSARIES)
+  choice('gan.relaxation', gan.relaxation, ESTIMATORS)
+  _validate_baseline('gan', gan, batch)
+  choice('gan.fakes', gan.fakes, ('soft', 'hard'))
+  if not 0 <= gan.max_mask_ratio < 1:
+    raise ValueError(
+      f'gan.max_mask_ratio={gan.max_mask_ratio} must be in [0, 1): the heads '
+      'cannot judge images of masks only'
+    )
+  for name in ('r1_weight', 'delay_steps', 'ramp_steps'):
+    at_least(f'gan.{name}', gan[name], 0)
+  _validate_optimizer('gan.optimizer', gan.optimizer)
+  depth = family.generator.depth
+  if not gan.taps or not all(0 <= tap < depth for tap in gan.taps):
+    raise ValueError(
+      f'gan.taps={tuple(gan.taps)} must name blocks in 0..{depth - 1}'
+    )
 
 
 def _validate_reward(
@@ -174,16 +232,28 @@ def _validate_reward(
   pieces: int,
   rewarding: tuple[str, ...],
 ) -> None:
-  choice('reward.relaxation', reward.relaxation, RELAXATIONS)
+  choice('reward.relaxation', reward.relaxation, ESTIMATORS)
   divisor(
     'reward.micro_batch', reward.micro_batch, ('samples of a batch', batch)
   )
   if reward.micro_batch:
     sharding.check_batch('reward.micro_batch', reward.micro_batch, pieces)
+  _validate_baseline('reward', reward, reward.micro_batch or batch)
   if not used_terms(reward):
     raise ValueError('reward.terms is empty or has weights of 0 only')
   for name in reward.terms:
     choice('reward.terms', name, rewarding)
+
+
+def _validate_baseline(
+  name: str, term: ml_collections.ConfigDict, batch: int
+) -> None:
+  """REINFORCE compares a sample with the others of its part of the batch."""
+  if term.relaxation == 'reinforce' and batch < 2:
+    raise ValueError(
+      f"{name}.relaxation='reinforce' needs at least 2 samples at once, not "
+      f'{batch}: raise batch_size (or micro_batch), or lower accumulation'
+    )
 
 
 def _validate_sampling(
@@ -191,6 +261,8 @@ def _validate_sampling(
 ) -> None:
   length, groups = family.token_shape
   options = config.sampling
+  if options.temperature is not None:
+    at_least('sampling.temperature', options.temperature, 0)
   plan = options.plan.to_dict()
   name = plan.pop('name')
   steps = {'sampling': (options.steps,)}
@@ -199,6 +271,8 @@ def _validate_sampling(
   for stage in config.stages:
     if config[stage].kind == 'preference':
       steps[f'{stage}.teacher_steps'] = config[stage].teacher_steps
+    if config[stage].kind == 'rectify':
+      steps[f'{stage}.teacher_steps'] = (config[stage].teacher_steps,)
   for field, counts in steps.items():
     for count in counts:
       try:

@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 
+from softdimo_jax.families.start import Start
 from softdimo_jax.method import divergence, masking
 from softdimo_jax.networks.call import call
 from softdimo_jax.networks.generators import condition as conditions
@@ -104,15 +104,15 @@ class GeneratorCalls:
     params: Params,
     initial: jax.Array,
     condition: Condition,
-    init: ml_collections.ConfigDict,
+    start: Start,
     *,
     dropout_key: jax.Array | None = None,
   ) -> GeneratorOutput:
-    """One-step generator on `initial_embeddings` drawn with the same `init`."""
+    """One-step generator on `initial_embeddings` of the same `start`."""
     return self.backbone(
       params,
       initial,
-      self.timed(condition, init.mask_ratio),
+      self.timed(condition, start.mask_ratio),
       dropout_key=dropout_key,
       method='from_features',
     )
@@ -226,35 +226,44 @@ class GeneratorCalls:
     params: Params,
     key: jax.Array,
     batch: int,
-    init: ml_collections.ConfigDict,
+    start: Start,
   ) -> jax.Array:
     """The one-step generator's input [B, L, D] (Di[M]O section 4.3).
 
-    A fresh x_init, embedded and perturbed, in training as at inference. `init`
-    has `mask_ratio`, `noise_scale` and `noise_unit`.
+    A fresh x_init, embedded and perturbed, in training as at inference.
     """
     token_key, noise_key = jax.random.split(key)
+    tokens = self.initial_tokens(token_key, batch, start)
+    return self.perturbed(params, noise_key, tokens, start)
+
+  def initial_tokens(
+    self, key: jax.Array, batch: int, start: Start
+  ) -> jax.Array:
+    """A fresh x_init, int32 [B, L, G]."""
     length, groups = self.token_shape
-    tokens = masking.initial_tokens(
-      token_key,
+    return masking.initial_tokens(
+      key,
       batch=batch,
       length=length,
       groups=groups,
       vocab_size=self.vocab_size,
       mask_id=self.mask_id,
-      mask_ratio=init.mask_ratio,
+      mask_ratio=start.mask_ratio,
     )
+
+  def perturbed(
+    self, params: Params, key: jax.Array, tokens: jax.Array, start: Start
+  ) -> jax.Array:
+    """x_init [B, L, G], embedded, with fresh noise."""
     features = call(
       self.generator, params, self.embed(params, tokens), method='features'
     )
-    unit = self.noise_unit(params, init)
-    return masking.perturb(noise_key, features, init.noise_scale, unit=unit)
+    unit = self.noise_unit(params, start.noise_unit)
+    return masking.perturb(key, features, start.noise_scale, unit=unit)
 
-  def noise_unit(
-    self, params: Params, init: ml_collections.ConfigDict
-  ) -> jax.Array | float:
-    """Standard deviation of the noise at `init.noise_scale` = 1."""
-    if init.noise_unit == 'absolute':
+  def noise_unit(self, params: Params, unit: str) -> jax.Array | float:
+    """Standard deviation of the noise at sigma = 1, for a NOISE_UNIT."""
+    if unit == 'absolute':
       return 1.0
     return masking.table_rms(self.table(params)[:, :-1])
 

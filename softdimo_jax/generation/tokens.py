@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 
 from softdimo_jax.families.family import Family
+from softdimo_jax.families.start import Start
 from softdimo_jax.method import sampling
 from softdimo_jax.networks.call import call
 from softdimo_jax.networks.generators.condition import Condition, batch_size
@@ -33,17 +34,18 @@ def one_step_tokens(
     params: parameters of the whole generator.
     key: random key.
     condition: labels int [B], or text features of B prompts.
-    init: `mask_ratio`, `noise_scale` and `noise_unit` of the training.
+    init: section of the distillation, see `Start.in_sampling`.
     temperature: sampling temperature; 0 takes the arg max.
 
   Returns:
     int32 [B, L, G].
   """
   input_key, sample_key = jax.random.split(key)
+  start = Start.in_sampling(init)
   embeddings = family.initial_embeddings(
-    params, input_key, batch_size(condition), init
+    params, input_key, batch_size(condition), start
   )
-  logits = family.one_step(params, embeddings, condition, init).logits
+  logits = family.one_step(params, embeddings, condition, start).logits
   return sampling.sample_tokens(
     sample_key, logits[..., : family.vocab_size], temperature=temperature
   )
@@ -57,6 +59,7 @@ def multi_step_tokens(
   *,
   options: ml_collections.ConfigDict,
   null: Condition | None = None,
+  start: tuple[jax.Array, int] | None = None,
 ) -> jax.Array:
   """Tokens of a masked teacher, sampled in several steps.
 
@@ -69,6 +72,7 @@ def multi_step_tokens(
       conditional branch only), and `plan` with `name` and options of
       `sampling.make_plan`, such as `temperature`.
     null: condition of the unconditional branch; required for text.
+    start: see `sampling.multi_step_sample`.
 
   Returns:
     int32 [B, L, G].
@@ -91,6 +95,7 @@ def multi_step_tokens(
     mask_id=family.mask_id,
     steps=options.steps,
     plan=plan.pop('name'),
+    start=start,
     guidance_scale=options.guidance_scale,
     **plan,
   )

@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from softdimo_jax.families.family import Family
+from softdimo_jax.families.start import Start
 from softdimo_jax.generation.tokens import decode_tokens
 from softdimo_jax.method import sampling
 from softdimo_jax.method.tteo import Decoded, Optimized, optimize_embeddings
@@ -50,7 +51,7 @@ class TTEO:
     family: generator and tokenizer.
     rewards: rewards by name.
     terms: weights of the composite score, by name of the reward.
-    init: `mask_ratio`, `noise_scale` and `noise_unit` of the student.
+    init: section of the student's distillation, see `Start.in_sampling`.
     starts: number of starts N.
     steps: number of steps K.
     learning_rate: learning rate of the ascent.
@@ -135,13 +136,14 @@ class TTEO:
     params, tokenizer, reward_params = all_params
     text, prompt_ids = prompts
     start_key, draw_key = jax.random.split(key)
+    start = Start.in_sampling(self.init)
     score = lambda images: scoring.total(
       scoring.scores(self.rewards, reward_params, images, prompt_ids),
       self.terms,
     )
 
     def evaluate(embeddings: jax.Array) -> tuple[jax.Array, Decoded]:
-      logits = self.family.one_step(params, embeddings, text, self.init).logits
+      logits = self.family.one_step(params, embeddings, text, start).logits
       logits = logits[..., : self.family.vocab_size]
       probabilities = jax.nn.softmax(logits / (self.temperature or 1))
       soft = self.family.decode_soft(tokenizer, probabilities, text)
@@ -156,7 +158,7 @@ class TTEO:
 
     result = optimize_embeddings(
       self.family.initial_embeddings(
-        params, start_key, batch_size(text), self.init
+        params, start_key, batch_size(text), start
       ),
       evaluate,
       steps=self.steps,

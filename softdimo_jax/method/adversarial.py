@@ -13,25 +13,25 @@ import jax.numpy as jnp
 ADVERSARIES = ('logistic', 'hinge')
 
 
-def generator_loss(
+def generator_losses(
   fake_logits: jax.Array, *, kind: str = 'logistic'
 ) -> jax.Array:
-  """Generator loss: non-saturating -log D(fake), or -D(fake) for hinge.
+  """Loss of every sample: non-saturating -log D(fake), or -D(fake) for hinge.
 
   Args:
     fake_logits: float [B].
     kind: one of ADVERSARIES.
 
   Returns:
-    float32 scalar.
+    float32 [B]; the generator's loss is their mean.
 
   Raises:
     ValueError: for an unknown kind.
   """
   if kind == 'logistic':
-    return jax.nn.softplus(-fake_logits).mean()
+    return jax.nn.softplus(-fake_logits)
   if kind == 'hinge':
-    return -fake_logits.mean()
+    return -fake_logits
   raise ValueError(f'GAN loss {kind!r} is unknown; choose one of {ADVERSARIES}')
 
 

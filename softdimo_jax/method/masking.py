@@ -129,7 +129,7 @@ def initial_tokens(
   groups: int,
   vocab_size: int,
   mask_id: int,
-  mask_ratio: float,
+  mask_ratio: jax.Array | float,
 ) -> jax.Array:
   """x_init: random codes with round(L G r_init) entries masked.
 
@@ -157,7 +157,7 @@ def initial_tokens(
 def perturb(
   key: jax.Array,
   embeddings: jax.Array,
-  noise_scale: float,
+  noise_scale: jax.Array | float,
   *,
   unit: jax.Array | float = 1.0,
 ) -> jax.Array:
@@ -196,10 +196,10 @@ def table_rms(table: jax.Array) -> jax.Array:
 
 
 def mix_noise(
-  embeddings: jax.Array, noise: jax.Array, noise_scale: float
+  embeddings: jax.Array, noise: jax.Array, noise_scale: jax.Array | float
 ) -> jax.Array:
   """`perturb` with given noise [B, L, D]."""
-  return math.sqrt(1 - noise_scale**2) * embeddings + noise_scale * noise
+  return (1 - noise_scale**2) ** 0.5 * embeddings + noise_scale * noise
 
 
 def noise_ramp(curve: str, step: jax.Array, warmup_steps: int) -> jax.Array:
@@ -208,7 +208,7 @@ def noise_ramp(curve: str, step: jax.Array, warmup_steps: int) -> jax.Array:
   Args:
     curve: 'linear' and 'cos' reach 1 at `warmup_steps`; 'exp' is
       1 - exp(-step / warmup_steps).
-    step: int, any shape.
+    step: int >= 0, any shape.
     warmup_steps: > 0.
 
   Returns:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from softdimo_jax.ops import parallel
 
-RELAXATIONS = ('soft', 'gumbel', 'hard')
+RELAXATIONS = ('soft', 'gumbel', 'hard', 'sampled')
 
 
 def soft_embedding(probabilities: jax.Array, table: jax.Array) -> jax.Array:
@@ -102,11 +102,14 @@ def relax(
   """Differentiable assignment of every position to codes.
 
   Args:
-    key: random key, used by 'gumbel' only.
+    key: random key, used by 'gumbel' and 'sampled' only.
     logits: [B, L, G, V], without the mask's logit.
-    relaxation: 'soft' is softmax(z / T) (the paper), 'gumbel' the
-      straight-through Gumbel-softmax baseline, 'hard' a straight-through
-      arg max (forward one-hot, backward softmax).
+    relaxation: 'soft' is softmax(z / T) (Soft-Di[M]O, Eq. 3). The others are
+      one-hot forward and a softmax backward: 'gumbel' is the straight-through
+      Gumbel-softmax (Jang et al. 2017, the paper's baseline), which draws at
+      temperature 1 whatever T; 'hard' the arg max and 'sampled' a draw from
+      softmax(z / T), both with its gradient (straight-through estimator,
+      Bengio et al. 2013).
     temperature: T > 0.
 
   Returns:
@@ -125,7 +128,11 @@ def relax(
     raise ValueError(
       f'relaxation {relaxation!r} is unknown; choose one of {RELAXATIONS}'
     )
-  hard = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
+  if relaxation == 'sampled':
+    tokens = jax.random.categorical(key, logits / temperature)
+  else:
+    tokens = logits.argmax(-1)
+  hard = jax.nn.one_hot(tokens, logits.shape[-1])
   return soft + jax.lax.stop_gradient(hard - soft)
 
 

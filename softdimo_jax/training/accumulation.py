@@ -39,25 +39,50 @@ def mean_of_parts(
 
   Args:
     function: (part of the batch, key) -> tree of float arrays.
+    batch: see `mean_and_rows`.
+    key: see `mean_and_rows`.
+    parts: see `mean_and_rows`.
+
+  Returns:
+    A tree like that of `function`.
+  """
+  mean, _ = mean_and_rows(
+    lambda part, key: (function(part, key), None), batch, key, parts
+  )
+  return mean
+
+
+def mean_and_rows(
+  function: Callable[[Tree, jax.Array], tuple[Tree, Tree]],
+  batch: Tree,
+  key: jax.Array,
+  parts: int,
+) -> tuple[Tree, Tree]:
+  """`mean_of_parts` that also keeps something of every example.
+
+  Args:
+    function: (part of the batch, key) -> (tree of float arrays, arrays with the
+      rows of the part, or None).
     batch: arrays [B, ...], B divisible by `parts`; may be empty.
     key: random key; a single part gets it unchanged.
     parts: number of parts, see `in_parts`.
 
   Returns:
-    A tree like that of `function`.
+    Trees like those of `function`, the second with the rows of the batch.
   """
   if parts == 1:
     return function(batch, key)
   batches = in_parts(batch, parts)
 
-  def add(total: Tree, index: jax.Array) -> tuple[Tree, None]:
+  def add(total: Tree, index: jax.Array) -> tuple[Tree, Tree]:
     part = jax.tree.map(lambda x: x[index], batches)
-    output = function(part, jax.random.fold_in(key, index))
-    return jax.tree.map(jnp.add, total, output), None
+    output, rows = function(part, jax.random.fold_in(key, index))
+    return jax.tree.map(jnp.add, total, output), rows
 
   first = jax.tree.map(lambda x: x[0], batches)
   zeros = jax.tree.map(
-    lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first, key)
+    lambda x: jnp.zeros(x.shape, x.dtype),
+    jax.eval_shape(function, first, key)[0],
   )
-  total, _ = jax.lax.scan(add, zeros, jnp.arange(parts))
-  return jax.tree.map(lambda x: x / parts, total)
+  total, rows = jax.lax.scan(add, zeros, jnp.arange(parts))
+  return jax.tree.map(lambda x: x / parts, total), joined(rows)

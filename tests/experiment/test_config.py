@@ -32,8 +32,12 @@ def test_a_workdir_of_version_0_1_is_the_same_run(tmp_path):
   config = digits.get_config()
   old = config.to_dict()
   for stage in (old['dimo'], old['softdimo']):
-    del stage['init']['noise_unit']
+    for field in (
+      *('noise_unit', 'max_mask_ratio', 'noise_ramp', 'noise_ramp_steps'),
+    ):
+      del stage['init'][field]
     del stage['auxiliary']['updates'], stage['auxiliary']['burn_in']
+    del stage['gan']['updates']
     stage['gan']['temperature'] = stage['reward']['temperature'] = 1.0
   del old['teacher']['exact_count'], old['teacher']['unmasked_weight']
   old['teacher']['masked_only'] = True

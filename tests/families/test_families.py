@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from softdimo_jax import families
+from softdimo_jax.families.start import Start
 
 BATCH, LENGTH, CODES = 2, 4, 8
 SIZES = {
@@ -169,9 +170,7 @@ def test_initial_embeddings_are_those_of_masked_random_tokens():
     params,
     jax.random.key(0),
     64,
-    ml_collections.ConfigDict(
-      {'mask_ratio': 0.5, 'noise_scale': scale, 'noise_unit': unit}
-    ),
+    Start(0.5, scale, unit),
   )
   clean = draw(0.0, 'absolute')
   table = family.table(params)[0]
@@ -286,13 +285,11 @@ def test_kernels_of_text_families_in_the_dtype_of_products(name):
 @pytest.mark.parametrize('name', TEXT)
 def test_the_initial_embedding_enters_where_the_noise_belongs(name):
   family, params, text, _ = build_text(name)
-  init = ml_collections.FrozenConfigDict(
-    {'mask_ratio': 1.0, 'noise_scale': 0.0, 'noise_unit': 'absolute'}
-  )
-  start = family.initial_embeddings(params, jax.random.key(0), 2, init)
+  all_masked = Start(1.0, 0.0, 'absolute')
+  start = family.initial_embeddings(params, jax.random.key(0), 2, all_masked)
   masked = jnp.full((2, LENGTH, 1), family.mask_id)
   np.testing.assert_allclose(
-    quick_jit(lambda *a: family.one_step(*a, init))(params, start, text).logits,
+    quick_jit(family.one_step)(params, start, text, all_masked).logits,
     quick_jit(family.backbone)(
       params, family.embed(params, masked), text
     ).logits,

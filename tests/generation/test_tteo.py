@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from softdimo_jax import families
+from softdimo_jax.families.start import Start
 from softdimo_jax.generation.tteo import TTEO
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.ops.preprocess import ImageTransform
@@ -22,8 +23,14 @@ TOWER = {
   'width': 8, 'depth': 2, 'num_heads': 2, 'mlp_width': 8, 'projection_width': 8,
 }  # fmt: skip
 INIT = ml_collections.FrozenConfigDict(
-  {'mask_ratio': 0.5, 'noise_scale': 0.5, 'noise_unit': 'absolute'}
+  {
+    'mask_ratio': 0.5,
+    'max_mask_ratio': None,
+    'noise_scale': 0.5,
+    'noise_unit': 'absolute',
+  }
 )
+START = Start.in_sampling(INIT)
 CAPTIONS = np.array([[1, 2, 8, 0], [3, 4, 5, 8]])
 
 
@@ -156,12 +163,12 @@ def test_gradient_of_the_soft_path_agrees_with_finite_differences():
     system = System(jnp.float64)
     family = system.family
     embeddings = family.initial_embeddings(
-      system.params, jax.random.key(0), PROMPTS, INIT
+      system.params, jax.random.key(0), PROMPTS, START
     ).astype(jnp.float64)
 
     @jax.jit
     def score(x):
-      logits = family.one_step(system.params, x, system.text, INIT).logits
+      logits = family.one_step(system.params, x, system.text, START).logits
       images = family.decode_soft(system.tokenizer, jax.nn.softmax(logits))
       return system.rewards['clip'].score(system.clip, images, CAPTIONS).sum()
 

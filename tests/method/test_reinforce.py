@@ -11,27 +11,32 @@ LOGITS = jnp.array([0.3, -0.8, 1.1])  # of one entry, shared by the batch
 REWARD = jnp.array([1.0, 4.0, -2.0])  # of each code
 
 
-def loss(logits, tokens, rewards):
+def loss(logits, tokens, rewards, temperature=1.0):
   """Loss of a batch whose samples share the logits of their one entry."""
   batch = tokens.shape[0]
   logits = jnp.broadcast_to(logits, (batch, 1, 1, 3))
-  return reinforce_loss(logits, tokens.reshape(batch, 1, 1), rewards)
+  return reinforce_loss(
+    logits, tokens.reshape(batch, 1, 1), rewards, temperature=temperature
+  )
 
 
-def expectation(function, batch):
+def expectation(function, batch, temperature=1.0):
   """Exact mean of function(tokens [batch]) over all token draws."""
-  p = jax.nn.softmax(LOGITS)
+  p = jax.nn.softmax(LOGITS / temperature)
   draws = jnp.array(list(itertools.product(range(3), repeat=batch)))
   return jnp.einsum('n,n...->...', p[draws].prod(1), jax.vmap(function)(draws))
 
 
-@pytest.mark.parametrize('batch', [2, 3])
-def test_gradient_is_unbiased(batch):
+@pytest.mark.parametrize(('batch', 'temperature'), [(2, 1.0), (3, 0.5)])
+def test_gradient_is_unbiased(batch, temperature):
   """Enumerated, not sampled: the baseline adds no bias at any batch size."""
   mean = expectation(
-    lambda tokens: jax.grad(loss)(LOGITS, tokens, REWARD[tokens]), batch
+    lambda tokens: jax.grad(loss)(LOGITS, tokens, REWARD[tokens], temperature),
+    batch,
+    temperature,
   )
-  exact = jax.grad(lambda z: -(jax.nn.softmax(z) * REWARD).sum())(LOGITS)
+  expected_loss = lambda z: -(jax.nn.softmax(z / temperature) * REWARD).sum()
+  exact = jax.grad(expected_loss)(LOGITS)
   np.testing.assert_allclose(mean, exact, atol=1e-6)
 
 

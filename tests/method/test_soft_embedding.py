@@ -128,7 +128,7 @@ def test_gradient_of_the_softmax_vanishes_as_it_becomes_one_hot():
   assert jnp.abs(gradient(100 * logits)).max() < 1e-6
 
 
-@pytest.mark.parametrize('relaxation', ['gumbel', 'hard'])
+@pytest.mark.parametrize('relaxation', ['gumbel', 'hard', 'sampled'])
 def test_straight_through_is_one_hot_forward_and_softmax_backward(relaxation):
   logits, cotangent = draw(1, 2, 3, 1, CODES), draw(2, 2, 3, 1, CODES)
   noise = 0
@@ -154,17 +154,20 @@ def test_hard_relaxation_takes_the_arg_max():
   np.testing.assert_array_equal(p.argmax(-1), logits.argmax(-1))
 
 
-def test_gumbel_draws_follow_the_softmax():
-  """Frequencies within 5 standard deviations, whatever the temperature."""
+@pytest.mark.parametrize(
+  ('relaxation', 'drawn_at'), [('gumbel', 1.0), ('sampled', 0.3)]
+)
+def test_draws_follow_the_softmax(relaxation, drawn_at):
+  """Within 5 standard deviations; Gumbel's whatever the temperature."""
   n = 20_000
-  logits = jnp.array([0.0, 1.0, -1.0, 2.0])
+  logits = jnp.array([0.0, 0.3, -0.3, 0.6])
   p = relax(
     KEY,
     jnp.broadcast_to(logits, (n, 1, 1, 4)),
-    relaxation='gumbel',
+    relaxation=relaxation,
     temperature=0.3,
   )
-  expected = jax.nn.softmax(logits)
+  expected = jax.nn.softmax(logits / drawn_at)
   deviation = (expected * (1 - expected) / n) ** 0.5
   assert (jnp.abs(p.mean((0, 1, 2)) - expected) < 5 * deviation).all()
 
@@ -178,14 +181,14 @@ def test_temperature_divides_the_logits():
   )
 
 
-def test_only_gumbel_depends_on_the_key():
+def test_only_draws_depend_on_the_key():
   logits = draw(1, 2, 3, 1, CODES)
   for relaxation in soft.RELAXATIONS:
     a, b = (
       relax(jax.random.key(seed), logits, relaxation=relaxation)
       for seed in (1, 2)
     )
-    assert bool((a == b).all()) == (relaxation != 'gumbel')
+    assert bool((a == b).all()) == (relaxation in ('soft', 'hard'))
 
 
 def test_unknown_relaxation_is_refused():

@@ -62,7 +62,14 @@ STAGE = {
   'teacher_dropout': False,
   'temperature': 0.0,
   'guidance_scale': 2.0,
-  'init': {'mask_ratio': 0.5, 'noise_scale': 0.0, 'noise_unit': 'absolute'},
+  'init': {
+    'mask_ratio': 0.5,
+    'max_mask_ratio': None,
+    'noise_scale': 0.0,
+    'noise_ramp': '',
+    'noise_ramp_steps': 10,
+    'noise_unit': 'absolute',
+  },
   'mask': {'schedule': 'arccos', 'low': 0.0, 'high': 1.0},
   'divergence': {'weight': 0.7, 'beta': 0.3, 'reduction': 'sum', 'chunk': 0},
   'auxiliary': {
@@ -79,6 +86,7 @@ STAGE = {
     'relaxation': 'soft',
     'temperature': 1.0,
     'max_mask_ratio': 0.0,
+    'updates': 1,
     'taps': (0, 1),
     'width': 6,
     'delay_steps': 10,

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softdimo_jax.training.accumulation import mean_of_parts
+from softdimo_jax.training.accumulation import mean_and_rows, mean_of_parts
 
 
 def gradient(batch, key):
@@ -25,3 +25,12 @@ def test_parts_of_no_data():
     lambda batch, key: jnp.float32(len(batch)), {}, jax.random.key(0), 4
   )
   assert count == 0
+
+
+def test_rows_are_kept_in_the_order_of_the_batch():
+  batch = {'x': jnp.arange(24.0).reshape(12, 2)}
+  function = lambda part, key: (part['x'].sum(), {'twice': 2 * part['x']})
+  for parts in (1, 3):
+    total, rows = mean_and_rows(function, batch, jax.random.key(0), parts)
+    np.testing.assert_allclose(total, batch['x'].sum() / parts)
+    np.testing.assert_array_equal(rows['twice'], 2 * batch['x'])

@@ -1,4 +1,4 @@
-"""Iterative decoding from an all-masked image with a plan chosen by name."""
+"""Iterative decoding with a plan chosen by name."""
 
 import math
 from typing import Any
@@ -76,6 +76,7 @@ def multi_step_sample(
   mask_id: int,
   steps: int,
   plan: str = 'maskgit',
+  start: tuple[jax.Array, int] | None = None,
   **options: Any,
 ) -> jax.Array:
   """Samples tokens from a masked model.
@@ -90,6 +91,9 @@ def multi_step_sample(
     mask_id: id of the mask, V.
     steps: S.
     plan: key of PLANS.
+    start: (tokens [B, L, G], number of masked entries in each sample) to start
+      from, in at most as many steps as there are masked entries; the other
+      entries are given. None masks all entries.
     **options: see `make_plan`.
 
   Returns:
@@ -105,10 +109,14 @@ def multi_step_sample(
     if side**2 != length:
       raise ValueError(f'halton needs a square grid, got {length} positions')
     priority = plans.halton_priority(side, groups)
+  tokens, masked = jnp.full(shape, mask_id), length * groups
+  if start is not None:
+    tokens, masked = start
+    steps = min(steps, masked)
   decoding = decode(
     logits_fn,
-    make_plan(plan, steps, length * groups, **options),
-    jnp.full(shape, mask_id),
+    make_plan(plan, steps, masked, **options),
+    tokens,
     gumbel_noise(key, shape, num_codes),
     num_codes=num_codes,
     mask_id=mask_id,

@@ -12,11 +12,12 @@ import ml_collections
 import optax
 
 from softdimo_jax.families.family import Family
+from softdimo_jax.families.start import Start
 from softdimo_jax.method import divergence
 from softdimo_jax.ops.chunks import map_with_positions
 from softdimo_jax.training import optim
 from softdimo_jax.training.accumulation import mean_of_parts
-from softdimo_jax.training.distill.keys import Keys
+from softdimo_jax.training.distill.keys import Keys, tagged
 from softdimo_jax.training.distill.student import Sample, Student
 from softdimo_jax.training.state import Frozen, Role
 from softdimo_jax.types import Batch, Metrics, Params
@@ -121,13 +122,18 @@ class DiMOTerm:
     step: jax.Array,
   ) -> tuple[Role, Metrics]:
     """`auxiliary.updates` updates; a given gradient is that of the first."""
-    metrics = {}
+    metrics, start = {}, self.student.start(key, step)
     for number in range(self.config.auxiliary.updates):
       if number or gradient is None:
-        part_key = jax.random.fold_in(key, number) if number else key
+        part_key = tagged(key, 'auxiliary', number) if number else key
         gradient, metrics['auxiliary/cross_entropy'] = mean_of_parts(
           lambda part, key, auxiliary=auxiliary: self._fresh_gradient(
-            auxiliary, model.params, frozen.teacher, part, Keys.of(key).fresh
+            auxiliary,
+            model.params,
+            frozen.teacher,
+            part,
+            Keys.of(key).fresh,
+            start,
           ),
           batch,
           part_key,
@@ -145,6 +151,7 @@ class DiMOTerm:
     teacher: Params,
     batch: Batch,
     key: jax.Array,
+    start: Start,
   ) -> tuple[Params, jax.Array]:
     """Alg. 1's second half: new labels (the same prompts), x_init and mask."""
     keys = jax.random.split(key, 4)
@@ -153,7 +160,7 @@ class DiMOTerm:
       if self.family.reads_text
       else self.student.draw_labels(keys[0])
     )
-    logits = self.student.logits(student, teacher, condition, keys[1])
+    logits = self.student.logits(student, teacher, condition, keys[1], start)
     sample = self.student.sample(keys[2], logits, condition)
     (loss, _), gradient = jax.value_and_grad(self._loss, has_aux=True)(
       auxiliary.params, teacher, sample, keys[3]

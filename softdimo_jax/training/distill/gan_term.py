@@ -1,10 +1,12 @@
 """The GAN term: heads on the frozen teacher, fed through soft embeddings.
 
 Soft-Di[M]O section 3.2. Real images enter as hard embeddings, the student as
-the expected embeddings of its logits; the same entries of both are masked.
+the expected embeddings of its logits; the same entries of both are masked. The
+other relaxations, and REINFORCE, are baselines.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +15,20 @@ import optax
 
 from softdimo_jax.families.family import Family
 from softdimo_jax.method import adversarial, masking, sampling
+from softdimo_jax.method.reinforce import reinforce_loss
 from softdimo_jax.method.soft_embedding import relax, soft_masked_embedding
 from softdimo_jax.networks.call import call
 from softdimo_jax.networks.discriminator import DiscriminatorHeads
 from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.training import optim
+from softdimo_jax.training.accumulation import mean_of_parts
+from softdimo_jax.training.distill.keys import tagged
 from softdimo_jax.training.distill.student import temperature_of
 from softdimo_jax.training.state import Role
 from softdimo_jax.types import Batch, Metrics, Params
+
+# Embeddings [B, L, D] -> (generator losses [B], tapped features).
+Judge = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +37,11 @@ class GANTerm:
 
   Attributes:
     family: generator and vocabulary facts.
-    config: the stage's `gan`: weight, loss, relaxation, fakes,
+    config: the stage's `gan`: weight, loss, relaxation, fakes, updates,
       max_mask_ratio, taps, width, r1_weight, delay_steps, ramp_steps.
     temperature: of the student's tokens, soft and hard ones.
     heads: Linen module.
+    accumulation: parts of a batch whose gradients are averaged.
     tx: optimiser of the heads.
   """
 
@@ -40,6 +49,7 @@ class GANTerm:
   config: ml_collections.FrozenConfigDict
   temperature: float
   heads: DiscriminatorHeads
+  accumulation: int
   tx: optax.GradientTransformationExtraArgs
 
   @classmethod
@@ -52,7 +62,8 @@ class GANTerm:
       ml_collections.FrozenConfigDict(config.gan),
       temperature_of(config, 'gan'),
       DiscriminatorHeads(config.gan.width),
-      optim.optimizer(config.gan.optimizer, config.steps),
+      config.accumulation,
+      optim.optimizer(config.gan.optimizer, config.steps * config.gan.updates),
     )
 
   def init(self, key: jax.Array) -> Role:
@@ -93,27 +104,18 @@ class GANTerm:
     mask, rate = self._draw_mask(mask_key, batch['tokens'].shape)
     condition = self.family.timed(self.family.condition(batch), rate)
 
-    def judge(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-      probabilities = relax(
-        relax_key,
-        logits[..., : self.family.vocab_size],
-        relaxation=config.relaxation,
-        temperature=self.temperature,
-      )
-      table = self.family.table(teacher)
-      fake = soft_masked_embedding(probabilities, table, mask)
+    def judge(fake: jax.Array) -> tuple[jax.Array, jax.Array]:
       features = self._features(teacher, fake, condition)
       score = self._score(discriminator, features, rate)
-      return adversarial.generator_loss(score, kind=config.loss), features
+      return adversarial.generator_losses(score, kind=config.loss), features
 
-    (loss, fake), gradient = jax.value_and_grad(judge, has_aux=True)(logits)
+    way = (
+      self._reinforced if config.relaxation == 'reinforce' else self._relaxed
+    )
+    loss, fake, gradient = way(judge, teacher, logits, mask, relax_key)
     real = self._hard_embedding(teacher, batch['tokens'], mask)
     if config.fakes == 'hard':
-      tokens = sampling.sample_tokens(
-        sample_key,
-        logits[..., : self.family.vocab_size],
-        temperature=self.temperature,
-      )
+      tokens = self._draw(sample_key, logits)
       embeddings = self._hard_embedding(teacher, tokens, mask)
       fake = self._features(teacher, embeddings, condition)
     heads_gradient, metrics = self._heads_gradient(
@@ -122,20 +124,142 @@ class GANTerm:
     metrics |= {'gan/generator_loss': loss}
     return self._weight(step) * gradient, heads_gradient, metrics
 
+  def _draw(self, key: jax.Array, logits: jax.Array) -> jax.Array:
+    """Hard tokens [B, L, G] of the student."""
+    codes = logits[..., : self.family.vocab_size]
+    return sampling.sample_tokens(key, codes, temperature=self.temperature)
+
+  def _soft(
+    self, teacher: Params, logits: jax.Array, mask: jax.Array, key: jax.Array
+  ) -> jax.Array:
+    """Embeddings [B, L, D] of relaxed tokens, masked."""
+    probabilities = relax(
+      key,
+      logits[..., : self.family.vocab_size],
+      relaxation=self.config.relaxation,
+      temperature=self.temperature,
+    )
+    return soft_masked_embedding(
+      probabilities, self.family.table(teacher), mask
+    )
+
+  def _relaxed(
+    self,
+    judge: Judge,
+    teacher: Params,
+    logits: jax.Array,
+    mask: jax.Array,
+    key: jax.Array,
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(loss, features, gradient on the logits) through relaxed tokens."""
+
+    def loss(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+      losses, features = judge(self._soft(teacher, logits, mask, key))
+      return losses.mean(), features
+
+    (value, fake), gradient = jax.value_and_grad(loss, has_aux=True)(logits)
+    return value, fake, gradient
+
+  def _reinforced(
+    self,
+    judge: Judge,
+    teacher: Params,
+    logits: jax.Array,
+    mask: jax.Array,
+    key: jax.Array,
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `_relaxed`, from the losses of drawn tokens alone.
+
+    Masked entries have no effect on the losses: without their gradient it stays
+    unbiased and is less noisy.
+    """
+    tokens = self._draw(key, logits)
+    losses, fake = judge(self._hard_embedding(teacher, tokens, mask))
+
+    def loss(logits: jax.Array) -> jax.Array:
+      visible = jnp.where(
+        mask[..., None], jax.lax.stop_gradient(logits), logits
+      )
+      return reinforce_loss(
+        visible[..., : self.family.vocab_size],
+        tokens,
+        -losses,
+        temperature=self.temperature,
+      )
+
+    return losses.mean(), fake, jax.grad(loss)(logits)
+
   def _weight(self, step: jax.Array) -> jax.Array:
     """`weight` after the delay and the ramp."""
     config = self.config
     ramp = (step + 1 - config.delay_steps) / max(config.ramp_steps, 1)
     return config.weight * jnp.clip(ramp, 0.0, 1.0)
 
+  @property
+  def keeps_logits(self) -> bool:
+    """Whether `update` reads the student's logits."""
+    return self.config.updates > 1
+
   def update(
-    self, discriminator: Role, gradient: Params, step: jax.Array
+    self,
+    discriminator: Role,
+    gradient: Params,
+    teacher: Params,
+    rows: tuple[Batch, jax.Array | None],
+    key: jax.Array,
+    step: jax.Array,
   ) -> tuple[Role, Metrics]:
-    """One step of the heads."""
+    """`updates` updates of the heads, the first with the given gradient.
+
+    Args:
+      discriminator: the heads.
+      gradient: see `gradients`.
+      teacher: whole frozen generator parameters.
+      rows: the batch and, if `keeps_logits`, the student's logits for it: all
+        updates learn from the same pass of the student.
+      key: of the step.
+      step: int32, index of this update of the student.
+    """
     discriminator, metrics = optim.update(
       discriminator, gradient, self.tx, step=step
     )
+    for number in range(1, self.config.updates):
+      gradient = mean_of_parts(
+        lambda part, key, heads=discriminator: self._further_gradient(
+          heads.params, teacher, part, key
+        ),
+        rows,
+        tagged(key, 'discriminator', number),
+        self.accumulation,
+      )
+      discriminator, metrics = optim.update(
+        discriminator, gradient, self.tx, step=step
+      )
     return discriminator, optim.prefix('discriminator', metrics)
+
+  def _further_gradient(
+    self,
+    discriminator: Params,
+    teacher: Params,
+    rows: tuple[Batch, jax.Array],
+    key: jax.Array,
+  ) -> Params:
+    """Gradient of the heads with a fresh mask and, if drawn, fresh fakes."""
+    batch, logits = rows
+    mask_key, fake_key = jax.random.split(key)
+    mask, rate = self._draw_mask(mask_key, batch['tokens'].shape)
+    condition = self.family.timed(self.family.condition(batch), rate)
+    if self.config.fakes == 'hard' or self.config.relaxation == 'reinforce':
+      tokens = self._draw(fake_key, logits)
+      fake = self._hard_embedding(teacher, tokens, mask)
+    else:
+      fake = self._soft(teacher, logits, mask, fake_key)
+    real = self._hard_embedding(teacher, batch['tokens'], mask)
+    features = self._features(teacher, fake, condition)
+    gradient, _ = self._heads_gradient(
+      discriminator, teacher, real, features, condition, rate
+    )
+    return gradient
 
   def _draw_mask(
     self, key: jax.Array, shape: tuple[int, int, int]

@@ -1,6 +1,7 @@
 """The reward term: soft embeddings through the tokenizer's decoder.
 
-Soft-Di[M]O section 3.3: L = - sum_i lambda_i R_i(Dec(Emb_Dec(z)), c).
+Soft-Di[M]O section 3.3: L = - sum_i lambda_i R_i(Dec(Emb_Dec(z)), c). The other
+relaxations, and REINFORCE on the images of drawn tokens, are baselines.
 """
 
 import dataclasses
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 import ml_collections
 
 from softdimo_jax.families.family import Family
+from softdimo_jax.method import sampling
+from softdimo_jax.method.reinforce import reinforce_loss
 from softdimo_jax.method.soft_embedding import relax
 from softdimo_jax.rewards import scoring
 from softdimo_jax.training import optim
@@ -36,7 +39,7 @@ class RewardTerm:
     family: generator and tokenizer.
     config: the stage's `reward`: weight, terms (name -> lambda; 0 disables
       it), relaxation, micro_batch.
-    temperature: of the student's expected embeddings.
+    temperature: of the student's tokens, expected and drawn.
     rewards: by name, those with a nonzero weight.
   """
 
@@ -79,7 +82,7 @@ class RewardTerm:
       logits: [B, L, G, C] of the student.
       batch: `prompt_ids` int [B, T], the prompts of the logits, and `text` for
         decoders that read it.
-      key: random key, used by the Gumbel relaxation only.
+      key: random key, used where tokens are drawn.
 
     Returns:
       (gradient on the logits, metrics).
@@ -105,26 +108,39 @@ class RewardTerm:
     key: jax.Array,
   ) -> tuple[jax.Array, Metrics]:
     """`gradient` of a batch that is decoded at once."""
+    text = batch.get('text')
 
-    def loss(logits: jax.Array) -> tuple[jax.Array, Metrics]:
-      probabilities = relax(
-        key,
-        logits[..., : self.family.vocab_size],
-        relaxation=self.config.relaxation,
-        temperature=self.temperature,
-      )
-      images = self.family.decode_soft(
-        tokenizer, probabilities, batch.get('text')
-      )
+    def score(images: jax.Array) -> tuple[jax.Array, Metrics]:
       scores = scoring.scores(
         self.rewards,
         params,
         scoring.straight_through_clip(images),
         batch['prompt_ids'],
       )
-      value = scoring.total(scores, used_terms(self.config)).mean()
+      totals = scoring.total(scores, used_terms(self.config))
       means = {name: score.mean() for name, score in scores.items()}
-      return -self.config.weight * value, means | {'total': value}
+      return totals, means | {'total': totals.mean()}
 
-    gradient, metrics = jax.grad(loss, has_aux=True)(logits)
+    def relaxed(logits: jax.Array) -> tuple[jax.Array, Metrics]:
+      probabilities = relax(
+        key,
+        logits[..., : self.family.vocab_size],
+        relaxation=self.config.relaxation,
+        temperature=self.temperature,
+      )
+      images = self.family.decode_soft(tokenizer, probabilities, text)
+      _, metrics = score(images)
+      return -self.config.weight * metrics['total'], metrics
+
+    def reinforced(logits: jax.Array) -> tuple[jax.Array, Metrics]:
+      codes = logits[..., : self.family.vocab_size]
+      tokens = sampling.sample_tokens(key, codes, temperature=self.temperature)
+      totals, metrics = score(self.family.decode(tokenizer, tokens, text))
+      loss = reinforce_loss(codes, tokens, totals, temperature=self.temperature)
+      return self.config.weight * loss, metrics
+
+    reinforces = self.config.relaxation == 'reinforce'
+    gradient, metrics = jax.grad(
+      reinforced if reinforces else relaxed, has_aux=True
+    )(logits)
     return gradient, optim.prefix('reward', metrics)

@@ -6,6 +6,7 @@ the student once (Di[M]O Alg. 1; Soft-Di[M]O section 3).
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,9 +16,10 @@ import ml_collections
 import optax
 
 from softdimo_jax.families.family import Family
+from softdimo_jax.families.start import Start
 from softdimo_jax.rewards.scoring import Reward
 from softdimo_jax.training import optim
-from softdimo_jax.training.accumulation import mean_of_parts
+from softdimo_jax.training.accumulation import mean_and_rows
 from softdimo_jax.training.distill.dimo_term import DiMOTerm
 from softdimo_jax.training.distill.gan_term import GANTerm
 from softdimo_jax.training.distill.keys import Keys
@@ -98,7 +100,7 @@ class Distiller:
   def step(
     self, state: TrainState, batch: Batch, frozen: Frozen, key: jax.Array
   ) -> tuple[TrainState, Metrics]:
-    """One update each of the generator, the auxiliary and the heads.
+    """One update of the generator, and those of the auxiliary and the heads.
 
     Args:
       state: donated by the caller.
@@ -112,8 +114,11 @@ class Distiller:
       (state, float32 scalars).
     """
     key = jax.random.fold_in(key, state.step)
-    gradients, metrics = mean_of_parts(
-      lambda part, key: self._gradients(state, part, frozen, Keys.of(key)),
+    start = self.student.start(key, state.step)
+    (gradients, metrics), logits = mean_and_rows(
+      lambda part, key: self._gradients(
+        state, part, frozen, Keys.of(key), start
+      ),
       batch,
       key,
       self.config.accumulation,
@@ -122,7 +127,7 @@ class Distiller:
       state.model,
       gradients.model,
       self.generator_tx,
-      step=state.step,
+      step=jnp.maximum(state.step - self.config.auxiliary.burn_in, 0),
       ema_decay=self.config.ema_decay,
     )
     metrics |= optim.prefix('generator', update_metrics)
@@ -135,7 +140,12 @@ class Distiller:
       metrics |= auxiliary_metrics
     if discriminator is not None and self.gan_term is not None:
       discriminator, update_metrics = self.gan_term.update(
-        discriminator, gradients.discriminator, state.step
+        discriminator,
+        gradients.discriminator,
+        frozen.teacher,
+        (batch, logits),
+        key,
+        state.step,
       )
       metrics |= update_metrics
     state = TrainState(state.step + 1, model, auxiliary, discriminator)
@@ -152,9 +162,14 @@ class Distiller:
     )
 
   def _gradients(
-    self, state: TrainState, batch: Batch, frozen: Frozen, keys: Keys
-  ) -> tuple['_Gradients', Metrics]:
-    """Gradients for all roles from one forward pass of the student."""
+    self,
+    state: TrainState,
+    batch: Batch,
+    frozen: Frozen,
+    keys: Keys,
+    start: Start,
+  ) -> tuple[tuple['_Gradients', Metrics], jax.Array | None]:
+    """From one pass of the student; also its logits, if the heads need them."""
     teacher = frozen.teacher
     condition = (
       self.family.condition(batch)
@@ -163,29 +178,27 @@ class Distiller:
     )
     logits, pullback = jax.vjp(
       lambda params: self.student.logits(
-        params, teacher, condition, keys.student
+        params, teacher, condition, keys.student, start
       ),
       state.model.params,
     )
-    gradient = jnp.zeros_like(logits)
     metrics = concentration(
       self.family,
       teacher,
       logits / (self.config.temperature or 1.0),  # 0 draws the arg max
       self.config.divergence.chunk,
     )
-    auxiliary_gradient, heads_gradient = None, None
+    terms, auxiliary_gradient, heads_gradient = {}, None, None
     if state.auxiliary is not None and self.dimo_term is not None:
       sample = self.student.sample(keys.sample, logits, condition)
-      dimo_gradient, auxiliary_gradient, dimo_metrics = (
+      terms['dimo'], auxiliary_gradient, dimo_metrics = (
         self.dimo_term.gradients(
           state.auxiliary, frozen, sample, keys.auxiliary
         )
       )
       metrics |= dimo_metrics
-      gradient = dimo_gradient
     if state.discriminator is not None and self.gan_term is not None:
-      gan_gradient, heads_gradient, gan_metrics = self.gan_term.gradients(
+      terms['gan'], heads_gradient, gan_metrics = self.gan_term.gradients(
         state.discriminator.params,
         teacher,
         logits,
@@ -194,23 +207,27 @@ class Distiller:
         state.step,
       )
       metrics |= gan_metrics
-      if state.auxiliary is not None:
-        metrics['gan/gradient_ratio'] = norm_ratio(gan_gradient, dimo_gradient)
-      gradient = gradient + gan_gradient
     if self.reward_term is not None:
-      reward_gradient, reward_metrics = self.reward_term.gradient(
+      terms['reward'], reward_metrics = self.reward_term.gradient(
         frozen.tokenizer, frozen.rewards, logits, batch, keys.reward
       )
       metrics |= reward_metrics
-      if state.auxiliary is not None:
-        metrics['reward/gradient_ratio'] = norm_ratio(
-          reward_gradient, dimo_gradient
-        )
-      gradient = gradient + reward_gradient
-    return (
-      _Gradients(pullback(gradient)[0], auxiliary_gradient, heads_gradient),
-      metrics,
+    gradient, ratios = _combined(terms)
+    gradients = _Gradients(
+      pullback(gradient)[0], auxiliary_gradient, heads_gradient
     )
+    keeps = self.gan_term is not None and self.gan_term.keeps_logits
+    return (gradients, metrics | ratios), logits if keeps else None
+
+
+def _combined(terms: Mapping[str, jax.Array]) -> tuple[jax.Array, Metrics]:
+  """Sum of the gradients on the logits, and their norms beside Di[M]O's."""
+  ratios = {
+    f'{name}/gradient_ratio': norm_ratio(gradient, terms['dimo'])
+    for name, gradient in terms.items()
+    if name != 'dimo' and 'dimo' in terms
+  }
+  return functools.reduce(jnp.add, terms.values()), ratios
 
 
 class _Gradients(NamedTuple):

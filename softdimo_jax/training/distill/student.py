@@ -7,9 +7,11 @@ import jax
 import ml_collections
 
 from softdimo_jax.families.family import Family
+from softdimo_jax.families.start import Start
 from softdimo_jax.method import masking, sampling
 from softdimo_jax.networks.generators.condition import Condition, batch_size
 from softdimo_jax.ops.parallel import constrain_batch
+from softdimo_jax.training.distill.keys import tagged
 from softdimo_jax.types import Params
 
 
@@ -62,24 +64,29 @@ class Student:
       jax.random.randint(key, shape, 0, self.family.null_label)
     )
 
+  def start(self, key: jax.Array, step: jax.Array) -> Start:
+    """What x_init is drawn with, from the key and index of a step."""
+    return Start.in_training(self.config.init, tagged(key, 'init'), step)
+
   def logits(
     self,
     trained: Params,
     teacher: Params,
     condition: Condition,
     key: jax.Array,
+    start: Start,
   ) -> jax.Array:
     """Logits [B, L, G, C] at a fresh x_init."""
     input_key, dropout_key = jax.random.split(key)
     embeddings = self.family.initial_embeddings(
-      teacher, input_key, batch_size(condition), self.config.init
+      teacher, input_key, batch_size(condition), start
     )
     params = self.family.merge(trained, teacher)
     return self.family.one_step(
       params,
       constrain_batch(embeddings),
       condition,
-      self.config.init,
+      start,
       dropout_key=dropout_key if self.config.dropout else None,
     ).logits
 

@@ -28,7 +28,7 @@ def get_config(variants: str = 'maskgit') -> ConfigDict:
   )
   config = _base(family)
   if ablations:
-    defaults.add_stages(config, defaults.GAN_ABLATIONS)
+    defaults.add_stages(config, defaults.CONTROLS)
   if cpu or tiny:
     _shrink(config)
   if tiny:

@@ -5,10 +5,11 @@ Defaults are the papers', or those of their official code.
 """
 
 from softdimo_jax.defaults.frames import (
-  GAN_ABLATIONS,
+  CONTROLS,
   PROMPTED_STAGES,
   add_stages,
   choose,
+  estimators,
   experiment,
   imagenet,
   prompted,
@@ -37,7 +38,7 @@ from softdimo_jax.defaults.stages import (
 
 __all__ = [
   'CLIP_VOCABULARY',
-  'GAN_ABLATIONS',
+  'CONTROLS',
   'OFFICIAL_ADAM',
   'PROMPTED_STAGES',
   'add_stages',
@@ -45,6 +46,7 @@ __all__ = [
   'classifier',
   'contrastive',
   'distillation',
+  'estimators',
   'experiment',
   'imagenet',
   'loop',

@@ -23,11 +23,14 @@ PROMPTED_STAGES = {
   'reward': ('softdimo',),
   'tteo': (),
 }
-# Changes to `softdimo` that leave one of its two losses out.
-GAN_ABLATIONS = {
+# Changes to `softdimo`, for the paper's comparisons. Controls leave one of its
+# two losses out.
+CONTROLS = {
   'continued_dimo': {'gan': {'weight': 0.0}},
   'gan_only': {'divergence': {'weight': 0.0}},
 }
+# Gradients through something else than the expected embedding.
+ESTIMATORS = ('gumbel', 'hard', 'sampled', 'reinforce')
 
 
 def choose(
@@ -157,6 +160,13 @@ def add_stages(
   config.stages += tuple(changes)
 
 
+def estimators(part: str) -> dict[str, Any]:
+  """Changes to `softdimo`: other gradients of its `gan` or `reward`."""
+  return {
+    f'{name}_{part}': {part: {'relaxation': name}} for name in ESTIMATORS
+  }
+
+
 def shorten(config: ConfigDict) -> None:
   """Makes every stage too short to learn anything: for tests of the machinery.
 
@@ -165,6 +175,8 @@ def shorten(config: ConfigDict) -> None:
   for name in config.stages:
     config[name].update(steps=20, batch_size=16)
     config[name].optimizer.warmup_steps = 2
+    if config[name].kind == 'rectify':
+      config[name].num_examples = 64
   for part in config.model.values():
     if 'unroll' in part:
       part.unroll = 1

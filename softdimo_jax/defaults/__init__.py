@@ -16,6 +16,7 @@ from softdimo_jax.defaults.frames import (
 )
 from softdimo_jax.defaults.shared import (
   CLIP_VOCABULARY,
+  evaluation,
   loop,
   mesh,
   optimizer,
@@ -44,6 +45,7 @@ __all__ = [
   'classifier',
   'contrastive',
   'distillation',
+  'evaluation',
   'experiment',
   'imagenet',
   'loop',

@@ -14,7 +14,12 @@ CONFIG_FILE = 'config.json'
 # Section that distributes the run over devices without changing what it
 # computes; it may differ when a run is resumed.
 SPREAD = 'mesh'
-# Fields of a distillation that version 0.1 did not have, with its behaviour.
+# Fields that version 0.1 did not have, with its behaviour: of sections, and of
+# the parts of a distillation.
+_ADDED_SECTIONS = {
+  'evaluation': {'every': 0, 'curve_images': 1000},
+  'loop': {'keep_best': ''},
+}
 _ADDED = {
   'init': {'noise_unit': 'absolute'},
   'auxiliary': {'updates': 1, 'burn_in': 0},
@@ -58,7 +63,9 @@ def claim_workdir(
       f'workdir {workdir} is not writable ({error.strerror}); choose another '
       '--workdir'
     ) from error
-  before, now = (_flat(_settled(x)) for x in (_read(path), json.loads(text)))
+  before, now = (
+    _flat(_settled(x)) for x in (_read(path), _completed(json.loads(text)))
+  )
   keys = sorted(
     key
     for key in before.keys() | now.keys()
@@ -106,6 +113,9 @@ def _completed(config: dict[str, Any]) -> dict[str, Any]:
   for section in _distillations(config):
     for part, fields in _ADDED.items():
       section[part] = fields | section[part]
+  for name, fields in _ADDED_SECTIONS.items():
+    if name in config:
+      config[name] = fields | config[name]
   return config
 
 

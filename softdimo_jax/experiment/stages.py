@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from softdimo_jax.errors import UserError
+from softdimo_jax.experiment import curves
 from softdimo_jax.experiment.inputs import LabelsInMemory, Scenes
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.sampler import Sampler
@@ -48,7 +49,11 @@ def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
     Preempted: after a signal, once the state is saved.
     UserError: for corrupt files or a diverged stage.
   """
-  options = loop.LoopOptions(**run.config.loop, split_frozen=run.splits_frozen)
+  options = loop.LoopOptions(
+    **run.config.loop,
+    split_frozen=run.splits_frozen,
+    evaluate_every=curves.every(run.config),
+  )
   for name in run.config.stages:
     notice.check()
     if run.done(name):
@@ -177,6 +182,7 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
     batches=(lambda: _tokens(run, name)) if reads_data else None,
     key=step_key,
     headline=headline,
+    evaluate=curves.evaluation(run, name),
   )
 
 

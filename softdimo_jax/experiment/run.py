@@ -217,7 +217,7 @@ class Run:
     if not self.config.loop.get('keep_best'):
       return None
     record = points.best_record(self.folder(stage))
-    return record and record['step']
+    return None if record is None else record['step']
 
   def seed(self, stage: str) -> int:
     """Seed of a stage, from its name and its seed (default: the run's)."""

@@ -31,6 +31,8 @@ def test_a_workdir_of_version_0_1_is_the_same_run(tmp_path):
     del stage['auxiliary']['updates'], stage['auxiliary']['burn_in']
     stage['gan']['temperature'] = stage['reward']['temperature'] = 1.0
   old['sampling']['temperature'] = 1.0
+  del old['evaluation']['every'], old['evaluation']['curve_images']
+  del old['loop']['keep_best']
   path = tmp_path / config_lib.CONFIG_FILE
   path.write_text(json.dumps(old))
   config_lib.claim_workdir(tmp_path, config)

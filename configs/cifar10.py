@@ -71,13 +71,13 @@ def _base(family: str) -> ConfigDict:
     dimo=_distillation('teacher', steps=10_000),
     softdimo=_distillation('dimo', steps=4000, gan_weight=30.0),
     sampling=defaults.random_order(steps=64),
-    evaluation={
-      'num_images': 10_000,
-      'seeds': 1,
-      'batch_size': 1000,
-      'teacher_steps': (1, 4, 8, 16, 64),
-      'guidance_scales': (1.0, 2.0),
-    },
+    evaluation=defaults.evaluation(
+      num_images=10_000,
+      seeds=1,
+      batch_size=1000,
+      teacher_steps=(1, 4, 8, 16, 64),
+      guidance_scales=(1.0, 2.0),
+    ),
   )
 
 

@@ -73,13 +73,13 @@ def _base(family: str) -> ConfigDict:
       'dimo', 1e-4, auxiliary_rate=1e-3, steps=1600, gan_weight=30.0
     ),
     sampling=defaults.random_order(steps=16),
-    evaluation={
-      'num_images': 1440,
-      'seeds': 2,
-      'batch_size': 720,
-      'teacher_steps': (1, 4, 16),
-      'guidance_scales': (1.0, 1.5),
-    },
+    evaluation=defaults.evaluation(
+      num_images=1440,
+      seeds=2,
+      batch_size=720,
+      teacher_steps=(1, 4, 16),
+      guidance_scales=(1.0, 1.5),
+    ),
     loop=defaults.loop(log_every=50, checkpoint_every=500),
   )
 

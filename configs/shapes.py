@@ -80,17 +80,17 @@ def _base(family: str) -> ConfigDict:
       'batch_size': 256,  # starting points at once
       'terms': _TERMS,
     },
-    evaluation={
-      'per_category': 96,
-      'batch_size': 576,
-      'teacher_steps': (1, 4, 16),
-      'guidance_scales': (1.0, 2.0, 3.0),
-      'tteo': {
+    evaluation=defaults.evaluation(
+      per_category=96,
+      batch_size=576,
+      teacher_steps=(1, 4, 16),
+      guidance_scales=(1.0, 2.0, 3.0),
+      tteo={
         'stages': ('dimo', 'softdimo', 'reward_only'),
         'starts': 1,
         'steps': 10,
       },
-    },
+    ),
     loop=defaults.loop(log_every=50, checkpoint_every=500),
   )
 

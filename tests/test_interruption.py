@@ -17,8 +17,12 @@ import pytest
 
 from softdimo_jax.errors import PREEMPTED_CODE
 from softdimo_jax.runtime import checkpoint
+from softdimo_jax.runtime.curves import read_metrics
 
 pytestmark = pytest.mark.command
+
+
+_BEST = {'digits': 'fid', 'shapes': 'reward'}
 
 
 def command(workdir: pathlib.Path) -> list[str]:
@@ -31,6 +35,9 @@ def command(workdir: pathlib.Path) -> list[str]:
     '--config.loop.checkpoint_every=5',
     '--config.teacher.steps=40',
     '--config.dimo.steps=40',
+    '--config.evaluation.every=7',
+    '--config.evaluation.curve_images=20',
+    f'--config.loop.keep_best={_BEST[workdir.parent.name]}',
     f'--workdir={workdir}',
   ]
 
@@ -97,3 +104,16 @@ def test_interrupted_run_equals_uninterrupted_run(name, often, tmp_path):
       for workdir in (whole, broken)
     )
     jax.tree.map(np.testing.assert_array_equal, expected, actual)
+    expected, actual = (points(workdir / stage) for workdir in (whole, broken))
+    assert expected == actual
+    assert bool(expected) == (stage in ('dimo', 'softdimo'))
+
+
+def points(folder: pathlib.Path) -> list[dict]:
+  """Points of the evaluation, and the record of the best, of a stage."""
+  rows = read_metrics(folder / 'metrics.jsonl')
+  best = folder / 'best' / 'best.json'
+  return [
+    *(row for row in rows if any('evaluation/' in name for name in row)),
+    *([json.loads(best.read_text())] if best.exists() else []),
+  ]

@@ -17,6 +17,7 @@ from softdimo_jax.defaults.frames import (
 )
 from softdimo_jax.defaults.shared import (
   CLIP_VOCABULARY,
+  evaluation,
   loop,
   mesh,
   optimizer,
@@ -47,6 +48,7 @@ __all__ = [
   'contrastive',
   'distillation',
   'estimators',
+  'evaluation',
   'experiment',
   'imagenet',
   'loop',

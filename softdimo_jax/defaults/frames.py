@@ -162,9 +162,7 @@ def add_stages(
 
 def estimators(part: str) -> dict[str, Any]:
   """Changes to `softdimo`: other gradients of its `gan` or `reward`."""
-  return {
-    f'{name}_{part}': {part: {'relaxation': name}} for name in ESTIMATORS
-  }
+  return {f'{name}_{part}': {part: {'relaxation': name}} for name in ESTIMATORS}
 
 
 def shorten(config: ConfigDict) -> None:

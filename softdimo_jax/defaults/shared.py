@@ -39,10 +39,28 @@ def loop(**changes: Any) -> ConfigDict:
   """Steps between log points and between checkpoints.
 
   The run gives up after `max_skipped` consecutive updates that are not finite.
+  `keep_best` names a metric of the curves (see `evaluation`): the best student
+  of a distillation is then the one that is used, instead of the last.
   """
   return section(
-    {'log_every': 100, 'checkpoint_every': 1000, 'max_skipped': 50}, changes
+    {
+      'log_every': 100,
+      'checkpoint_every': 1000,
+      'max_skipped': 50,
+      'keep_best': '',
+    },
+    changes,
   )
+
+
+def evaluation(**fields: Any) -> ConfigDict:
+  """Report of a run, and curves of its distillations.
+
+  Every `every` steps (0: never), `curve_images` images of the student are
+  measured: equally many of each label, or of each category of prompts. The
+  other fields are those of the report, which depend on the data.
+  """
+  return ConfigDict({'every': 0, 'curve_images': 1000, **fields})
 
 
 def optimizer(learning_rate: float, **changes: Any) -> ConfigDict:

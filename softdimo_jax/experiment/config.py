@@ -18,7 +18,12 @@ _REPORTS = ('results.json', 'report.html')
 # Section that distributes the run over devices without changing what it
 # computes; it may differ when a run is resumed.
 SPREAD = 'mesh'
-# Fields of a distillation that version 0.1 did not have, with its behaviour.
+# Fields that version 0.1 did not have, with its behaviour: of sections, and of
+# the parts of a distillation.
+_ADDED_SECTIONS = {
+  'evaluation': {'every': 0, 'curve_images': 1000},
+  'loop': {'keep_best': ''},
+}
 _ADDED = {
   'init': {
     'noise_unit': 'absolute',
@@ -83,7 +88,7 @@ def changes(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> str:
     {k: v for k, v in flat.items() if not k.startswith(f'{SPREAD}.')}
     for flat in (
       _flat(_settled(_read(workdir / CONFIG_FILE))),
-      _flat(_settled(_plain(config.to_dict()))),
+      _flat(_settled(_completed(_plain(config.to_dict())))),
     )
   )
   return difference(before, now)
@@ -166,6 +171,9 @@ def _completed(config: dict[str, Any]) -> dict[str, Any]:
   plan = config.get('sampling', {}).get('plan', {})
   if plan.get('name') == 'meissonic':
     plan.setdefault('official_times', False)
+  for name, fields in _ADDED_SECTIONS.items():
+    if name in config:
+      config[name] = fields | config[name]
   return config
 
 

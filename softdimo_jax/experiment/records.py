@@ -19,6 +19,7 @@ from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.training.distill.reward_term import used_terms
 
 _FILE = 'stage.json'
+_KEEP_BEST = 'loop.keep_best'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Record:
     }
     return (
       decays <= {'constant'}
+      and not self.settings.get(_KEEP_BEST)  # the best is not continued
       and self.steps > other.steps
       and dataclasses.replace(self, settings=self.settings | steps) == other
     )
@@ -224,6 +226,18 @@ def _preference(config: ml_collections.ConfigDict, name: str) -> Read:
 
 
 def _distill(config: ml_collections.ConfigDict, name: str) -> Read:
+  read = _trained(config, name)
+  if not config.loop.get('keep_best'):
+    return read
+  # The student is the best by a curve that these measure.
+  measures = (_KEEP_BEST, 'evaluation.every', 'evaluation.curve_images')
+  judges = tuple(x for x in ('tokenizer', 'features') if x in config.stages)
+  stages = tuple(dict.fromkeys((*read.stages, *judges)))
+  return Read(stages, (*read.sections, *measures), read.without)
+
+
+def _trained(config: ml_collections.ConfigDict, name: str) -> Read:
+  """What the training of a distillation reads."""
   stage = config[name]
   text, rewards = _text(config), used_terms(stage.reward)
   stages, sections = (*text, 'teacher', stage.start), ('model',)

@@ -24,6 +24,7 @@ from softdimo_jax.experiment.inputs import Draw, Inputs, open_inputs
 from softdimo_jax.families.family import Family
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.runtime import checkpoint, sharding
+from softdimo_jax.training import points
 from softdimo_jax.training.distill.reward_term import used_terms
 from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Params
@@ -169,8 +170,10 @@ class Run:
     Args:
       stage: name of the stage.
       role: 'model' is the averaged network of the stage, a whole generator for
-        teacher and distillation; 'auxiliary' is the whole auxiliary generator
-        of a distillation.
+        teacher and distillation: the last one, or the best if
+        `loop.keep_best` names a metric. 'last' is the last one in both cases;
+        'auxiliary' is the whole auxiliary generator of a distillation, the last
+        one.
 
     Raises:
       UserError: if the stage is unknown or not finished, or a file is missing,
@@ -188,7 +191,9 @@ class Run:
       )
     # A distillation without a divergence has no auxiliary, and only students
     # are published: the auxiliary then starts from the teacher, as in Alg. 1.
-    return self.params('teacher') if found is None else found
+    if found is None:
+      return self.params('teacher' if role == 'auxiliary' else stage)
+    return found
 
   def export(self, stage: str, state: TrainState) -> None:
     """Writes the parameters that later stages read; marks the stage as done."""
@@ -196,10 +201,22 @@ class Run:
     if self.config[stage].kind in STUDENTS:
       frozen = self.params('teacher')
       tree['model'] = self.family.merge(state.model.ema, frozen)
+      step = self.best_step(stage)
+      if step is not None:
+        tree['last'] = tree['model']
+        best = points.best_params(self.folder(stage), step)
+        tree['model'] = self.family.merge(best, frozen)
       if state.auxiliary is not None:
         trained = state.auxiliary.params
         tree['auxiliary'] = self.family.merge(trained, frozen)
     checkpoint.save_params(self.folder(stage) / PARAMS, tree)
+
+  def best_step(self, stage: str) -> int | None:
+    """Step of a stage's best state, if `loop.keep_best` keeps one."""
+    if not self.config.loop.get('keep_best'):
+      return None
+    record = points.best_record(self.folder(stage))
+    return None if record is None else record['step']
 
   def seed(self, stage: str) -> int:
     """Seed of a stage, from its name and its seed (default: the run's)."""

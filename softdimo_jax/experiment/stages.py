@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import records
+from softdimo_jax.experiment import curves, records
 from softdimo_jax.experiment.couplings import couplings
 from softdimo_jax.experiment.inputs import LabelsInMemory, Scenes
 from softdimo_jax.experiment.run import Run
@@ -53,7 +53,11 @@ def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
     Preempted: after a signal, once the state is saved.
     UserError: for corrupt files or a diverged stage.
   """
-  options = loop.LoopOptions(**run.config.loop, split_frozen=run.splits_frozen)
+  options = loop.LoopOptions(
+    **run.config.loop,
+    split_frozen=run.splits_frozen,
+    evaluate_every=curves.every(run.config),
+  )
   known = records.records(run.config)
   for name in run.config.stages:
     notice.check()
@@ -185,6 +189,7 @@ def _distill_stage(run: Run, name: str) -> loop.Stage:
     batches=(lambda: _tokens(run, name)) if reads_data else None,
     key=step_key,
     headline=headline,
+    evaluate=curves.evaluation(run, name),
   )
 
 

@@ -5,7 +5,7 @@ import ml_collections
 
 from softdimo_jax import families
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import pretrained
+from softdimo_jax.experiment import curves, pretrained
 from softdimo_jax.experiment.checks import at_least, between, choice, divisor
 from softdimo_jax.experiment.config import SPREAD
 from softdimo_jax.experiment.inputs import open_inputs
@@ -61,6 +61,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
       raise UserError(f'config.{name}: {error}') from error
   try:
     _validate_sampling(config, family)
+    curves.validate(config, inputs)
   except ValueError as error:
     raise UserError(f'config.{error}') from error
 

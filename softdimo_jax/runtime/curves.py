@@ -20,15 +20,17 @@ class MetricWriter:
     """Opens the files and drops lines of steps after `first_step`.
 
     A run that was killed after its last checkpoint wrote such lines; the
-    resumed run writes them again.
+    resumed run writes them again. A run without a checkpoint starts anew
+    (`first_step` is 0) and writes all of them again, also those of step 0.
     """
     path = folder / 'metrics.jsonl'
-    rows = [row for row in read_metrics(path) if row['step'] <= first_step]
+    rows = read_metrics(path) if first_step else []
+    rows = [row for row in rows if row['step'] <= first_step]
     write_atomically(path, ''.join(json.dumps(row) + '\n' for row in rows))
     self._lines = path.open('a', encoding='utf-8')
     self._events = tensorboardX.SummaryWriter(
       str(folder / 'tensorboard'),
-      purge_step=first_step + 1 if first_step else None,
+      purge_step=first_step + 1 if first_step else 0,
     )
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:

@@ -15,6 +15,7 @@ from softdimo_jax.runtime.checkpoint import Checkpoints
 from softdimo_jax.runtime.curves import MetricWriter, SilentWriter
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.runtime.progress import Progress, SilentProgress
+from softdimo_jax.training.points import Evaluate, Points
 from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Batch, Params
 
@@ -40,6 +41,8 @@ class Stage:
       process's rows; None for data-free stages.
     key: random key of the stage.
     headline: metrics on the progress line.
+    evaluate: measures a state for the points of `LoopOptions.evaluate_every`;
+      None for stages without.
   """
 
   name: str
@@ -51,6 +54,7 @@ class Stage:
   batches: Callable[[], grain.DatasetIterator] | None
   key: jax.Array
   headline: tuple[str, ...] = ()
+  evaluate: Evaluate | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,12 +67,17 @@ class LoopOptions:
     max_skipped: consecutive skipped updates after which the run gives up.
     split_frozen: whether frozen parameters are sharded like the state; if not,
       every device has a copy.
+    evaluate_every: steps between evaluations of the state; 0 for none.
+    keep_best: metric of the evaluations by which the best state is stored
+      beside the last one; empty for none.
   """
 
   log_every: int
   checkpoint_every: int
   max_skipped: int
   split_frozen: bool = True
+  evaluate_every: int = 0
+  keep_best: str = ''
 
 
 def compile_once(
@@ -137,6 +146,9 @@ def _run(
   key = sharding.put_replicated(stage.key, mesh)
   step_fn = compile_once(stage.step, layout, mesh)
   writer, progress = _outputs(stage, folder, first)
+  points = _points(stage, folder, options)
+  if first == 0:
+    points.take(0, state, writer)
   window: list[dict[str, jax.Array]] = []
   compiled = None
   for step in range(first + 1, stage.steps + 1):
@@ -148,6 +160,7 @@ def _run(
         memory.return_freed()
       state, metrics = compiled(state, batch, frozen, key)
     window.append(metrics)
+    points.take(step, state, writer)
     last = step == stage.steps
     if step % options.log_every == 0 or last:
       # The newest metrics are still being computed and join the next point,
@@ -156,15 +169,15 @@ def _run(
       ready, window = (window, []) if wait else (window[:-1], window[-1:])
       scalars = _mean(ready)
       writer.write_scalars(step, scalars)
-      shown = {k: scalars[k] for k in stage.headline}
+      shown = {k: scalars[k] for k in stage.headline} | points.newest
       if last:
         shown['peak memory/GB'] = memory.peak() / 1e9
       progress.update(step, shown)
       _check_finite(stage.name, scalars, options.max_skipped)
     stop = notice.poll()
     if checkpoints.due(step) or last or stop:
+      writer.flush()  # A checkpoint without its points would lose them.
       checkpoints.save(step, state, iterator)
-      writer.flush()
     if stop:
       notice.stop()
   writer.close()
@@ -200,6 +213,16 @@ def _outputs(
     return SilentWriter(), SilentProgress()
   writer = MetricWriter(folder, first)
   return writer, Progress(stage.name, first, stage.steps)
+
+
+def _points(stage: Stage, folder: pathlib.Path, options: LoopOptions) -> Points:
+  return Points(
+    stage.evaluate,
+    options.evaluate_every,
+    stage.steps,
+    options.keep_best,
+    folder,
+  )
 
 
 def _mean(window: list[dict[str, jax.Array]]) -> dict[str, float]:

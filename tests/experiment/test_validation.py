@@ -1,6 +1,8 @@
 """Configurations: every mistake is named before anything is compiled."""
 
+import jax
 import pytest
+from ml_collections import ConfigDict
 
 from configs import digits, maskbit, maskgen, maskgit, meissonic, shapes
 from softdimo_jax.errors import UserError
@@ -67,6 +69,8 @@ def test_variants_of_digits_are_valid(variants):
     ('dimo.auxiliary.updates', 0, 'auxiliary.updates=0 must be at least 1'),
     ('softdimo.gan.updates', 0, 'gan.updates=0 must be at least 1'),
     ('dimo.auxiliary.burn_in', 9999, 'auxiliary.burn_in=9999'),
+    ('evaluation.every', -1, 'evaluation.every=-1'),
+    ('loop.keep_best', 'fid', "keep_best='fid' needs points"),
   ],
 )
 def test_mistakes_in_digits_are_named(key, value, words):
@@ -76,6 +80,46 @@ def test_mistakes_in_digits_are_named(key, value, words):
     validation.validate(config)
   assert words in str(error.value)
   assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('module', 'changes', 'message'),
+  [
+    (digits, {'loop.keep_best': 'exact'}, "keep_best='exact'.*'recall'"),
+    (shapes, {'loop.keep_best': 'fid'}, "keep_best='fid'.*'reward'"),
+    (
+      shapes,  # `dimo` has no reward of its own
+      {'loop.keep_best': 'reward', 'tteo.terms': {}},
+      r"'reward' is unknown; choose one of \('exact', 'overall'\)",
+    ),
+    (digits, {'evaluation.curve_images': 5}, 'curve_images=5'),
+    (
+      maskgit,
+      {'evaluation': {'every': 5, 'teacher_steps': (1,)}},
+      'evaluation.every needs scenes or data in memory',
+    ),
+  ],
+)
+def test_mistakes_in_curves_are_named(module, changes, message):
+  config = module.get_config()
+  if 'evaluation' in config:
+    config.evaluation.every = 100
+  for key, value in changes.items():
+    *sections, name = key.split('.')
+    section = config
+    for part in sections:
+      section = section[part]
+    section[name] = ConfigDict(value) if isinstance(value, dict) else value
+  with pytest.raises(UserError, match=message):
+    validation.validate(config)
+
+
+def test_curves_need_one_process(monkeypatch):
+  config = digits.get_config()
+  config.evaluation.every = 100
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  with pytest.raises(UserError, match='every needs a run of one process'):
+    validation.validate(config)
 
 
 @pytest.mark.parametrize('module', [maskgit, maskbit])

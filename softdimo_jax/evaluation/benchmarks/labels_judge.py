@@ -57,19 +57,21 @@ class Judge:
     Raises:
       ValueError: for non-finite features or too few images.
     """
-    features = self._features(images)
-    reference = self._reference
-    manifold = metrics.precision_recall_density_coverage(
-      reference, features[: len(reference)]
-    )
     return {
       'num_images': len(images),
-      'fid': self._distance(features),
-      **dataclasses.asdict(manifold),
+      **self.quality(images),
       'accuracy': self.accuracy(images, labels),
       'copy_rate': metrics.exact_copy_rate(tokens, self.tokens),
       'unique_rate': metrics.unique_rate(tokens),
     }
+
+  def quality(self, images: np.ndarray) -> dict[str, float]:
+    """fid, precision, recall, density and coverage; see `score`."""
+    features, reference = self._features(images), self._reference
+    manifold = metrics.precision_recall_density_coverage(
+      reference, features[: len(reference)], real_radii=self._radii
+    )
+    return {'fid': self._distance(features), **dataclasses.asdict(manifold)}
 
   def accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
     """Share of images that the label judge assigns their label."""
@@ -96,6 +98,10 @@ class Judge:
   @functools.cached_property
   def _reference(self) -> np.ndarray:
     return self._features(self.images)
+
+  @functools.cached_property
+  def _radii(self) -> np.ndarray:
+    return metrics.squared_radii(self._reference)
 
   @functools.cached_property
   def _statistics(self) -> metrics.FeatureStatistics:

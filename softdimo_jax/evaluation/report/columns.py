@@ -44,6 +44,7 @@ COLUMNS = {
   'steps': Column(summary=True),
   'guidance_scale': Column(title='guidance', summary=True),
   'temperature': Column(),
+  'best_step': Column(),
   'num_images': Column(title='images', brief=False),
   'fid': Column(title='FID', text=_share, summary=True, spread=True),
   'sfid': Column(title='sFID', text=_share),

@@ -71,7 +71,8 @@ def render_curve(curve: Curve) -> bytes:
       axes.set_yscale('log', nonpositive='mask')
     axes.grid(color=_INK, alpha=0.2, linewidth=0.5)
     if len(curve.series) > 1:
-      axes.legend(frameon=False)
+      # Above the axes, where it hides no points.
+      figure.legend(loc='outside upper center', ncols=2, frameon=False)
     return _to_svg(figure)
 
 

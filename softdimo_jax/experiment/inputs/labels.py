@@ -12,6 +12,7 @@ from softdimo_jax.data.cache.tokens import TokenCache
 from softdimo_jax.data.images import streams
 from softdimo_jax.data.images.source import ImageSource
 from softdimo_jax.errors import UserError
+from softdimo_jax.evaluation.benchmarks.labels_judge import Judge
 from softdimo_jax.experiment.inputs.interface import Conditions, Draw, Inputs
 from softdimo_jax.experiment.inputs.synthetic import random_tokens
 from softdimo_jax.generation.tokens import encode_images
@@ -61,6 +62,17 @@ class LabelsInMemory(_Labels):
   def classifier(self) -> SmallClassifier:
     """Module of both the feature network and the label judge."""
     return SmallClassifier(**self.config.classifier)
+
+  @functools.cached_property
+  def judge(self) -> Judge:
+    """Judge of the curves and of the report; needs its two classifiers."""
+    return Judge(
+      classifier=self.classifier,
+      feature_params=self.params('features'),
+      label_params=self.params('judge'),
+      images=self.splits[0].images,
+      tokens=self.training_tokens,
+    )
 
   def check(self, kinds: Iterable[str], reads_tokens: bool) -> None:
     """See `Inputs.check`."""

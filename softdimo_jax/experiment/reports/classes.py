@@ -41,13 +41,7 @@ def evaluate(
   Returns:
     The rows.
   """
-  judge = Judge(
-    classifier=data.classifier,
-    feature_params=run.params('features'),
-    label_params=run.params('judge'),
-    images=data.splits[0].images,
-    tokens=data.training_tokens,
-  )
+  judge = data.judge
   scored, grids = [_reconstruction(run, data, judge)], [_real_grid(run, data)]
   for method in methods.compared(run):
     notice.check()
@@ -95,7 +89,7 @@ def _score(run: Run, judge: Judge, method: Method) -> tuple[Row, np.ndarray]:
     'fid_std': float(np.std(scores['fid'])),
     'images_per_second': len(labels) / fastest,
   }
-  return row | results.sharpness(run, method.stage), pictures[0]
+  return row | results.of_training(run, method.stage), pictures[0]
 
 
 def _reconstruction(run: Run, data: LabelsInMemory, judge: Judge) -> Row:

@@ -1,11 +1,12 @@
 """Common part of all reports: rows, curves, files and the table."""
 
+import collections
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from softdimo_jax.evaluation.report import table
+from softdimo_jax.evaluation.report import paper, table
 from softdimo_jax.evaluation.report.columns import COLUMNS, Column
 from softdimo_jax.evaluation.report.page import (
   Curve,
@@ -30,6 +31,16 @@ _CURVES = {
   'gan/gradient_ratio': 'Norm of GAN over Di[M]O logit gradient',
   'reward/total': 'Weighted reward of the soft images',
   'reward/gradient_ratio': 'Norm of reward over Di[M]O logit gradient',
+  'evaluation/reward': 'Weighted reward of the decoded tokens',
+  'evaluation/precision': 'Precision of the samples',
+  'evaluation/recall': 'Recall of the samples',
+  'evaluation/occupied': 'Objects per image',
+}
+# Curves with one plot per start, and the paper's beside those of post-training.
+_BY_START: dict[str, tuple[str, Curve | None]] = {
+  'evaluation/fid': ('FID', paper.FID),
+  'evaluation/overall': ('GenEval rule, overall,', paper.GENEVAL),
+  'evaluation/exact': ('Exact images', None),
 }
 
 
@@ -74,32 +85,72 @@ def write(
   return results['rows']
 
 
-def sharpness(run: Run, stage: str) -> Row:
-  """Concentration of a student's distribution at the end of its training."""
+def of_training(run: Run, stage: str) -> Row:
+  """Columns of a student's training; empty for a teacher.
+
+  The concentration of its distribution at the end or, with the step, at the
+  best state.
+  """
   if run.config[stage].kind != 'distill':
     return {}
-  last = read_metrics(run.folder(stage) / 'metrics.jsonl')[-1]
-  return {
-    'max_probability': last['student/max_probability'],
-    'delta_share': last['student/delta_share'],
+  rows = _with(_metrics(run, stage), 'student/max_probability')
+  best = run.best_step(stage)
+  kept = {} if best is None else {'best_step': best}
+  if best is not None:
+    rows = [row for row in rows if row['step'] <= best] or rows[:1]
+  return kept | {
+    'max_probability': rows[-1]['student/max_probability'],
+    'delta_share': rows[-1]['student/delta_share'],
   }
 
 
 def curves(run: Run) -> list[Curve]:
-  """Training curves, with one series per stage that logs the metric."""
-  curves = []
+  """Curves of evaluation and training, with one series per stage."""
+  return [*_evaluations(run), *_training(run)]
+
+
+def _evaluations(run: Run) -> Iterator[Curve]:
+  """Yields the students of one start together, after the paper's curves."""
+  config, groups = run.config, collections.defaultdict(list)
+  for stage in config.stages:
+    if config[stage].kind == 'distill':
+      groups[config[stage].start].append(stage)
+  for metric, (title, published) in _BY_START.items():
+    for start, stages in groups.items():
+      series = _series(run, stages, metric)
+      if series and published and config[start].kind == 'distill':
+        yield published
+      if series:
+        yield _curve(f'{title} from {start}', series)
+
+
+def _training(run: Run) -> Iterator[Curve]:
   for metric, title in _CURVES.items():
-    series = {}
-    for stage in run.config.stages:
-      rows = read_metrics(run.folder(stage) / 'metrics.jsonl')
-      points = [(r['step'], r[metric]) for r in rows if metric in r]
-      if points:
-        series[stage] = tuple(zip(*points, strict=True))
+    series = _series(run, run.config.stages, metric)
     if series:
-      curves.append(
-        Curve(title=title, x_label='step', y_label='', series=series)
-      )
-  return curves
+      yield _curve(title, series)
+
+
+def _curve(title: str, series: dict[str, Any]) -> Curve:
+  return Curve(title=title, x_label='step', y_label='', series=series)
+
+
+def _series(run: Run, stages: Iterable[str], metric: str) -> dict[str, Any]:
+  """(steps, values) of every stage that has the metric."""
+  rows = {stage: _with(_metrics(run, stage), metric) for stage in stages}
+  return {
+    stage: ([row['step'] for row in found], [row[metric] for row in found])
+    for stage, found in rows.items()
+    if found
+  }
+
+
+def _metrics(run: Run, stage: str) -> list[Row]:
+  return read_metrics(run.folder(stage) / 'metrics.jsonl')
+
+
+def _with(rows: list[Row], metric: str) -> list[Row]:
+  return [row for row in rows if metric in row]
 
 
 def summary(rows: list[Row]) -> str:

@@ -105,7 +105,7 @@ def _entries(
       _generated(run, method, prompts) for _ in range(2)
     )
     row = _speed(method, images, min(first, second))
-    yield method.title, row | results.sharpness(run, method.stage), images
+    yield method.title, row | results.of_training(run, method.stage), images
   for method, batch in _optimised(run):
     _generated(run, method, prompts.head(batch))  # Compiles.
     images, seconds = _generated(run, method, prompts)

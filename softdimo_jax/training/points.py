@@ -1,0 +1,103 @@
+"""Points of a stage's curve, and the best of them.
+
+A stage that can be evaluated is measured at its start, every so many steps and
+at its end. The best state so far is stored beside the checkpoints:
+
+  STAGE/best/best.json  step, metric and value
+  STAGE/best/STEP       the averaged parameters of that step
+
+A resumed stage repeats the points after its checkpoint and finds the same best.
+"""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from softdimo_jax.runtime import checkpoint
+from softdimo_jax.runtime.curves import MetricWriter, SilentWriter
+from softdimo_jax.runtime.files import write_atomically
+from softdimo_jax.training.state import TrainState
+from softdimo_jax.types import Params
+
+Evaluate = Callable[[TrainState], dict[str, float]]
+
+# Metrics of which the lowest value is the best; of others it is the highest.
+_LOWER = ('fid',)
+_FOLDER, _RECORD = 'best', 'best.json'
+
+
+@dataclasses.dataclass
+class Points:
+  """Measures the state of a stage; does nothing without `evaluate`.
+
+  Attributes:
+    evaluate: state -> metrics; must not change the state. None: no points.
+    every: steps between points; 0 means no points.
+    last: number of steps of the stage.
+    keep_best: metric by which the best state is stored; empty stores none.
+    folder: of the stage; absolute.
+    newest: the last point, by the names in the curves.
+  """
+
+  evaluate: Evaluate | None
+  every: int
+  last: int
+  keep_best: str
+  folder: pathlib.Path
+  newest: dict[str, float] = dataclasses.field(default_factory=dict)
+
+  def take(
+    self, step: int, state: TrainState, writer: MetricWriter | SilentWriter
+  ) -> None:
+    """Measures, writes and offers the state as the best, if it is due."""
+    if self.evaluate is None or not self.every:
+      return
+    if step % self.every and step != self.last:
+      return
+    values = self.evaluate(state)
+    self.newest = {f'evaluation/{k}': v for k, v in values.items()}
+    writer.write_scalars(step, self.newest)
+    if self.keep_best:
+      self._offer(step, values[self.keep_best], state.model.ema)
+
+  def _offer(self, step: int, value: float, params: Params) -> None:
+    """Stores the parameters if none are stored or the value is better."""
+    best = best_record(self.folder)
+    sign = -1 if self.keep_best in _LOWER else 1
+    if best is not None and sign * value <= sign * best['value']:
+      return
+    kept = self.folder / _FOLDER / str(step)
+    # A run that was killed before it wrote the record may have left it.
+    shutil.rmtree(kept, ignore_errors=True)
+    checkpoint.save_params(kept, params)
+    record = {'step': step, 'metric': self.keep_best, 'value': value}
+    write_atomically(kept.parent / _RECORD, json.dumps(record) + '\n')
+    for path in kept.parent.iterdir():
+      if path.is_dir() and path != kept:
+        shutil.rmtree(path)
+
+
+def best_record(folder: pathlib.Path) -> dict[str, Any] | None:
+  """`step`, `metric` and `value` of the best state; None if none is stored.
+
+  Args:
+    folder: of the stage.
+  """
+  path = folder / _FOLDER / _RECORD
+  return json.loads(path.read_text('utf-8')) if path.exists() else None
+
+
+def best_params(folder: pathlib.Path, step: int) -> Params:
+  """Averaged parameters of the best state, on the host.
+
+  Args:
+    folder: of the stage; absolute.
+    step: of the record.
+
+  Raises:
+    UserError: if they cannot be read.
+  """
+  return checkpoint.load_params(folder / _FOLDER / str(step))

@@ -262,9 +262,9 @@ def _rectify(config: ml_collections.ConfigDict, name: str) -> Read:
 _KINDS = {
   'classifier': (1, _classifier),
   'tokenizer': (1, _tokenizer),
-  'contrastive': (2, _contrastive),  # 2: equal captions are no negatives
   'teacher': (1, _teacher),
-  'preference': (2, _preference),  # 2: equal pictures are no losers
   'distill': (1, _distill),
+  'contrastive': (2, _contrastive),  # 2: equal captions are no negatives
+  'preference': (2, _preference),  # 2: equal pictures are no losers
   'rectify': (1, _rectify),
 }

@@ -66,7 +66,7 @@ def test_another_guidance_scale_keeps_tokenizer_and_teacher(tmp_path, capsys):
   assert train(tmp_path, config) == config.stages
   assert capsys.readouterr().err == ''
   before = contents(tmp_path)
-  config.dimo.guidance_scale = 1.75
+  config.dimo.guidance_scale = 1.5
   assert train(tmp_path, config) == ('dimo', 'softdimo')
   after = contents(tmp_path)
   for path, text in before.items():
@@ -75,7 +75,7 @@ def test_another_guidance_scale_keeps_tokenizer_and_teacher(tmp_path, capsys):
       assert after[path] == text
   told = capsys.readouterr().err.splitlines()
   assert told[3] == 'stage teacher: as it is'
-  assert 'dimo.guidance_scale was 1.0 and is 1.75' in told[4]
+  assert 'dimo.guidance_scale was 1.75 and is 1.5' in told[4]
   assert 'trained anew: it reads dimo;' in told[5]
   assert sorted(before.values()) == sorted(
     text
@@ -88,10 +88,10 @@ def test_the_first_configuration_finds_its_stages_again(tmp_path):
   config = digits.get_config()
   train(tmp_path, config)
   first = contents(tmp_path)
-  for guidance in (1.75, 2.5):
+  for guidance in (2.0, 2.5):
     config.dimo.guidance_scale = guidance
     assert train(tmp_path, config) == ('dimo', 'softdimo')
-  for guidance in (1.75, 1.0):
+  for guidance in (2.0, 1.75):
     config.dimo.guidance_scale = guidance
     assert train(tmp_path, config) == ()
   last = contents(tmp_path)
@@ -237,7 +237,7 @@ def test_a_longer_stage_goes_on_where_its_length_does_not_matter(tmp_path):
   config.dimo.update(steps=200, guidance_scale=3.0)
   arrange(tmp_path, config)
   assert not (tmp_path / 'dimo').exists()  # another
-  config.dimo.guidance_scale = 1.0
+  config.dimo.guidance_scale = 1.75
   assert arrange(tmp_path, config) == ('dimo', 'softdimo')
   assert saved(tmp_path / 'dimo') == ['100']  # taken back, as it had begun
 

@@ -41,7 +41,7 @@ def evaluation_prompts(
       known = [x for statement in known for x in _colored(statement)]
     order = rng.permutation(len(known))
     for index in itertools.islice(itertools.cycle(order), per_category):
-      records.append(record_of(known[index]) | {'tag': tag})
+      records.append({**record_of(known[index]), 'tag': tag})
   return records
 
 

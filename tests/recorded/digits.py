@@ -13,6 +13,9 @@ def get_config():
   config.classifier.update(widths=(4, 8), feature_width=8)
   for stage in ('dimo', 'softdimo'):
     config[stage].gan.width = 16
+    config[stage].guidance_scale = 1.0
+  config.dimo.optimizer.learning_rate = 5e-4
+  config.softdimo.optimizer.learning_rate = 1.5e-4
   config.softdimo.gan.update(delay_steps=4, ramp_steps=4)
   config.softdimo.steps = 150
   config.loop.checkpoint_every = 1000

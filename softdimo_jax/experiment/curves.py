@@ -159,7 +159,7 @@ def _scenes(
 
   The reward is that of decoded tokens; training maximises that of soft images.
   """
-  records = shapes.evaluation_prompts(count // len(shapes.CATEGORIES), _SEED)
+  records = data.prompts(count // len(shapes.CATEGORIES), _SEED)
   ids = shapes.tokenize_all([record['prompt'] for record in records])
   judge, rewards = ShapesJudge(world=data.world), data.rewards(terms)
   composite = Batched(

@@ -13,6 +13,7 @@ import numpy as np
 from softdimo_jax import families
 from softdimo_jax.data import shapes
 from softdimo_jax.data.captioned import CaptionedTokens
+from softdimo_jax.data.prompts.files import Record
 from softdimo_jax.data.shapes import vocabulary
 from softdimo_jax.experiment.checks import choice
 from softdimo_jax.experiment.inputs.interface import (
@@ -47,6 +48,12 @@ class Scenes(Inputs):
     return shapes.ShapesSource(
       world=self.world, seed=data.seed, num_examples=data.num_examples
     )
+
+  def prompts(self, per_category: int, seed: int | None = None) -> list[Record]:
+    """Evaluation prompts in the words of the captions."""
+    colored = self.world.mention_color == 1
+    seeds = {} if seed is None else {'seed': seed}
+    return shapes.evaluation_prompts(per_category, colored=colored, **seeds)
 
   @functools.cached_property
   def captioned(self) -> CaptionedTokens:

@@ -70,15 +70,9 @@ def evaluate(run: Run, data: Scenes, notice: PreemptionNotice) -> list[Row]:
 
 
 def _prompts(run: Run, data: Scenes) -> _Prompts:
-  records = _records(run, data)
+  records = data.prompts(run.config.evaluation.per_category)
   ids = shapes.tokenize_all([record['prompt'] for record in records])
   return _Prompts(records, ids, data.encode(ids))
-
-
-def _records(run: Run, data: Scenes) -> list[Record]:
-  return shapes.evaluation_prompts(
-    run.config.evaluation.per_category, colored=data.world.mention_color == 1
-  )
 
 
 def _scorer(data: Scenes, prompts: _Prompts) -> Callable[[np.ndarray], Row]:

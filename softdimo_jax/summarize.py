@@ -1,4 +1,6 @@
-"""Means and standard deviations over several runs, as a Markdown table.
+"""Several runs beside the paper, their means and standard deviations.
+
+Both tables are Markdown.
 
 python -m softdimo_jax.summarize runs/seed0 runs/seed1 runs/seed2
 """
@@ -13,14 +15,18 @@ import numpy as np
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.evaluation.report.columns import COLUMNS, NAMES
+from softdimo_jax.evaluation.report.comparison import compare
 from softdimo_jax.runtime import cli
 
 
 def main(argv: list[str]) -> None:
-  """Prints one row per model, averaged over the runs."""
+  """Prints one row per claim of the paper, then one row per model."""
   if len(argv) < 2:
     raise UserError('name the workdirs of the runs, e.g. runs/seed0 runs/seed1')
   rows = summarize(argv[1:])
+  claims = compare([_rows(pathlib.Path(workdir)) for workdir in argv[1:]])
+  if claims:
+    print(table.format_markdown_table(claims), end='\n\n')
   print(table.format_markdown_table(rows))
 
 

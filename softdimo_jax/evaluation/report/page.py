@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from softdimo_jax.evaluation.report.comparison import compare
 from softdimo_jax.evaluation.report.plots import Curve, render_curve
 from softdimo_jax.evaluation.report.table import make_table
 from softdimo_jax.evaluation.sets.pictures import encode_png, image_grid
@@ -47,7 +48,8 @@ class Report:
   Attributes:
     title: heading of the page.
     summary: paragraphs below the heading.
-    rows: results, as in results.json, with any keys (see `table.make_table`).
+    rows: results, as in results.json, with any keys (see `table.make_table`);
+      the page begins with their comparison with the paper.
     grids: samples, shown side by side.
     curves: small plots.
     config: configuration of the run, as text.
@@ -82,6 +84,7 @@ def render_report(report: Report) -> str:
   template = environment.from_string(source.read_text('utf-8'))
   return template.render(
     report=report,
+    comparison=make_table(compare([report.rows])),
     table=make_table(report.rows),
     group_starts=_group_starts(report.rows),
     grids=[_picture(grid) for grid in report.grids],

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from softdimo_jax.evaluation.report import paper, table
 from softdimo_jax.evaluation.report.columns import COLUMNS, Column
+from softdimo_jax.evaluation.report.comparison import compare
 from softdimo_jax.evaluation.report.page import (
   Curve,
   Grid,
@@ -154,7 +155,8 @@ def _with(rows: list[Row], metric: str) -> list[Row]:
 
 
 def summary(rows: list[Row]) -> str:
-  """The rows as a table for the terminal."""
+  """The comparison with the paper and the rows, for the terminal."""
   brief = lambda name: COLUMNS.get(name, Column()).brief
   shown = [{k: v for k, v in row.items() if brief(k)} for row in rows]
-  return table.format_table(shown)
+  tables = [found for found in (compare([rows]), shown) if found]
+  return '\n\n'.join(map(table.format_table, tables))

@@ -3,8 +3,9 @@
   python -m softdimo_jax.main --config=configs/shapes.py --workdir=runs/shapes
 
 Variants after a colon, joined by commas: `maskgen` (default), `meissonic`,
-`ablations` (a further stage from the same Di[M]O student), `tiny` (one minute,
-only to test the machinery).
+`ablations` (the paper's comparisons: further stages from the same Di[M]O
+student, and rewards that no stage optimises), `tiny` (one minute, only to test
+the machinery).
 
 Two virtual cores: 13 min 16 s, 3.35 GB. Results: docs/results.md. `meissonic`
 was never trained at full length.
@@ -30,7 +31,12 @@ def get_config(variants: str = 'maskgen') -> ConfigDict:
   )
   config = _base(family)
   if ablations:
-    defaults.add_stages(config, {'continued_dimo': {'reward': {'weight': 0.0}}})
+    defaults.add_stages(config, _ABLATIONS)
+    config.stages += ('clip_held_out', 'preference_held_out')
+    config.evaluation.teacher_steps = (1, 2, 4, 8, 16)
+    config.evaluation.guidance_scales = (1.0, 1.5, 2.0, 3.0)
+  elif tiny:  # One reward stage tests the machinery.
+    config.stages = config.stages[:-1]
   if tiny:
     _shrink(config)
   return config
@@ -42,10 +48,8 @@ def _base(family: str) -> ConfigDict:
     stages=(
       'tokenizer',
       'clip',
-      'clip_held_out',
       'teacher',
       'preference',
-      'preference_held_out',
       'dimo',
       'softdimo',
       'reward_only',
@@ -54,7 +58,14 @@ def _base(family: str) -> ConfigDict:
       'name': 'shapes',
       'seed': 0,
       'num_examples': 32_768,
-      'world': {'grid': 4, 'cell': 8, 'mention_color': 0.6},
+      # What a prompt leaves open, one step has to decide from its noise: the
+      # captions name every colour, and objects are centred in their cells.
+      'world': {
+        'grid': 4,
+        'cell': 8,
+        'mention_color': 1.0,
+        'offsets': ((0.0, 0.0),),
+      },
       # The stage whose text tower reads the generator's prompts.
       'text_stage': 'clip',
     },
@@ -64,7 +75,7 @@ def _base(family: str) -> ConfigDict:
     sampling={
       'temperature': placeholder(float),
       'steps': 16,
-      'guidance_scale': 3.0,
+      'guidance_scale': 2.0,
       'plan': {
         'name': 'maskgit',
         'order': 'confidence',
@@ -83,13 +94,10 @@ def _base(family: str) -> ConfigDict:
     evaluation=defaults.evaluation(
       per_category=96,
       batch_size=576,
-      teacher_steps=(1, 4, 16),
-      guidance_scales=(1.0, 2.0, 3.0),
-      tteo={
-        'stages': ('dimo', 'softdimo', 'reward_only'),
-        'starts': 1,
-        'steps': 10,
-      },
+      teacher_steps=(1, 16),
+      # That of the distillation, and the teacher's best.
+      guidance_scales=(1.0, 2.0),
+      tteo={'stages': ('softdimo',), 'starts': 16, 'steps': 4},
     ),
     loop=defaults.loop(log_every=50, checkpoint_every=500),
   )
@@ -117,7 +125,8 @@ def _stages() -> dict[str, ConfigDict]:
       ema_decay=0.99,
       mask_schedule='cosine',
       label_smoothing=0.0,
-      unmasked_weight=0.0,
+      exact_count=True,
+      unmasked_weight=0.1,
       optimizer={
         'warmup_steps': 50,
         'final_ratio': 0.05,
@@ -125,9 +134,12 @@ def _stages() -> dict[str, ConfigDict]:
         'b2': 0.98,
       },
     ),
-    'preference': defaults.preference('clip', 1e-3),
-    'preference_held_out': defaults.preference('clip_held_out', 1e-3),
-    'dimo': _distillation('teacher', 5e-4, steps=2500),
+    # Losers without guidance err as students do: an object too many or too few.
+    'preference': defaults.preference('clip', 1e-3, guidance_scale=1.0),
+    'preference_held_out': defaults.preference(
+      'clip_held_out', 1e-3, guidance_scale=1.0
+    ),
+    'dimo': _distillation('teacher', 1.5e-4, 3e-3, steps=1500),
     'softdimo': _post_training(),
     'reward_only': _post_training(divergence={'weight': 0.0}),
   }
@@ -170,7 +182,7 @@ def _model(family: str) -> dict[str, Any]:
   return {
     'generator': {
       'name': family,
-      'vocab_size': 64,
+      'vocab_size': 32,
       'width': 64,
       'num_heads': 2,
       'mlp_width': 128,
@@ -182,7 +194,7 @@ def _model(family: str) -> dict[str, Any]:
       'name': 'patch_vq',
       'patch': 8,
       'hidden': 128,
-      'codebook_size': 64,
+      'codebook_size': 32,
       'embedding_dim': 8,
     },
     'text': {
@@ -194,18 +206,30 @@ def _model(family: str) -> dict[str, Any]:
 
 
 def _distillation(
-  start: str, learning_rate: float, *, steps: int, **changes: Any
+  start: str,
+  learning_rate: float,
+  auxiliary_rate: float,
+  *,
+  steps: int,
+  **changes: Any,
 ) -> ConfigDict:
   return defaults.small_distillation(
     start,
     learning_rate,
-    auxiliary_rate=2e-3,
+    auxiliary_rate=auxiliary_rate,
     steps=steps,
     batch_size=64,
-    ema_decay=0.99,
-    init={'mask_ratio': 0.3, 'noise_scale': 0.5},
+    ema_decay=0.995,
+    # Guidance counts objects twice: a guided step draws several for one.
+    guidance_scale=1.0,
+    # One visible token, and noise that leaves it readable.
+    init={'mask_ratio': 0.9375, 'noise_scale': 0.1, 'noise_unit': 'table'},
     mask={'schedule': 'cosine'},
-    gan={'taps': (1, 3), 'width': 64},
+    gan={
+      'taps': (1, 3),
+      'width': 64,
+      'optimizer': {'learning_rate': 3e-3},
+    },
     optimizer={'decay': 'linear', 'warmup_steps': 50},
     **changes,
   )
@@ -213,17 +237,25 @@ def _distillation(
 
 def _post_training(**changes: Any) -> ConfigDict:
   config = _distillation(
-    'dimo', 8e-4, steps=1200, reward={'weight': 8.0}, **changes
+    'dimo', 1.5e-4, 2e-3, steps=1000, reward={'weight': 2.0}, **changes
   )
   config.reward.terms = ConfigDict(_TERMS)
   return config
 
 
+# Further post-training stages, as long as `softdimo`.
+_ABLATIONS = {
+  'continued_dimo': {'reward': {'weight': 0.0}},
+  **defaults.estimators('reward'),
+  'reward_and_gan': {'gan': {'weight': 30.0, 'fakes': 'hard'}},
+  'cool': {'temperature': 0.7},
+}
+
+
 def _shrink(config: ConfigDict) -> None:
-  dropped = ('clip_held_out', 'preference_held_out', 'reward_only')
-  config.stages = tuple(x for x in config.stages if x not in dropped)
   defaults.shorten(config)
-  config.preference.update(num_examples=64, teacher_steps=(1,))
+  for name in ('preference', 'preference_held_out'):
+    config[name].update(num_examples=64, teacher_steps=(1,))
   config.image_tower.unroll = 1
   config.data.num_examples = 256
   config.evaluation.update(
@@ -231,5 +263,5 @@ def _shrink(config: ConfigDict) -> None:
     batch_size=24,
     teacher_steps=(4,),
     guidance_scales=(2.0,),
-    tteo={'stages': ('softdimo',), 'steps': 2},
+    tteo={'starts': 1, 'steps': 2},
   )

@@ -183,6 +183,8 @@ class Branch:
       return f'goes on from step {shorter.step}{aside}'
     named = (x for x in self._elsewhere if x.record.name == name)
     known = former or next(named, None)
+    if known is not None and known.record == wanted:
+      return f'new: {known.folder} is not finished{aside}'
     if known is not None:
       return f'trained anew: {wanted.difference(known.record)}{aside}'
     return _NEW

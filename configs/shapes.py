@@ -98,8 +98,12 @@ def _base(family: str) -> ConfigDict:
       # That of the distillation, and the teacher's best.
       guidance_scales=(1.0, 2.0),
       tteo={'stages': ('softdimo',), 'starts': 16, 'steps': 4},
+      every=250,
+      curve_images=576,
     ),
-    loop=defaults.loop(log_every=50, checkpoint_every=500),
+    # Rewards are hacked sooner or later; the judge, which no stage optimises,
+    # stops them on prompts of its own.
+    loop=defaults.loop(log_every=50, checkpoint_every=500, keep_best='exact'),
   )
 
 
@@ -237,7 +241,7 @@ def _distillation(
 
 def _post_training(**changes: Any) -> ConfigDict:
   config = _distillation(
-    'dimo', 1.5e-4, 2e-3, steps=1000, reward={'weight': 2.0}, **changes
+    'dimo', 1.5e-4, 2e-3, steps=1000, reward={'weight': 0.5}, **changes
   )
   config.reward.terms = ConfigDict(_TERMS)
   return config
@@ -264,4 +268,6 @@ def _shrink(config: ConfigDict) -> None:
     teacher_steps=(4,),
     guidance_scales=(2.0,),
     tteo={'starts': 1, 'steps': 2},
+    every=10,
+    curve_images=24,
   )

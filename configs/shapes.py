@@ -58,14 +58,7 @@ def _base(family: str) -> ConfigDict:
       'name': 'shapes',
       'seed': 0,
       'num_examples': 32_768,
-      # What a prompt leaves open, one step has to decide from its noise: the
-      # captions name every colour, and objects are centred in their cells.
-      'world': {
-        'grid': 4,
-        'cell': 8,
-        'mention_color': 1.0,
-        'offsets': ((0.0, 0.0),),
-      },
+      'world': _WORLD,
       # The stage whose text tower reads the generator's prompts.
       'text_stage': 'clip',
     },
@@ -149,6 +142,14 @@ def _stages() -> dict[str, ConfigDict]:
   }
 
 
+# What a prompt leaves open, one step has to decide from its noise: the captions
+# name every colour, and objects are centred in their cells.
+_WORLD = {
+  'grid': 4,
+  'cell': 8,
+  'mention_color': 1.0,
+  'offsets': ((0.0, 0.0),),
+}
 _TERMS = {'clip': 5.0, 'preference': 1.0}
 # Of the text tower and of the image tower.
 _TOWER = {

@@ -209,6 +209,6 @@ def _shrink(config: ConfigDict) -> None:
     batch_size=100,
     seeds=1,
     teacher_steps=(1, 4),
-    guidance_scales=(1.0, 1.75),
+    guidance_scales=(1.75,),
     every=0,
   )

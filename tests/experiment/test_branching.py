@@ -131,7 +131,7 @@ def test_what_stages_read():
   before = records.records(config)
   config.model.generator.depth = 5
   generators = {
-    *('teacher', 'preference', 'preference_held_out'),
+    *('teacher', 'preference'),
     *('dimo', 'softdimo', 'reward_only'),
   }
   assert changed(before, config) == generators

@@ -144,7 +144,7 @@ def test_scenes_are_judged_by_their_prompts_and_rewards(tmp_path):
     config,
     **{'evaluation.every': 10, 'evaluation.curve_images': 32},
   )
-  records = world.evaluation_prompts(5, curves._SEED)
+  records = run.inputs.prompts(5, curves._SEED)
   ids = world.tokenize_all([record['prompt'] for record in records])
   rng = np.random.default_rng(0)
   scenes = [

@@ -70,7 +70,7 @@ def test_variants_of_digits_are_valid(variants):
     ('softdimo.gan.updates', 0, 'gan.updates=0 must be at least 1'),
     ('dimo.auxiliary.burn_in', 9999, 'auxiliary.burn_in=9999'),
     ('evaluation.every', -1, 'evaluation.every=-1'),
-    ('loop.keep_best', 'fid', "keep_best='fid' needs points"),
+    ('loop.keep_best', 'exact', "keep_best='exact' is unknown"),
   ],
 )
 def test_mistakes_in_digits_are_named(key, value, words):
@@ -155,7 +155,8 @@ def test_variants_that_make_no_sense(variants, message):
   ('changes', 'message'),
   [
     ({'data.text_stage': 'teacher'}, r"text_stage='teacher'.*clip"),
-    ({'data.world.grid': 2}, 'grid=2'),
+    ({'data.world.grid': 1}, 'grid=1'),
+    ({'evaluation.every': 0}, "keep_best='exact' needs points"),
     ({'data.world.grid': 5}, '40 pixels.*32'),
     ({'model.text.length': 8}, r'model\.text\.length=8.*10'),
     ({'model.text.width': 32}, 'width 64.*32'),

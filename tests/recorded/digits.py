@@ -19,4 +19,5 @@ def get_config():
   config.softdimo.gan.update(delay_steps=4, ramp_steps=4)
   config.softdimo.steps = 150
   config.loop.checkpoint_every = 1000
+  config.evaluation.guidance_scales = (1.0,)
   return config

@@ -156,7 +156,7 @@ def test_variants_that_make_no_sense(variants, message):
   [
     ({'data.text_stage': 'teacher'}, r"text_stage='teacher'.*clip"),
     ({'data.world.grid': 1}, 'grid=1'),
-    ({'evaluation.every': 0}, "keep_best='exact' needs points"),
+    ({'loop.keep_best': 'exact'}, "keep_best='exact' needs points"),
     ({'data.world.grid': 5}, '40 pixels.*32'),
     ({'model.text.length': 8}, r'model\.text\.length=8.*10'),
     ({'model.text.width': 32}, 'width 64.*32'),

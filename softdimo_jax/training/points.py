@@ -1,6 +1,6 @@
 """Points of a stage's curve, and the best of them.
 
-A stage that can be evaluated is measured at its start, every so many steps and
+A stage that can be evaluated is measured at its start, at fixed intervals and
 at its end. The best state so far is stored beside the checkpoints:
 
   STAGE/best/best.json  step, metric and value

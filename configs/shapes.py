@@ -142,12 +142,13 @@ def _stages() -> dict[str, ConfigDict]:
 
 
 # What a prompt leaves open, one step has to decide from its noise: the captions
-# name every colour, and objects are centred in their cells.
+# name every colour, and objects are centred in their cells and lie apart.
 _WORLD = {
   'grid': 4,
   'cell': 8,
   'mention_color': 1.0,
   'offsets': ((0.0, 0.0),),
+  'apart': True,
 }
 _TERMS = {'clip': 5.0, 'preference': 1.0}
 # Of the text tower and of the image tower.

@@ -263,7 +263,7 @@ _KINDS = {
   'classifier': (1, _classifier),
   'tokenizer': (1, _tokenizer),
   'teacher': (1, _teacher),
-  'distill': (1, _distill),
+  'distill': (2, _distill),  # 2: the best student is never the start
   'contrastive': (2, _contrastive),  # 2: equal captions are no negatives
   'preference': (2, _preference),  # 2: equal pictures are no losers
   'rectify': (1, _rectify),

@@ -1,7 +1,8 @@
 """Points of a stage's curve, and the best of them.
 
 A stage that can be evaluated is measured at its start, at fixed intervals and
-at its end. The best state so far is stored beside the checkpoints:
+at its end. The best state after the start, so far, is stored beside the
+checkpoints:
 
   STAGE/best/best.json  step, metric and value
   STAGE/best/STEP       the averaged parameters of that step
@@ -60,7 +61,9 @@ class Points:
     values = self.evaluate(state)
     self.newest = {f'evaluation/{k}': v for k, v in values.items()}
     writer.write_scalars(step, self.newest)
-    if self.keep_best:
+    # The start is no product of the stage: a control whose curve falls would be
+    # the student that it started from.
+    if self.keep_best and step:
       self._offer(step, values[self.keep_best], state.model.ema)
 
   def _offer(self, step: int, value: float, params: Params) -> None:

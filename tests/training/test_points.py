@@ -107,10 +107,15 @@ def test_the_best_state_is_kept_and_the_earlier_of_equals(
   assert_equal(then.model.ema, points.best_params(tmp_path, 10))
 
 
+def test_the_start_is_never_the_best(tmp_path):
+  train(tmp_path, {'fid': float}, keep_best='fid')
+  assert points.best_record(tmp_path)['step'] == 10
+
+
 # Checkpoints are at 8, 16, 24 and 25.
 @pytest.mark.parametrize(
   ('kill', 'best'),
-  [(5, 0), (15, 5), (15, 10), (20, 0), (25, 20), (20, 25)],
+  [(5, 5), (15, 5), (15, 10), (20, 5), (25, 20), (20, 25)],
 )
 def test_killed_and_resumed_it_has_the_same_points_and_best(
   tmp_path, kill, best

@@ -77,8 +77,8 @@ def realise(
 ) -> Scene:
   """Draws a random scene that makes a statement true.
 
-  Two objects share a row or column even if no relation is stated; counted ones
-  are anywhere.
+  Two objects share a row or column even if no relation is stated; a single one
+  is anywhere, and so are counted ones unless `world.apart`.
 
   Args:
     world: sizes.
@@ -193,18 +193,44 @@ def _cells(
 ) -> list[tuple[int, int]]:
   """(row, column) of every object."""
   if len(statement.phrases) == 1:
-    cells = rng.permutation(world.grid**2)[: statement.phrases[0].count]
-    return [(int(cell) // world.grid, int(cell) % world.grid) for cell in cells]
+    return _free(world, rng, statement.phrases[0].count, [])
   relation = statement.relation or _choose(rng, RELATIONS)
   line = int(rng.integers(world.grid))
-  positions = [int(index) for index in rng.permutation(world.grid)[:2]]
-  if relation in ('left of', 'above'):
-    positions.sort()
-  elif relation in ('right of', 'below'):
-    positions.sort(reverse=True)
+  if world.apart:
+    positions = [_in_half(world, rng, half) for half in (0, 1)]
+  else:
+    positions = sorted(int(index) for index in rng.permutation(world.grid)[:2])
+  if relation in ('right of', 'below'):
+    positions.reverse()
   if relation in ('above', 'below'):
     return [(position, line) for position in positions]
   return [(line, position) for position in positions]
+
+
+def _in_half(world: World, rng: np.random.Generator, half: int) -> int:
+  """A row or column in the first (0) or second half; never the middle one."""
+  size = world.grid // 2
+  return int(rng.integers(size)) + half * (world.grid - size)
+
+
+def _free(
+  world: World,
+  rng: np.random.Generator,
+  count: int,
+  taken: Sequence[tuple[int, int]],
+) -> list[tuple[int, int]]:
+  """Random cells (row, column) for `count` more objects of one kind."""
+  if count + len(taken) == 1 or not world.apart:
+    cells = [divmod(int(x), world.grid) for x in rng.permutation(world.grid**2)]
+    return [cell for cell in cells if cell not in taken][:count]
+  half = lambda index: int(index >= world.grid / 2)
+  used = {(half(row), half(column)) for row, column in taken}
+  quarters = [divmod(int(x), 2) for x in rng.permutation(4)]
+  return [
+    (_in_half(world, rng, top), _in_half(world, rng, left))
+    for top, left in quarters
+    if (top, left) not in used
+  ][:count]
 
 
 def _change_shape(
@@ -255,10 +281,8 @@ def _change_count(
   counts = [n for n in range(2, MAX_COUNT + 1) if n != phrase.count]
   count = counts[rng.integers(len(counts))]
   items = [scene.items[i] for i in rng.permutation(phrase.count)][:count]
-  taken = {(item.row, item.column) for item in items}
-  cells = [divmod(int(x), world.grid) for x in rng.permutation(world.grid**2)]
-  free = [cell for cell in cells if cell not in taken]
-  for row, column in free[: count - len(items)]:
+  taken = [(item.row, item.column) for item in items]
+  for row, column in _free(world, rng, count - len(items), taken):
     item = dataclasses.replace(scene.items[0], row=row, column=column)
     items.append(_placed(world, rng, item))
   statement = Statement((dataclasses.replace(phrase, count=count),))

@@ -41,6 +41,10 @@ class World:
     offsets: possible offsets (down, right) of an object from the centre of its
       cell, as shares of the cell's side. Each offset adds 24 patches.
     mention_color: probability that a caption states the colour of an object.
+    apart: whether two objects lie in opposite halves of the picture (left and
+      right, or top and bottom) and counted ones in different quarters. One step
+      draws all cells at once: what it must not do is decided by fewer of them,
+      and a relation shows in the place of each object alone.
   """
 
   grid: int = 4
@@ -50,6 +54,7 @@ class World:
     (_OFFSET, _OFFSET),
   )
   mention_color: float = 0.6
+  apart: bool = False
 
   def __post_init__(self):
     if self.grid < 2:  # Relations need two; so do MAX_COUNT objects.

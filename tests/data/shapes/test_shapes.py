@@ -57,7 +57,7 @@ def is_true(scene):
 
 @pytest.mark.parametrize('kind', shapes.KINDS)
 def test_statements_are_true(kind):
-  for world in (WORLD, World(grid=7)):
+  for world in (WORLD, World(grid=7), World(apart=True)):
     for scene in scenes(300, kind, world):
       assert is_true(scene)
       for item in scene.items:
@@ -91,6 +91,33 @@ def test_everything_is_drawn_equally_often():
     assert len(values) == options
     shares = np.array(list(values.values())) / len(items)
     np.testing.assert_allclose(shares, 1 / options, atol=0.02)
+
+
+def half(index, world):
+  """0 or 1; the middle of an odd grid belongs to neither."""
+  return np.sign(2 * index - world.grid + 1)
+
+
+@pytest.mark.parametrize('grid', [2, 4, 5])
+def test_apart_objects_share_no_half_or_quarter(grid):
+  world = World(grid=grid, apart=True)
+  rng = np.random.default_rng(3)
+  seen = set()
+  for kind, change in (('counting', 'count'), ('relation', 'relation')):
+    for scene in scenes(200, kind, world):
+      for items in (
+        scene.items, shapes.perturb(world, scene, rng, change)[0].items
+      ):  # fmt: skip
+        quarters = [(half(x.row, world), half(x.column, world)) for x in items]
+        assert len(set(quarters)) == len(items)
+        seen |= places_of(items)
+      if kind == 'relation':
+        first, second = scene.items
+        assert (
+          half(first.row, world) * half(second.row, world) == -1
+          or half(first.column, world) * half(second.column, world) == -1
+        )
+  assert len(seen) >= grid**2 - grid % 2 * (2 * grid - 1)
 
 
 @pytest.mark.parametrize('change', ['shape', 'color', 'swap', 'count'])

@@ -24,7 +24,7 @@ from softdimo_jax.experiment.precompute.prompts import (
   encode,
 )
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.runtime import cli
+from softdimo_jax.runtime import cli, lock
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _CONFIG = config_flag.define('configs/maskgen.py')
@@ -91,7 +91,8 @@ def main(argv: list[str]) -> None:
     batch_size=_BATCH_SIZE.value,
     prompts_per_shard=_PROMPTS_PER_SHARD.value,
   )
-  cache = encode(prompts, run.inputs, run.workdir, options, notice)
+  with lock.held(run.workdir):
+    cache = encode(prompts, run.inputs, run.workdir, options, notice)
   print(f'{len(cache)} prompts in {_OUT.value}')
 
 

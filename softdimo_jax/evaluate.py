@@ -32,7 +32,7 @@ from softdimo_jax.evaluation.measure import Options, Row
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.evaluation.sets.images import ImageSet, open_images
 from softdimo_jax.experiment import network_flags, sampling_flags
-from softdimo_jax.runtime import cli
+from softdimo_jax.runtime import cli, lock
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
@@ -107,6 +107,16 @@ def main(argv: list[str]) -> None:
   request = _request()
   request.check(has_prompts=bool(sampling_flags.texts()))
   _check_saving(request)
+  with lock.held(request.out):
+    rows = _evaluate(request, notice)
+  print(table.format_table([_shown(row) for row in rows]))
+  print(f'numbers and protocols in {request.out / _RESULTS}')
+
+
+def _evaluate(
+  request: EvaluationRequest, notice: PreemptionNotice
+) -> list[Row]:
+  """Rows of all sets; each is written as soon as it is finished."""
   rows = []
   for row, images, prompts, evaluator in _sets(request, notice):
     title = f'T={row["temperature"]:g}' if 'temperature' in row else 'features'
@@ -114,8 +124,7 @@ def main(argv: list[str]) -> None:
     _write(request.out, rows)
     if _SAVE_REFERENCE.value:
       evaluator.save_reference(images, pathlib.Path(_SAVE_REFERENCE.value))
-  print(table.format_table([_shown(row) for row in rows]))
-  print(f'numbers and protocols in {request.out / _RESULTS}')
+  return rows
 
 
 def _request() -> EvaluationRequest:

@@ -20,7 +20,7 @@ from softdimo_jax.experiment import images, methods, sampling_flags
 from softdimo_jax.experiment.images import RunImages
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.runtime import cli
+from softdimo_jax.runtime import cli, lock
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _NUM = flags.DEFINE_integer(
@@ -44,12 +44,14 @@ def main(argv: list[str]) -> None:
   run = sampling_flags.load_run()
   stage = run.generator(sampling_flags.MODEL.value)
   conditions = sampling_flags.conditions(run)
-  export = _open(run, stage, conditions)
-  size = min(_BATCH_SIZE.value, export.images_per_range, _NUM.value)
-  method = methods.sampled(run, stage, size, **_SAMPLER.values)
   order = np.arange(_NUM.value) % len(conditions)
-  samples = RunImages(run, method, conditions, order, sampling_flags.SEED.value)
-  images.write(samples, export, 'export', notice)
+  seed = sampling_flags.SEED.value
+  with lock.held(_OUT.value):
+    export = _open(run, stage, conditions)
+    size = min(_BATCH_SIZE.value, export.images_per_range, _NUM.value)
+    method = methods.sampled(run, stage, size, **_SAMPLER.values)
+    samples = RunImages(run, method, conditions, order, seed)
+    images.write(samples, export, 'export', notice)
   print(f'{_NUM.value} images of {stage} in {_OUT.value}')
 
 

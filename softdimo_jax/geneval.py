@@ -37,7 +37,7 @@ from softdimo_jax.evaluation.features.clip import image_embedder
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.experiment import images, network_flags, sampling_flags
 from softdimo_jax.networks.rewards.clip import openai_vit_l
-from softdimo_jax.runtime import cli
+from softdimo_jax.runtime import cli, lock
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
@@ -92,14 +92,15 @@ def _generate() -> None:
   conditions = run.inputs.conditions(prompts, _METHOD.rewards(run))
   order = np.repeat(np.arange(len(records)), _PER_PROMPT.value)
   title, samples = _METHOD.images(run, stage, conditions, order)
-  export = GenEvalExport(
-    _OUT.value,
-    records=records,
-    per_prompt=_PER_PROMPT.value,
-    made_by=samples.fingerprint,
-    images_per_range=probes.range_of(samples.size()),
-  )
-  images.write(samples, export, 'geneval', notice)
+  with lock.held(_OUT.value):
+    export = GenEvalExport(
+      _OUT.value,
+      records=records,
+      per_prompt=_PER_PROMPT.value,
+      made_by=samples.fingerprint,
+      images_per_range=probes.range_of(samples.size()),
+    )
+    images.write(samples, export, 'geneval', notice)
   print(f'{len(order)} images of {title} in {_OUT.value}')
 
 

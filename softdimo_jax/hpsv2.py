@@ -30,7 +30,7 @@ from softdimo_jax.evaluation.sets.images import FolderImages, same_size
 from softdimo_jax.evaluation.sets.writers import JpegExport
 from softdimo_jax.experiment import images, network_flags, sampling_flags
 from softdimo_jax.rewards.scoring import CLIPReward
-from softdimo_jax.runtime import cli
+from softdimo_jax.runtime import cli, lock
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
@@ -106,7 +106,8 @@ def _generate(
       made_by=samples.fingerprint,
       images_per_range=probes.range_of(samples.size()),
     )
-    images.write(samples, export, style, notice)
+    with lock.held(_OUT.value):
+      images.write(samples, export, style, notice)
     made_by[style] = samples.fingerprint
   return title, made_by
 

@@ -8,6 +8,7 @@ and trains the others; the former ones are moved to DIR/earlier.
 Exit codes: see `softdimo_jax.runtime.cli`.
 """
 
+import contextlib
 import json
 import pathlib
 
@@ -24,7 +25,7 @@ from softdimo_jax.experiment import (
 )
 from softdimo_jax.experiment.reports import results
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.runtime import cli, distributed
+from softdimo_jax.runtime import cli, distributed, lock
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _CONFIG = config_flag.define('configs/digits.py:maskbit')
@@ -71,12 +72,14 @@ def main(argv: list[str]) -> None:
   branch = branching.Branch(workdir, run.config, reuse)
   distributed.agree(f'{workdir} {reuse} {json.dumps(run.config.to_dict())}')
   distributed.together(lambda: _check(run, branch))
-  # Nothing is written until every process has passed the checks.
-  distributed.alone(branch.arrange)
-  cli.cache_compilations(workdir / 'compilation_cache')
-  logging.info('%d %s devices', jax.device_count(), jax.default_backend())
-  stages.train(run, run.mesh, notice)
-  distributed.alone(lambda: _report(run, notice))
+  with contextlib.ExitStack() as stack:
+    # Nothing is written until every process has passed the checks.
+    distributed.alone(lambda: stack.enter_context(lock.held(workdir)))
+    distributed.alone(branching.Branch(workdir, run.config, reuse).arrange)
+    cli.cache_compilations(workdir / 'compilation_cache')
+    logging.info('%d %s devices', jax.device_count(), jax.default_backend())
+    stages.train(run, run.mesh, notice)
+    distributed.alone(lambda: _report(run, notice))
 
 
 def _check(run: Run, branch: branching.Branch) -> None:
@@ -86,9 +89,12 @@ def _check(run: Run, branch: branching.Branch) -> None:
 
 
 def _report(run: Run, notice: PreemptionNotice) -> None:
-  """Evaluates if the configuration has an `evaluation` section."""
+  """Evaluates if the configuration says so and the run has all stages."""
   notice.unshare()
-  if 'evaluation' in run.config:
+  lacking = reports.lacking(run) if 'evaluation' in run.config else []
+  if lacking:
+    print(f'done; there is no report without the stages {", ".join(lacking)}')
+  elif 'evaluation' in run.config:
     print(results.summary(reports.evaluate(run, notice)))
     print(f'report: {run.workdir / "report.html"}')
   else:

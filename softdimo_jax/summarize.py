@@ -8,6 +8,7 @@ python -m softdimo_jax.summarize runs/seed0 runs/seed1 runs/seed2
 import collections
 import json
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.evaluation.report.columns import COLUMNS, NAMES
 from softdimo_jax.evaluation.report.comparison import compare
+from softdimo_jax.experiment import config
 from softdimo_jax.runtime import cli
 
 
@@ -34,8 +36,10 @@ def summarize(workdirs: list[str]) -> list[dict[str, Any]]:
   """Means and standard deviations (ddof 1), in the order of the first run.
 
   Raises:
-    UserError: if a run has no results.json.
+    UserError: if a run has no results.json, or if the runs are not several
+      seeds of one configuration.
   """
+  _check_alike(workdirs)
   groups = collections.defaultdict(list)
   for workdir in workdirs:
     for row in _rows(pathlib.Path(workdir)):
@@ -55,11 +59,59 @@ def _merge(rows: list[dict[str, Any]]) -> dict[str, Any]:
   return merged
 
 
+def _check_alike(workdirs: list[str]) -> None:
+  """A spread is that over seeds: all else must be equal, and seeds differ."""
+  first, *others = workdirs
+  seeds: dict[str, str] = {}
+  for workdir in workdirs:
+    seed, _ = _settings(workdir)
+    if seed in seeds:
+      raise UserError(
+        f'{workdir} and {seeds[seed]} have the same seeds, so that they are '
+        'one run twice; name runs with different --config.seed'
+      )
+    seeds[seed] = workdir
+  _, expected = _settings(first)
+  for workdir in others:
+    changed = config.difference(expected, _settings(workdir)[1])
+    if changed:
+      raise UserError(
+        f'{workdir} has another configuration than {first} ({changed}); '
+        'summarize the runs of each configuration apart'
+      )
+
+
+def _settings(workdir: str) -> tuple[str, dict[str, Any]]:
+  """(seeds, all other fields that the results depend on, by path)."""
+  fields = config.meaning(_results(pathlib.Path(workdir))['config'])
+  is_seed = lambda field: (
+    re.fullmatch(r'([^.]+\.)?seed', field) and (not field.startswith('data.'))
+  )
+  seeds = {k: v for k, v in fields.items() if is_seed(k)}
+  others = {
+    k: v
+    for k, v in fields.items()
+    if k not in seeds and not k.startswith(f'{config.SPREAD}.')
+  }
+  return json.dumps(seeds, sort_keys=True), others
+
+
 def _rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  return _results(workdir)['rows']
+
+
+def _results(workdir: pathlib.Path) -> dict[str, Any]:
   path = workdir / 'results.json'
   if not path.exists():
     raise UserError(f'{path} does not exist; finish that run first')
-  return json.loads(path.read_text('utf-8'))['rows']
+  try:
+    results = json.loads(path.read_text('utf-8'))
+    return {name: results[name] for name in ('config', 'rows')}
+  except (ValueError, TypeError, KeyError) as error:
+    raise UserError(
+      f'{path} is not the results of a run ({error}); run '
+      f'python -m softdimo_jax.main with --workdir={workdir} again'
+    ) from error
 
 
 if __name__ == '__main__':

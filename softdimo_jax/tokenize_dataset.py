@@ -17,7 +17,7 @@ from softdimo_jax.experiment.precompute.tokens import (
   load_tokenizer,
   tokenize,
 )
-from softdimo_jax.runtime import cli
+from softdimo_jax.runtime import cli, lock
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _DATA = flags.DEFINE_string(
@@ -76,7 +76,8 @@ def main(argv: list[str]) -> None:
     images_per_shard=_IMAGES_PER_SHARD.value,
   )
   folder = pathlib.Path(_OUT.value).absolute()
-  cache = tokenize(source, tokenizer, params, folder, options, notice)
+  with lock.held(folder):
+    cache = tokenize(source, tokenizer, params, folder, options, notice)
   print(f'{len(cache)} records of {len(source)} images in {folder}')
   if cache.skipped:
     shown = ', '.join(cache.skipped[:_SHOWN])

@@ -26,7 +26,7 @@ from softdimo_jax.experiment import best_of, methods, sampling_flags
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.tteo import TTEO, Best
-from softdimo_jax.runtime import cli
+from softdimo_jax.runtime import cli, lock
 from softdimo_jax.runtime.files import write_atomically
 
 _STARTS = flags.DEFINE_integer(
@@ -73,9 +73,10 @@ def main(argv: list[str]) -> None:
     steps=_STEPS.value,
     learning_rate=_LEARNING_RATE.value,
   )
-  best = _optimize(run, stage, optimizer, conditions)
   scale = sampling_flags.file_scale(run, _SCALE.value, 8)
-  _write(pathlib.Path(_OUT.value), conditions, best, scale)
+  with lock.held(_OUT.value):
+    best = _optimize(run, stage, optimizer, conditions)
+    _write(pathlib.Path(_OUT.value), conditions, best, scale)
   _print_latency(run, stage, optimizer, conditions)
   gain = best.scores.mean() - best.curves[:, 0, 0].mean()
   print(
@@ -124,12 +125,6 @@ def _write(
   best: Best,
   scale: int,
 ) -> None:
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(
-      f'--out={folder} cannot be created: {error.strerror}'
-    ) from error
   for number, image in enumerate(best.images):
     pixels = pictures.image_grid(image[None], scale=scale, padding=0)
     pictures.save_png(folder / f'{number:04d}.png', pixels)

@@ -1,5 +1,6 @@
 """Means and spreads over runs."""
 
+import itertools
 import json
 
 import pytest
@@ -7,14 +8,19 @@ import pytest
 from softdimo_jax import summarize
 from softdimo_jax.errors import UserError
 
+SEEDS = itertools.count()
 
-def write(folder, **fids: float) -> str:
+
+def write(folder, config=None, **fids: float) -> str:
   folder.mkdir()
+  config = {'seed': next(SEEDS), 'dimo': {'steps': 5}} | (config or {})
   rows = [
     {'model': name, 'steps': 1, 'guidance_scale': 1.0, 'fid': fid}
     for name, fid in fids.items()
   ]
-  (folder / 'results.json').write_text(json.dumps({'rows': rows}))
+  (folder / 'results.json').write_text(
+    json.dumps({'config': config, 'rows': rows})
+  )
   return str(folder)
 
 
@@ -41,4 +47,39 @@ def test_begins_with_the_comparison_with_the_paper(tmp_path, capsys):
 
 def test_missing_results_are_named(tmp_path):
   with pytest.raises(UserError, match='finish that run'):
+    summarize.summarize([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+  ('config', 'message'),
+  [
+    ({'seed': 1}, 'have the same seeds'),
+    ({'seed': 2, 'dimo': {'steps': 6}}, 'dimo.steps was 5 and is 6'),
+    ({'seed': 2, 'name': 'shapes'}, "name was None and is 'shapes'"),
+    ({'seed': 2, 'data': {'seed': 3}}, 'data.seed was None and is 3'),
+  ],
+)
+def test_only_seeds_of_one_configuration_are_averaged(
+  config, message, tmp_path
+):
+  runs = [
+    write(tmp_path / 'a', {'seed': 1}, dimo=1.0),
+    write(tmp_path / 'b', config, dimo=2.0),
+  ]
+  with pytest.raises(UserError, match=message):
+    summarize.summarize(runs)
+
+
+def test_the_mesh_and_the_seed_of_a_stage_may_differ(tmp_path):
+  runs = [
+    write(tmp_path / 'a', {'seed': 1, 'mesh': {'data': 1}}, dimo=1.0),
+    write(tmp_path / 'b', {'seed': 1, 'dimo': {'steps': 5, 'seed': 2}}, dimo=3),
+  ]
+  assert summarize.summarize(runs)[0]['fid'] == 2
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{"rows": []}'])
+def test_damaged_results_are_named(text, tmp_path):
+  (tmp_path / 'results.json').write_text(text)
+  with pytest.raises(UserError, match='is not the results of a run'):
     summarize.summarize([str(tmp_path)])

@@ -18,7 +18,7 @@ import flax.linen as nn
 
 from softdimo_jax.convert import registry
 from softdimo_jax.errors import UserError
-from softdimo_jax.runtime import checkpoint
+from softdimo_jax.runtime import checkpoint, checksums
 from softdimo_jax.types import Params
 
 _MODEL, _PARAMS = 'model.json', 'params'
@@ -93,8 +93,14 @@ def load_converted(
     UserError: if the folder does not exist, contains another family, or a file
       in it is damaged.
   """
-  module = load_module(folder, family)
-  return module, checkpoint.load_params(folder.absolute() / _PARAMS)
+  module, params = load_module(folder, family), folder.absolute() / _PARAMS
+  reason = checksums.damage(params)
+  if reason:
+    raise UserError(
+      f'{folder} is damaged ({params.name}/{reason}); delete it and convert '
+      'the checkpoint again'
+    )
+  return module, checkpoint.load_params(params)
 
 
 def load_module(folder: pathlib.Path, family: str | None = None) -> Any:

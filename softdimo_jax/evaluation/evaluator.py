@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from softdimo_jax.convert import weights as official
 from softdimo_jax.data.prompts.text_tokens import DIMO_PREFIX, CLIPTokenizer
@@ -150,6 +151,12 @@ class Evaluator:
     """
     size = images.size()
     reference = self._reference(size)
+    measure.check_counts(
+      self._request.metrics,
+      len(images),
+      None if reference is None else reference.count,
+      self._request.options,
+    )
     views = {
       name: (probe, probe.store(self._root, images))
       for name, probe in self._probes.items()
@@ -162,9 +169,13 @@ class Evaluator:
       reference=reference,
       **self._reference_features(reference),
     )
-    row = measure.measure(
+    row, failures = measure.measure(
       self._request.metrics, features, self._request.options
     )
+    if failures and not row:
+      raise UserError('; '.join(failures))
+    for sentence in failures:
+      logging.warning('%s; the other metrics are', sentence)
     return row | {
       'num_images': len(images),
       'protocol': self._protocol(images, size, reference),

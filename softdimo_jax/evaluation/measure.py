@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+from absl import logging
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import metrics
@@ -18,6 +19,8 @@ Field = TypeVar('Field')
 
 # Inception score: number of splits in torch-fidelity, samples per split in ADM.
 _SPLITS, _ADM_SPLIT = 10, 5000
+# Inception's features: the covariance of fewer images is singular.
+_FEW = 2048
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,9 +208,54 @@ OF_INCEPTION = frozenset(METRICS) - {'cmmd', 'clip_score'}
 OF_REFERENCE = frozenset(METRICS) - {'is', 'is_adm', 'clip_score'}
 
 
+def check_counts(
+  names: tuple[str, ...],
+  images: int,
+  reference: int | None,
+  options: Options = Options(),
+) -> None:
+  """Checks the numbers of images before anything is computed.
+
+  Warns of a Frechet distance between fewer images than features.
+
+  Args:
+    names: names in `METRICS`.
+    images: number of images.
+    reference: number of those of the reference; None if it is unknown.
+    options: hyper-parameters.
+
+  Raises:
+    UserError: if a metric needs more images.
+  """
+  for name in names:
+    needed, remedy = _least(name, options)
+    counts = (images, reference) if name in OF_REFERENCE else (images,)
+    few = [x for x in counts if x is not None and x < needed]
+    if few:
+      raise UserError(
+        f'{name} cannot be computed: it needs at least {needed} images in each '
+        f'set, and one has {few[0]}; {remedy}or leave {name} out of --metrics'
+      )
+  if images < _FEW and 'fid' in names:
+    logging.warning(
+      'fid of %d images is not comparable with published values, which use '
+      '50000: with fewer than %d, it mostly measures their number',
+      *(images, _FEW),
+    )
+
+
+def _least(name: str, options: Options) -> tuple[int, str]:
+  """(images that a metric needs, which flag lowers that)."""
+  if name == 'kid':
+    return options.kid_subset_size, 'lower --kid_subset_size, '
+  if name in ('pr', 'pr_float16', 'prdc'):
+    return options.neighbours + 1, 'lower --neighbours, '
+  return {'fid': 2, 'sfid': 2, 'is': _SPLITS}.get(name, 1), ''
+
+
 def measure(
   names: tuple[str, ...], features: Features, options: Options = Options()
-) -> Row:
+) -> tuple[Row, list[str]]:
   """Computes metrics from features.
 
   Args:
@@ -215,14 +263,14 @@ def measure(
     features: features that these metrics read.
     options: hyper-parameters.
 
-  Raises:
-    UserError: for too few images, different widths or features that are not
-      finite; names the metric.
+  Returns:
+    (values by name, sentences about metrics that cannot be computed: for
+    different widths or features that are not finite).
   """
-  row = {}
+  row, failures = {}, []
   for name in names:
     try:
       row |= METRICS[name](features, options)
     except ValueError as error:
-      raise UserError(f'{name} cannot be computed: {error}') from error
-  return row
+      failures.append(f'{name} cannot be computed: {error}')
+  return row, failures

@@ -68,6 +68,16 @@ class ReferenceSet:
       return None
     return getattr(self.reference, _PARTS[metric])
 
+  @property
+  def count(self) -> int | None:
+    """Number of reference images; None if the file does not say."""
+    if self.images is not None:
+      return len(self.images)
+    stored = self.reference
+    if stored is not None and stored.features is not None:
+      return len(stored.features)
+    return stored.pool.count if stored is not None and stored.pool else None
+
   def needs_images(self, metric: str) -> bool:
     """Whether a metric must be computed from the images.
 

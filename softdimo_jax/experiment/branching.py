@@ -21,6 +21,7 @@ from softdimo_jax.experiment import records
 from softdimo_jax.experiment.config import CONFIG_FILE, EARLIER
 from softdimo_jax.experiment.records import Record
 from softdimo_jax.experiment.run import CHECKPOINTS, PARAMS
+from softdimo_jax.runtime import checksums, storage
 from softdimo_jax.runtime.checkpoint import newest_checkpoint
 
 _KEPT, _NEW = 'as it is', 'new'
@@ -37,8 +38,14 @@ class _Found:
   def done(self) -> bool:
     return (self.folder / PARAMS).exists()
 
-  @property
+  @functools.cached_property
+  def whole(self) -> bool:
+    """Whether it is finished and its parameters are not damaged."""
+    return self.done and not checksums.damage(self.folder / PARAMS)
+
+  @functools.cached_property
   def checkpoint(self) -> pathlib.Path | None:
+    """The newest whole one."""
     return newest_checkpoint(self.folder / CHECKPOINTS)
 
   @property
@@ -84,13 +91,9 @@ class Branch:
     Raises:
       UserError: if the workdir is not writable.
     """
-    try:
+    with storage.written(self.workdir):
       self._label()
       lines = {name: self._settle(name) for name in self._records}
-    except OSError as error:
-      raise UserError(
-        f'stages of workdir {self.workdir} cannot be moved or copied ({error})'
-      ) from error
     if self._changes or self.reuse or set(lines.values()) - {_KEPT, _NEW}:
       for name, line in lines.items():
         print(f'stage {name}: {line}', file=sys.stderr)
@@ -136,7 +139,7 @@ class Branch:
     digest = self._records[name].digest
     same = lambda found: found.record.digest == digest
     here, elsewhere = filter(same, self._here), filter(same, self._elsewhere)
-    candidates = [*here, *(found for found in elsewhere if found.done)]
+    candidates = [*here, *(found for found in elsewhere if found.whole)]
     return max(candidates, key=lambda found: found.done, default=None)
 
   def _shorter(self, name: str) -> _Found | None:
@@ -184,7 +187,8 @@ class Branch:
     named = (x for x in self._elsewhere if x.record.name == name)
     known = former or next(named, None)
     if known is not None and known.record == wanted:
-      return f'new: {known.folder} is not finished{aside}'
+      state = 'damaged' if known.done else 'not finished'
+      return f'new: {known.folder} is {state}{aside}'
     if known is not None:
       return f'trained anew: {wanted.difference(known.record)}{aside}'
     return _NEW

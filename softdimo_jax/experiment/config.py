@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime import storage
 from softdimo_jax.runtime.files import write_atomically
 
 CONFIG_FILE = 'config.json'
@@ -65,18 +66,12 @@ def claim_workdir(
     UserError: if the workdir is not writable.
   """
   path = workdir / CONFIG_FILE
-  try:
+  with storage.written(workdir):
     if path.exists():
       if not changes(workdir, config):
         return
       _put_aside(workdir)
-    text = json.dumps(config.to_dict(), indent=2) + '\n'
-    write_atomically(path, text)
-  except OSError as error:
-    raise UserError(
-      f'workdir {workdir} is not writable ({error.strerror}); choose another '
-      '--workdir'
-    ) from error
+    write_atomically(path, json.dumps(config.to_dict(), indent=2) + '\n')
 
 
 def changes(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> str:

@@ -48,8 +48,13 @@ def every(config: ml_collections.ConfigDict) -> int:
 
 
 def evaluation(run: Run, stage: str) -> Evaluate | None:
-  """Measures the states of a distillation; None for a run without points."""
-  return _Curve(run, stage) if every(run.config) else None
+  """Measures the states of a distillation; None for a run without points.
+
+  A run without the stages that measure has none.
+  """
+  if not every(run.config) or run.lacks(run.inputs.judges):
+    return None
+  return _Curve(run, stage)
 
 
 def validate(config: ml_collections.ConfigDict, data: Inputs) -> None:
@@ -81,8 +86,14 @@ def validate(config: ml_collections.ConfigDict, data: Inputs) -> None:
       f'evaluation.curve_images={config.evaluation.curve_images} must be at '
       f'least {_FEWEST}'
     )
+  known = (*config.stages, *config.get('pretrained', {}))
   for stage in config.stages:
     if keep_best and config[stage].kind == 'distill':
+      for judge in set(data.judges) - set(known):
+        raise ValueError(
+          f'loop.keep_best={keep_best!r} measures with the stage {judge}; add '
+          'it to config.stages, or set loop.keep_best to an empty string'
+        )
       choice('loop.keep_best', keep_best, _ranked(config, data, stage))
 
 

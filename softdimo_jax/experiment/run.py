@@ -104,6 +104,11 @@ class Run:
     """Stages that are not done, in order."""
     return tuple(x for x in self.config.stages if not self.done(x))
 
+  def lacks(self, stages: Iterable[str]) -> list[str]:
+    """Those of the stages that this run neither trains nor loads."""
+    known = (*self.config.stages, *self.config.get('pretrained', {}))
+    return [x for x in dict.fromkeys(stages) if x not in known]
+
   def _needed(self, read: set[str]) -> set[str]:
     """Stages that are read but not trained by this run."""
     needed = read | self.inputs.needed

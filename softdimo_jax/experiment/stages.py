@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import curves, records
+from softdimo_jax.experiment import curves, healing, records
 from softdimo_jax.experiment.couplings import couplings
 from softdimo_jax.experiment.inputs import LabelsInMemory, Scenes
 from softdimo_jax.experiment.run import Run
@@ -61,6 +61,7 @@ def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
   known = records.records(run.config)
   for name in run.config.stages:
     notice.check()
+    distributed.alone(lambda name=name: healing.heal(run, name))
     if run.done(name):
       logging.info('stage %s is done', name)
       continue

@@ -1,20 +1,29 @@
-"""Checkpoints and parameter folders, written and read by Orbax."""
+"""Checkpoints and parameter folders, written and read by Orbax.
+
+Each tree is written with the checksums of its files, in the moment before its
+folder gets its name: a folder is whole, absent, or found to be damaged.
+"""
 
 import pathlib
+import sys
 from typing import Any, TypeVar
 
 import grain
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime import checksums, distributed, storage
 from softdimo_jax.types import Params
 
 # A dataclass of arrays, such as a stage trains.
 State = TypeVar('State')
+Handler = TypeVar('Handler', bound=ocp.CheckpointHandler)
 
 _ITERATOR = 'data'
 _STATE = 'state'
+_WINDOW = 'window'
 # At most this much of a tree is in host memory while it is saved or restored.
 _CONCURRENT_GB = 1
 
@@ -27,9 +36,13 @@ class Checkpoints:
   """
 
   def __init__(self, folder: pathlib.Path, *, interval: int, keep: int = 2):
-    """Opens `folder`, an absolute path; creates it if needed."""
+    """Opens `folder`, an absolute path; creates it if needed.
+
+    Damaged checkpoints that are newer than the newest whole one are renamed.
+    """
     self._folder = folder
     self._interval = interval
+    distributed.alone(lambda: _set_aside_damaged(folder))
     self._manager = ocp.CheckpointManager(
       folder,
       options=ocp.CheckpointManagerOptions(
@@ -41,7 +54,7 @@ class Checkpoints:
         enable_async_checkpointing=jax.default_backend() != 'cpu',
       ),
       handler_registry=ocp.handlers.create_default_handler_registry(
-        **{_STATE: _handler()}
+        **{_STATE: _tree(), _ITERATOR: _json(), _WINDOW: _json()}
       ),
     )
 
@@ -58,23 +71,40 @@ class Checkpoints:
     step: int,
     state: Any,
     iterator: grain.DatasetIterator | None,
+    window: list[dict[str, jax.Array]],
   ) -> None:
-    """Starts saving; returns once the arrays are copied from the device."""
+    """Starts saving; returns once the arrays are copied from the device.
+
+    Args:
+      step: number of finished steps.
+      state: a tree of arrays.
+      iterator: over the data.
+      window: metrics of steps that no point of the curves contains yet.
+    """
     items: dict[str, Any] = {_STATE: ocp.args.StandardSave(state)}
+    scalars = [
+      {name: float(value) for name, value in point.items()}
+      for point in jax.device_get(window)
+    ]
+    items[_WINDOW] = ocp.args.JsonSave({'points': scalars})
     if iterator is not None:
       # The same in every process: the position counts global batches.
       items[_ITERATOR] = ocp.args.JsonSave(iterator.get_state())
-    self._manager.save(step, args=ocp.args.Composite(**items))
+    with storage.written(self._folder):
+      self._manager.save(step, args=ocp.args.Composite(**items))
 
   def restore(
     self, like: State, iterator: grain.DatasetIterator | None
-  ) -> State:
+  ) -> tuple[State, list[dict[str, Any]]]:
     """Reads the newest checkpoint and moves `iterator` to its position.
 
     Args:
       like: shapes and shardings; the shardings may differ from those saved.
       iterator: over the same batches as the saved one; this process may hold
         other rows of them.
+
+    Returns:
+      (state, window as it was saved).
 
     Raises:
       UserError: if the checkpoint cannot be read.
@@ -83,22 +113,30 @@ class Checkpoints:
     items: dict[str, Any] = {_STATE: ocp.args.StandardRestore(like)}
     if iterator is not None:
       items[_ITERATOR] = ocp.args.JsonRestore()
+    # Earlier versions did not save it.
+    if (self._folder / str(step) / _WINDOW).exists():
+      items[_WINDOW] = ocp.args.JsonRestore()
     try:
       restored = self._manager.restore(step, args=ocp.args.Composite(**items))
     except Exception as error:
+      # Its files match their checksums, unless an earlier version wrote it.
       raise UserError(
         f'checkpoint {self._folder / str(step)} cannot be read '
-        f'({_first_line(error)}); delete that folder and run again to continue '
-        'from the previous checkpoint'
+        f'({_first_line(error)}); move that folder out of {self._folder} and '
+        'run again to continue from the previous checkpoint'
       ) from error
     if iterator is not None:
       iterator.set_state(restored[_ITERATOR])
-    return restored[_STATE]
+    points = restored[_WINDOW]['points'] if _WINDOW in items else []
+    # With the type of the metrics, so that their mean is the same.
+    window = [{k: np.float32(v) for k, v in x.items()} for x in points]
+    return restored[_STATE], window
 
   def close(self) -> None:
     """Waits for pending saves."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    with storage.written(self._folder):
+      self._manager.wait_until_finished()
+      self._manager.close()
 
 
 class _Always(ocp.checkpoint_managers.SaveDecisionPolicy):
@@ -109,25 +147,69 @@ class _Always(ocp.checkpoint_managers.SaveDecisionPolicy):
     return True
 
 
-def newest_checkpoint(folder: pathlib.Path) -> pathlib.Path | None:
-  """Folder of the newest complete checkpoint in a folder of `Checkpoints`."""
-  # Incomplete ones have longer names.
-  complete = [x for x in folder.glob('*') if x.name.isdecimal()]
-  return max(complete, key=lambda x: int(x.name), default=None)
-
-
-def _handler() -> ocp.StandardCheckpointHandler:
-  return ocp.StandardCheckpointHandler(
-    save_concurrent_gb=_CONCURRENT_GB, restore_concurrent_gb=_CONCURRENT_GB
+def _tree() -> ocp.StandardCheckpointHandler:
+  return _sealed(
+    ocp.StandardCheckpointHandler(
+      save_concurrent_gb=_CONCURRENT_GB, restore_concurrent_gb=_CONCURRENT_GB
+    )
   )
+
+
+def _json() -> ocp.JsonCheckpointHandler:
+  return _sealed(ocp.JsonCheckpointHandler())
+
+
+def _sealed(handler: Handler) -> Handler:
+  """The handler, storing checksums as the last thing before the final name.
+
+  Orbax finds arguments and stored types by a handler's exact class, so that
+  this cannot be a subclass.
+  """
+  finish = handler.finalize
+
+  def finalize(directory) -> None:
+    finish(directory)
+    checksums.seal(pathlib.Path(directory))
+
+  handler.finalize = finalize
+  return handler
+
+
+def newest_checkpoint(folder: pathlib.Path) -> pathlib.Path | None:
+  """The newest whole checkpoint in a folder of `Checkpoints`."""
+  newest = sorted(_complete(folder), key=lambda x: int(x.name), reverse=True)
+  return next((x for x in newest if not checksums.damage(x)), None)
+
+
+def _complete(folder: pathlib.Path) -> list[pathlib.Path]:
+  # Incomplete and damaged ones have longer names.
+  return [x for x in folder.glob('*') if x.name.isdecimal()]
+
+
+def _set_aside_damaged(folder: pathlib.Path) -> None:
+  """Renames the checkpoints that are newer than the newest whole one."""
+  newest = newest_checkpoint(folder)
+  step = -1 if newest is None else int(newest.name)
+  damaged = [x for x in _complete(folder) if int(x.name) > step]
+  for path in sorted(damaged, key=lambda x: int(x.name)):
+    reason = checksums.damage(path)
+    then = 'anew' if newest is None else f'from the one of step {step}'
+    print(
+      f'checkpoint {path} is damaged ({reason}); it is now '
+      f'{storage.set_aside(path).name}, and its stage goes on {then}',
+      file=sys.stderr,
+    )
 
 
 def save_params(folder: pathlib.Path, params: Params) -> None:
   """Writes a parameter tree atomically; `folder` must be absolute and new.
 
   All processes of a run must call it; each writes what its devices hold.
+
+  Raises:
+    UserError: if the disk is full or read-only.
   """
-  with ocp.Checkpointer(_handler()) as checkpointer:
+  with storage.written(folder), ocp.Checkpointer(_tree()) as checkpointer:
     checkpointer.save(folder, args=ocp.args.StandardSave(params))
 
 
@@ -135,11 +217,17 @@ def load_params(folder: pathlib.Path) -> Params:
   """Reads a folder of `save_params` as host arrays.
 
   Raises:
-    UserError: if it does not exist or cannot be read.
+    UserError: if it does not exist, is damaged or cannot be read.
   """
   if not folder.exists():
     raise UserError(
       f'there are no parameters in {folder}; finish the run that writes them'
+    )
+  reason = checksums.damage(folder)
+  if reason:
+    raise UserError(
+      f'parameters {folder} are damaged ({reason}); repeat the command that '
+      'wrote them, which restores them from a checkpoint if there is one'
     )
   try:
     with ocp.StandardCheckpointer(
@@ -155,8 +243,7 @@ def load_params(folder: pathlib.Path) -> Params:
       return jax.device_get(checkpointer.restore(folder, target))
   except Exception as error:
     raise UserError(
-      f'parameters {folder} cannot be read ({_first_line(error)}); delete that '
-      'folder and run again to write it anew'
+      f'parameters {folder} cannot be read ({_first_line(error)})'
     ) from error
 
 

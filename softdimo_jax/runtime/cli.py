@@ -5,7 +5,10 @@ a signal after saving (repeat the command to continue), 76 another process of
 the run died.
 """
 
+import hashlib
+import importlib.metadata
 import pathlib
+import platform
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -19,7 +22,7 @@ from softdimo_jax.errors import (
   Preempted,
   UserError,
 )
-from softdimo_jax.runtime import distributed, memory
+from softdimo_jax.runtime import distributed, memory, storage
 
 # Runtime errors that this process caused itself.
 _OWN_MISTAKES = ('INVALID_ARGUMENT', 'RESOURCE_EXHAUSTED', 'UNIMPLEMENTED')
@@ -36,11 +39,26 @@ def run(main: Callable[[list[str]], None]) -> None:
 def cache_compilations(folder: pathlib.Path) -> None:
   """Caches compiled programs in `folder`, so that a resumed run starts fast.
 
-  JAX_COMPILATION_CACHE_DIR takes precedence if it is set.
+  Every kind of machine has a cache of its own: programs for one CPU crash on
+  another, which JAX does not tell apart. JAX_COMPILATION_CACHE_DIR takes
+  precedence if it is set.
   """
+  folder /= _machine()
   # JAX adds its options at run time, so its types lack them.
   if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
     jax.config.update('jax_compilation_cache_dir', str(folder))
+
+
+def _machine() -> str:
+  """Digest of the CPU's features and of the compiler's version."""
+  facts = [platform.machine(), platform.processor(), jax.__version__]
+  facts.append(importlib.metadata.version('jaxlib'))
+  cpus = pathlib.Path('/proc/cpuinfo')
+  if cpus.exists():
+    lines = cpus.read_text('utf-8', 'replace').splitlines()
+    wanted = ('model name', 'flags', 'Features', 'CPU part')
+    facts += sorted({x for x in lines if x.startswith(wanted)})
+  return hashlib.sha256('\n'.join(facts).encode()).hexdigest()[:12]
 
 
 def no_arguments(argv: list[str]) -> None:
@@ -84,6 +102,12 @@ def guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
     if jax.process_count() == 1 or reason.startswith(_OWN_MISTAKES):
       raise
     distributed.lost(reason)
+  except Exception as error:
+    number = storage.refusal(error)
+    if number not in storage.OF_DISKS:
+      raise
+    print(f'error: {storage.sentence(error, number)}', file=sys.stderr)
+    distributed.leave(USER_ERROR_CODE)
 
 
 def _fail(message: str) -> NoReturn:

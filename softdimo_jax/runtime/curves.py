@@ -6,11 +6,21 @@ TensorFlow.
 
 import json
 import pathlib
+import time
 from collections.abc import Mapping
+from typing import Any
 
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2, summary_pb2
 
+from softdimo_jax.runtime import storage
 from softdimo_jax.runtime.files import write_atomically
+
+METRICS_FILE = 'metrics.jsonl'
+# Protocol buffers are made at run time, so that types lack them.
+Event: Any = vars(event_pb2)['Event']
+SessionLog: Any = vars(event_pb2)['SessionLog']
+Summary: Any = vars(summary_pb2)['Summary']
 
 
 class MetricWriter:
@@ -23,31 +33,47 @@ class MetricWriter:
     resumed run writes them again. A run without a checkpoint starts anew
     (`first_step` is 0) and writes all of them again, also those of step 0.
     """
-    path = folder / 'metrics.jsonl'
-    rows = read_metrics(path) if first_step else []
+    self._path, self._pending = folder / METRICS_FILE, []
+    rows = read_metrics(self._path) if first_step else []
     rows = [row for row in rows if row['step'] <= first_step]
-    write_atomically(path, ''.join(json.dumps(row) + '\n' for row in rows))
-    self._lines = path.open('a', encoding='utf-8')
-    self._events = tensorboardX.SummaryWriter(
-      str(folder / 'tensorboard'),
-      purge_step=first_step + 1 if first_step else 0,
-    )
+    text = ''.join(json.dumps(row) + '\n' for row in rows)
+    write_atomically(self._path, text)
+    events = folder / 'tensorboard'
+    with storage.written(events):
+      events.mkdir(exist_ok=True)
+      # Not SummaryWriter: it writes in a thread, where a full disk goes unseen.
+      self._events = EventsWriter(str(events / 'events'))
+      # TensorBoard hides the points that follow and were written before.
+      purged = first_step + 1 if first_step else 0
+      start = SessionLog(status=SessionLog.START)
+      self._events.write_event(Event(step=purged, session_log=start))
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Writes one point of several curves."""
-    self._lines.write(json.dumps({'step': step, **scalars}) + '\n')
-    for name, value in scalars.items():
-      self._events.add_scalar(name, value, step)
+    """Adds a point of several curves; `flush` writes it."""
+    values = [
+      Summary.Value(tag=name, simple_value=value)
+      for name, value in scalars.items()
+    ]
+    event = Event(
+      wall_time=time.time(), step=step, summary=Summary(value=values)
+    )
+    self._pending.append(json.dumps({'step': step, **scalars}) + '\n')
+    with storage.written(self._path):
+      self._events.write_event(event)
 
   def flush(self) -> None:
     """Makes the points visible to other programs."""
-    self._lines.flush()
-    self._events.flush()
+    with storage.written(self._path):
+      with self._path.open('a', encoding='utf-8') as file:
+        file.write(''.join(self._pending))
+      self._pending.clear()
+      self._events.flush()
 
   def close(self) -> None:
     """Flushes and closes the files."""
-    self._lines.close()
-    self._events.close()
+    self.flush()
+    with storage.written(self._path):
+      self._events.close()
 
 
 class SilentWriter:
@@ -64,13 +90,16 @@ class SilentWriter:
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
-  """Rows of a metrics.jsonl, up to a line that a kill cut short."""
+  """Rows of a metrics.jsonl, up to a line that is damaged or cut short."""
   if not path.exists():
     return []
   rows = []
-  for line in path.read_text('utf-8').splitlines():
+  for line in path.read_text('utf-8', 'replace').splitlines():
     try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError:
+      row = json.loads(line)
+    except ValueError:
       break
+    if not isinstance(row, dict) or not isinstance(row.get('step'), int):
+      break
+    rows.append(row)
   return rows

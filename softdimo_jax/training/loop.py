@@ -118,7 +118,7 @@ def run(
 
   Raises:
     Preempted: after saving, if a signal arrived.
-    UserError: if a checkpoint is corrupt or updates are not finite.
+    UserError: if files cannot be read or written, or updates are not finite.
   """
   checkpoints = Checkpoints(
     folder / 'checkpoints', interval=options.checkpoint_every
@@ -127,7 +127,8 @@ def run(
     with jax.set_mesh(mesh):
       return _run(stage, folder, mesh, options, notice, checkpoints)
   finally:
-    checkpoints.close()
+    with notice.saving():
+      checkpoints.close()
 
 
 def _run(
@@ -139,7 +140,7 @@ def _run(
   checkpoints: Checkpoints,
 ) -> TrainState:
   iterator = stage.batches() if stage.batches else None
-  state, layout = _state(stage, iterator, mesh, checkpoints)
+  state, window, layout = _state(stage, iterator, mesh, checkpoints)
   # state.step is read only here: in the loop it would wait for the device.
   first = int(jax.device_get(state.step))
   frozen = sharding.place(stage.frozen(), mesh, split=options.split_frozen)
@@ -149,7 +150,6 @@ def _run(
   points = _points(stage, folder, options)
   if first == 0:
     points.take(0, state, writer)
-  window: list[dict[str, jax.Array]] = []
   compiled = None
   for step in range(first + 1, stage.steps + 1):
     rows = next(iterator) if iterator is not None else {}
@@ -177,7 +177,8 @@ def _run(
     stop = notice.poll()
     if checkpoints.due(step) or last or stop:
       writer.flush()  # A checkpoint without its points would lose them.
-      checkpoints.save(step, state, iterator)
+      with notice.saving():
+        checkpoints.save(step, state, iterator, window)
     if stop:
       notice.stop()
   writer.close()
@@ -189,8 +190,8 @@ def _state(
   iterator: grain.DatasetIterator | None,
   mesh: jax.sharding.Mesh,
   checkpoints: Checkpoints,
-) -> tuple[TrainState, TrainState]:
-  """(newest or first state, its shardings).
+) -> tuple[TrainState, list[dict[str, Any]], TrainState]:
+  """(newest or first state, metrics of its window, its shardings).
 
   No sharded array is ever materialised in full on one device.
   """
@@ -200,9 +201,9 @@ def _state(
   if checkpoints.latest_step() is not None:
     del start  # Large models do not fit beside the state.
     like = sharding.abstract(shapes, layout)
-    return checkpoints.restore(like, iterator), layout
+    return *checkpoints.restore(like, iterator), layout
   start = sharding.place(start, mesh)
-  return jax.jit(stage.init, out_shardings=layout)(start), layout
+  return jax.jit(stage.init, out_shardings=layout)(start), [], layout
 
 
 def _outputs(
@@ -225,7 +226,7 @@ def _points(stage: Stage, folder: pathlib.Path, options: LoopOptions) -> Points:
   )
 
 
-def _mean(window: list[dict[str, jax.Array]]) -> dict[str, float]:
+def _mean(window: list[dict[str, Any]]) -> dict[str, float]:
   values = jax.device_get(window)
   return {
     name: float(np.mean([point[name] for point in values]))

@@ -4,7 +4,7 @@ A stage that can be evaluated is measured at its start, at fixed intervals and
 at its end. The best state after the start, so far, is stored beside the
 checkpoints:
 
-  STAGE/best/best.json  step, metric and value
+  STAGE/best/best.json  step, metric and value, with their checksum
   STAGE/best/STEP       the averaged parameters of that step
 
 A resumed stage repeats the points after its checkpoint and finds the same best.
@@ -14,10 +14,12 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import zlib
 from collections.abc import Callable
 from typing import Any
 
-from softdimo_jax.runtime import checkpoint
+from softdimo_jax.errors import UserError
+from softdimo_jax.runtime import checkpoint, checksums
 from softdimo_jax.runtime.curves import MetricWriter, SilentWriter
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.training.state import TrainState
@@ -27,7 +29,8 @@ Evaluate = Callable[[TrainState], dict[str, float]]
 
 # Metrics of which the lowest value is the best; of others it is the highest.
 _LOWER = ('fid',)
-_FOLDER, _RECORD = 'best', 'best.json'
+FOLDER = 'best'
+_RECORD, _CHECKSUM = 'best.json', 'crc32'
 
 
 @dataclasses.dataclass
@@ -72,12 +75,13 @@ class Points:
     sign = -1 if self.keep_best in _LOWER else 1
     if best is not None and sign * value <= sign * best['value']:
       return
-    kept = self.folder / _FOLDER / str(step)
+    kept = self.folder / FOLDER / str(step)
     # A run that was killed before it wrote the record may have left it.
     shutil.rmtree(kept, ignore_errors=True)
     checkpoint.save_params(kept, params)
     record = {'step': step, 'metric': self.keep_best, 'value': value}
-    write_atomically(kept.parent / _RECORD, json.dumps(record) + '\n')
+    text = json.dumps(record | {_CHECKSUM: _checksum(record)}) + '\n'
+    write_atomically(kept.parent / _RECORD, text)
     for path in kept.parent.iterdir():
       if path.is_dir() and path != kept:
         shutil.rmtree(path)
@@ -88,9 +92,44 @@ def best_record(folder: pathlib.Path) -> dict[str, Any] | None:
 
   Args:
     folder: of the stage.
+
+  Raises:
+    UserError: if the record is damaged.
   """
-  path = folder / _FOLDER / _RECORD
-  return json.loads(path.read_text('utf-8')) if path.exists() else None
+  path = folder / FOLDER / _RECORD
+  if not path.exists():
+    return None
+  try:
+    record = json.loads(path.read_bytes())
+    # Earlier versions stored no checksum.
+    if record.pop(_CHECKSUM, None) in (None, _checksum(record)):
+      return {name: record[name] for name in ('step', 'metric', 'value')}
+  except (ValueError, AttributeError, KeyError):
+    pass
+  raise UserError(
+    f'{path} is damaged; restore it from a copy, or delete {folder} and run '
+    'again to train the stage anew'
+  )
+
+
+def damage(folder: pathlib.Path) -> str:
+  """What is damaged in the best state, in words; '' if nothing is known to be.
+
+  Args:
+    folder: of the stage.
+  """
+  try:
+    record = best_record(folder)
+  except UserError:
+    return f'{_RECORD} does not match its checksum'
+  if record is None:
+    return ''
+  kept = folder / FOLDER / str(record['step'])
+  return checksums.damage(kept) if kept.exists() else f'{kept.name} is missing'
+
+
+def _checksum(record: dict[str, Any]) -> int:
+  return zlib.crc32(json.dumps(record, sort_keys=True).encode())
 
 
 def best_params(folder: pathlib.Path, step: int) -> Params:
@@ -103,4 +142,4 @@ def best_params(folder: pathlib.Path, step: int) -> Params:
   Raises:
     UserError: if they cannot be read.
   """
-  return checkpoint.load_params(folder / _FOLDER / str(step))
+  return checkpoint.load_params(folder / FOLDER / str(step))

@@ -9,11 +9,15 @@ import ml_collections
 import optax
 
 from softdimo_jax.training import optim
-from softdimo_jax.training.accumulation import mean_of_parts
+from softdimo_jax.training.accumulation import Weighted, mean_of_parts
 from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Batch, Metrics, Params
 
-LossFn = Callable[[Params, Batch, Any, jax.Array], tuple[jax.Array, Metrics]]
+# Metrics may be `Weighted`, and then have the weight of the loss as `WEIGHT`.
+LossFn = Callable[
+  [Params, Batch, Any, jax.Array], tuple[jax.Array, dict[str, Any]]
+]
+WEIGHT = 'weight'
 RepairFn = Callable[[Params, Batch, jax.Array, jax.Array], Params]
 
 
@@ -67,14 +71,15 @@ class SupervisedTrainer:
       (state, float32 scalars).
     """
     key = jax.random.fold_in(key, state.step)
-    gradient, metrics = mean_of_parts(
-      lambda part, key: jax.grad(self.loss, has_aux=True)(
+
+    def of_part(part: Batch, key: jax.Array) -> tuple[Any, dict[str, Any]]:
+      gradient, metrics = jax.grad(self.loss, has_aux=True)(
         state.model.params, part, frozen, key
-      ),
-      batch,
-      key,
-      self.accumulation,
-    )
+      )
+      weight = metrics.pop(WEIGHT, None)
+      return gradient if weight is None else Weighted(gradient, weight), metrics
+
+    gradient, metrics = mean_of_parts(of_part, batch, key, self.accumulation)
     model, update_metrics = optim.update(
       state.model,
       gradient,

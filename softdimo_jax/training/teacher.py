@@ -11,6 +11,8 @@ The loss is the weighted mean over the whole batch: sum(w ce) / sum(w), where w
 is 1 for masked entries (MaskGen's `MLMLoss`).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -18,8 +20,9 @@ import ml_collections
 from softdimo_jax.families.family import Family
 from softdimo_jax.method import divergence, masking
 from softdimo_jax.networks.generators.condition import Condition
-from softdimo_jax.training.supervised import SupervisedTrainer
-from softdimo_jax.types import Batch, Metrics, Params
+from softdimo_jax.training.accumulation import Weighted
+from softdimo_jax.training.supervised import WEIGHT, SupervisedTrainer
+from softdimo_jax.types import Batch, Params
 
 
 def trainer(
@@ -40,7 +43,7 @@ def trainer(
 
   def loss(
     params: Params, batch: Batch, null: Condition | None, key: jax.Array
-  ) -> tuple[jax.Array, Metrics]:
+  ) -> tuple[jax.Array, dict[str, Any]]:
     tokens = batch['tokens']
     corrupt_key, drop_key, dropout_key = jax.random.split(key, 3)
     corrupt = _exactly if config.exact_count else _independently
@@ -63,11 +66,13 @@ def trainer(
       label_smoothing=config.label_smoothing,
       unmasked_weight=config.unmasked_weight,
     )
-    right = (logits.argmax(-1) == tokens) & mask
-    accuracy = right.sum() / jnp.maximum(mask.sum(), 1)
+    weight = jnp.where(mask, 1.0, config.unmasked_weight).sum()
+    right, masked = ((logits.argmax(-1) == tokens) & mask).sum(), mask.sum()
+    accuracy = right / jnp.maximum(masked, 1)
     return cross_entropy, {
-      'cross_entropy': cross_entropy,
-      'masked_accuracy': accuracy,
+      'cross_entropy': Weighted(cross_entropy, weight),
+      'masked_accuracy': Weighted(accuracy, masked.astype(jnp.float32)),
+      WEIGHT: weight,
     }
 
   return SupervisedTrainer.create(loss, config)

@@ -303,15 +303,17 @@ def test_crops_bring_any_size_together(place, request_of, tmp_path):
     (
       ['pr'],
       {'options': Options(neighbours=13)},
-      'at least 14 .*got 12',
+      'at least 14 images .* has 12; lower --neighbours',
     ),
-    (['kid'], {'options': Options()}, 'kid cannot be computed: .*1000 samples'),
+    (['kid'], {'options': Options()}, 'kid cannot be computed: .*1000 images'),
   ],
 )
 def test_too_few_images_are_one_sentence(
-  place, request_of, evaluated, names, changes, message
+  place, request_of, evaluated, names, changes, message, monkeypatch
 ):
   evaluator = Evaluator(request_of(names, **changes), PreemptionNotice())
+  # It is said before features are computed.
+  monkeypatch.setattr(probes, 'extract', None)
   with pytest.raises(UserError, match=message):
     evaluator.evaluate(FolderImages(place / 'ours'))
 

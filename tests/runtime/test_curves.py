@@ -1,7 +1,12 @@
 """Curves."""
 
+import errno
 import json
+import os
 
+import pytest
+
+from softdimo_jax.errors import UserError
 from softdimo_jax.runtime.curves import MetricWriter, read_metrics
 
 
@@ -25,3 +30,28 @@ def test_line_cut_short_by_a_kill_is_left_out(tmp_path):
   assert read_metrics(path) == [{'step': 1, 'loss': 2.0}]
   MetricWriter(tmp_path, first_step=1).close()
   assert path.read_text().count('\n') == 1
+
+
+@pytest.mark.parametrize('rest', ['\0\0\0', 'null\n', '7\n', '{}\n', '\xff'])
+def test_a_damaged_line_and_all_after_it_are_left_out(rest, tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  text = json.dumps({'step': 1, 'loss': 2.0}) + '\n' + rest
+  path.write_bytes(text.encode('latin-1') + b'\n{"step": 3}\n')
+  assert [row['step'] for row in read_metrics(path)] == [1]
+
+
+def test_a_full_disk_is_said_with_its_path_and_nothing_is_lost(
+  tmp_path, monkeypatch
+):
+  writer = MetricWriter(tmp_path, first_step=0)
+  writer.write_scalars(5, {'loss': 1.0})
+  with monkeypatch.context() as patch:
+
+    def full(*_, **__):
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    patch.setattr(type(tmp_path), 'open', full)
+    with pytest.raises(UserError, match=r'metrics.jsonl cannot be written'):
+      writer.flush()
+  writer.close()
+  assert read_metrics(tmp_path / 'metrics.jsonl') == [{'step': 5, 'loss': 1.0}]

@@ -1,8 +1,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from softdimo_jax.training.accumulation import mean_and_rows, mean_of_parts
+from softdimo_jax.training.accumulation import (
+  Weighted,
+  mean_and_rows,
+  mean_of_parts,
+)
 
 
 def gradient(batch, key):
@@ -34,3 +39,24 @@ def test_rows_are_kept_in_the_order_of_the_batch():
     total, rows = mean_and_rows(function, batch, jax.random.key(0), parts)
     np.testing.assert_allclose(total, batch['x'].sum() / parts)
     np.testing.assert_array_equal(rows['twice'], 2 * batch['x'])
+
+
+@pytest.mark.parametrize('parts', [1, 2, 4])
+def test_a_masked_mean_is_that_of_the_whole_batch(parts):
+  mask = jnp.arange(8) < 3  # parts 0, 1 and 2 have one entry, part 3 has none
+  batch = {'x': jnp.arange(8.0), 'mask': mask}
+
+  def function(part, key):
+    count = part['mask'].sum().astype(jnp.float32)
+    total = jnp.where(part['mask'], part['x'], 0).sum()
+    mean = total / jnp.maximum(count, 1)
+    return {
+      'mean': Weighted({'of_masked': mean}, count),
+      'nothing': Weighted(mean, 0 * count),
+      'plain': part['x'].mean(),
+    }
+
+  found = mean_of_parts(function, batch, jax.random.key(0), parts)
+  np.testing.assert_allclose(found['mean']['of_masked'], 1.0, rtol=1e-6)
+  np.testing.assert_allclose(found['plain'], 3.5, rtol=1e-6)
+  assert np.isfinite(found['nothing'])

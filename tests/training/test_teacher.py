@@ -9,6 +9,7 @@ import pytest
 
 from softdimo_jax import defaults
 from softdimo_jax.training import teacher
+from softdimo_jax.training.supervised import WEIGHT
 
 BATCH, LENGTH, GROUPS, CODES = 6, 8, 2, 3
 TOKENS = np.random.default_rng(0).integers(0, CODES, (BATCH, LENGTH, GROUPS))
@@ -31,17 +32,24 @@ class Recording:
 
 
 def loss_of(key=0, **changes):
-  """(cross entropy of random logits, its value at each entry, the mask)."""
+  """(cross entropy of random logits, its value at each entry, the mask).
+
+  The weight of the batch among others is that of its entries.
+  """
   family = Recording()
   config = defaults.teacher(1e-3, mask_schedule='cosine', **changes)
   logits = jax.random.normal(jax.random.key(5), (*TOKENS.shape, CODES))
-  loss, _ = teacher.trainer(family, config).loss(
+  loss, metrics = teacher.trainer(family, config).loss(
     logits, {'tokens': jnp.asarray(TOKENS)}, None, jax.random.key(key)
   )
   log_p = np.asarray(jax.nn.log_softmax(logits))
   right = np.take_along_axis(log_p, TOKENS[..., None], -1)[..., 0]
   smoothing = config.label_smoothing
   entropy = -(1 - smoothing) * right - smoothing * log_p.mean(-1)
+  weights = np.where(family.masked, 1.0, config.unmasked_weight)
+  np.testing.assert_allclose(metrics[WEIGHT], weights.sum(), rtol=1e-6)
+  assert metrics['cross_entropy'].weight == metrics[WEIGHT]
+  assert metrics['masked_accuracy'].weight == family.masked.sum()
   return loss, entropy, family.masked
 
 

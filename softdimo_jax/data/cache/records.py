@@ -22,6 +22,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime import storage
 from softdimo_jax.runtime.files import write_atomically
 
 MANIFEST = 'manifest.json'
@@ -135,13 +136,7 @@ class RecordCacheWriter:
       self._shards = {k: v for k, v in shards.items() if k not in broken}
       for partial in folder.glob('.*.partial'):  # left by a killed process
         partial.unlink()
-    try:
-      self._save()
-    except OSError as error:
-      raise UserError(
-        f'{folder} cannot be written to ({error.strerror}); choose another '
-        '--out'
-      ) from error
+    self._save()
 
   def missing(self) -> list[int]:
     """Numbers of the shards that are not written yet, in order."""
@@ -157,13 +152,15 @@ class RecordCacheWriter:
     """
     path = self._folder / shard_file(self._spec, shard)
     partial = path.with_name(f'.{path.name}.partial')
-    writer, count = ArrayRecordWriter(str(partial), _WRITER_OPTIONS), 0
-    for record in records:
-      writer.write(record)
-      count += 1
-    writer.close()
-    digest, size = _sha256(partial), partial.stat().st_size
-    os.replace(partial, path)
+    count = 0
+    with storage.written(path):
+      writer = ArrayRecordWriter(str(partial), _WRITER_OPTIONS)
+      for record in records:
+        writer.write(record)
+        count += 1
+      writer.close()
+      digest, size = _sha256(partial), partial.stat().st_size
+      os.replace(partial, path)
     self._shards[shard] = Shard(
       records=count, size=size, sha256=digest, notes=notes
     )

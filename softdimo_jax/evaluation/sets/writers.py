@@ -26,6 +26,7 @@ import PIL.Image
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.sets.pictures import encode_png, to_uint8
+from softdimo_jax.runtime import lock, storage
 from softdimo_jax.runtime.files import write_atomically
 
 PathLike = str | os.PathLike[str]
@@ -152,7 +153,8 @@ class PngExport(ImageExport):
     return self._path / '.export.json'
 
   def _occupied(self) -> bool:
-    return self._path.exists() and any(self._path.iterdir())
+    inside = self._path.iterdir() if self._path.exists() else ()
+    return any(file.name != lock.NAME for file in inside)
 
   def _file(self, index: int) -> pathlib.Path:
     return self._path / f'{index:06d}.png'
@@ -218,11 +220,12 @@ class NpzExport(ImageExport):
 
   def _write(self, start: int, pixels: np.ndarray) -> None:
     rgb = np.broadcast_to(pixels, (*pixels.shape[:3], 3))
-    self._parts.mkdir(exist_ok=True)
     partial = self._part(start).with_suffix('.partial')
-    with partial.open('wb') as file:
-      np.save(file, rgb)
-    os.replace(partial, self._part(start))
+    with storage.written(self._part(start)):
+      self._parts.mkdir(exist_ok=True)
+      with partial.open('wb') as file:
+        np.save(file, rgb)
+      os.replace(partial, self._part(start))
 
   def finish(self) -> None:
     super().finish()
@@ -237,8 +240,9 @@ class NpzExport(ImageExport):
     if len(sizes) > 1:
       raise ValueError(f'images differ in size: {sorted(sizes)}')
     partial = self._path.with_name(f'.{self._path.name}.partial')
-    _write_npz(partial, parts, (self.num_images, *sizes.pop()))
-    os.replace(partial, self._path)
+    with storage.written(self._path):
+      _write_npz(partial, parts, (self.num_images, *sizes.pop()))
+      os.replace(partial, self._path)
 
 
 def _write_npz(

@@ -108,6 +108,11 @@ class Inputs(abc.ABC):
     """Stages that this form of data always needs."""
     return frozenset()
 
+  @property
+  def judges(self) -> tuple[str, ...]:
+    """Stages that measure the images of this form of data."""
+    return ()
+
   @abc.abstractmethod
   def validate(self) -> None:
     """Checks the fields of this form of data; reads no files.

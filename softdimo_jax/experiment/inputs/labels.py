@@ -46,6 +46,11 @@ class _Labels(Inputs):
 class LabelsInMemory(_Labels):
   """A data set that is held and tokenized in memory."""
 
+  @property
+  def judges(self) -> tuple[str, ...]:
+    """See `Inputs.judges`."""
+    return ('features', 'judge')
+
   @functools.cached_property
   def splits(self) -> tuple[splits.ImageSplit, splits.ImageSplit]:
     """(training, held-out) images."""

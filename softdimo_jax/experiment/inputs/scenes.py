@@ -31,6 +31,8 @@ from softdimo_jax.types import Params
 
 # Batch size for rendering and tokenizing scenes, and for encoding captions.
 _CHUNK = 2048
+# Kinds of stages that train a reward.
+_REWARDS = ('contrastive', 'preference')
 
 
 class Scenes(Inputs):
@@ -110,9 +112,7 @@ class Scenes(Inputs):
   def _trained(self) -> tuple[str, ...]:
     """Stages that train a reward."""
     return tuple(
-      name
-      for name in self.config.stages
-      if self.config[name].kind in ('contrastive', 'preference')
+      name for name in self.config.stages if self.config[name].kind in _REWARDS
     )
 
   def rewards(self, names: Iterable[str]) -> dict[str, CLIPReward]:
@@ -141,10 +141,17 @@ class Scenes(Inputs):
           f'model.text.{name}={config.model.text[name]} must be at least '
           f'{least}'
         )
-    choice('data.text_stage', config.data.text_stage, self._trained)
+    # Also those that this run does not train: it may end before them.
+    kinds = {
+      name: section['kind']
+      for name, section in config.to_dict().items()
+      if isinstance(section, dict) and 'kind' in section
+    }
+    rewards = tuple(x for x, kind in kinds.items() if kind in _REWARDS)
+    students = tuple(x for x, kind in kinds.items() if kind == 'distill')
+    choice('data.text_stage', config.data.text_stage, rewards)
     for name in config.get('tteo', {}).get('terms', ()):
-      choice('tteo.terms', name, self._trained)
-    students = tuple(x for x in config.stages if config[x].kind == 'distill')
+      choice('tteo.terms', name, rewards)
     evaluation = config.get('evaluation', {})
     for name in evaluation.get('tteo', {}).get('stages', ()):
       choice('evaluation.tteo.stages', name, students)

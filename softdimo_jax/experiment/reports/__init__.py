@@ -8,6 +8,16 @@ from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 
+def lacking(run: Run) -> list[str]:
+  """Stages that the report reads, but that the run does not have."""
+  config, data = run.config, run.inputs
+  read = ['tokenizer', 'teacher', *data.judges]
+  if isinstance(data, Scenes):
+    read += [config.data.text_stage, *config.tteo.terms]
+    read += config.evaluation.tteo.stages
+  return run.lacks(read)
+
+
 def evaluate(run: Run, notice: PreemptionNotice) -> list[Row]:
   """Scores every model and writes results.json and report.html.
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from absl import logging
+
 from softdimo_jax.evaluation.report import paper, table
 from softdimo_jax.evaluation.report.columns import COLUMNS, Column
 from softdimo_jax.evaluation.report.comparison import compare
@@ -17,7 +19,7 @@ from softdimo_jax.evaluation.report.page import (
 )
 from softdimo_jax.experiment.methods import Method
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.runtime.curves import read_metrics
+from softdimo_jax.runtime.curves import METRICS_FILE, read_metrics
 from softdimo_jax.runtime.files import write_atomically
 
 T = TypeVar('T')
@@ -90,13 +92,20 @@ def of_training(run: Run, stage: str) -> Row:
   """Columns of a student's training; empty for a teacher.
 
   The concentration of its distribution at the end or, with the step, at the
-  best state.
+  best state. It is left out if the curves are damaged.
   """
   if run.config[stage].kind != 'distill':
     return {}
   rows = _with(_metrics(run, stage), 'student/max_probability')
   best = run.best_step(stage)
   kept = {} if best is None else {'best_step': best}
+  if not rows or rows[-1]['step'] != run.config[stage].steps:
+    logging.warning(
+      '%s is damaged and does not reach the end of its stage: its curves are '
+      'cut short, and the report lacks max_probability and delta_share',
+      run.folder(stage) / METRICS_FILE,
+    )
+    return kept
   if best is not None:
     rows = [row for row in rows if row['step'] <= best] or rows[:1]
   return kept | {
@@ -147,7 +156,7 @@ def _series(run: Run, stages: Iterable[str], metric: str) -> dict[str, Any]:
 
 
 def _metrics(run: Run, stage: str) -> list[Row]:
-  return read_metrics(run.folder(stage) / 'metrics.jsonl')
+  return read_metrics(run.folder(stage) / METRICS_FILE)
 
 
 def _with(rows: list[Row], metric: str) -> list[Row]:

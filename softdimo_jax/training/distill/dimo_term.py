@@ -6,8 +6,10 @@ that of the divergence of the two.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
@@ -16,7 +18,7 @@ from softdimo_jax.families.start import Start
 from softdimo_jax.method import divergence
 from softdimo_jax.ops.chunks import map_with_positions
 from softdimo_jax.training import optim
-from softdimo_jax.training.accumulation import mean_of_parts
+from softdimo_jax.training.accumulation import Weighted, mean_of_parts
 from softdimo_jax.training.distill.keys import Keys, tagged
 from softdimo_jax.training.distill.student import Sample, Student
 from softdimo_jax.training.state import Frozen, Role
@@ -61,7 +63,7 @@ class DiMOTerm:
 
   def gradients(
     self, auxiliary: Role, frozen: Frozen, sample: Sample, key: jax.Array
-  ) -> tuple[jax.Array, Params | None, Metrics]:
+  ) -> tuple[jax.Array, Weighted | None, dict[str, Any]]:
     """(gradient on the logits, gradient of the auxiliary, metrics).
 
     The auxiliary's forward pass serves both gradients, unless `fresh_sample`
@@ -107,8 +109,16 @@ class DiMOTerm:
     logit_gradient, squares, sizes = map_with_positions(
       injected, config.chunk, teacher_last, auxiliary_last, weight
     )
-    metrics = divergence.dimo_metrics(squares, sizes, weight)
-    metrics['auxiliary/cross_entropy'] = loss
+    metrics: dict[str, Any] = dict(
+      divergence.dimo_metrics(squares, sizes, weight)
+    )
+    # Means over masked entries, of which parts of a batch have different
+    # numbers; the gradient on the logits is a mean over examples.
+    masked = lambda value: Weighted(value, _count(sample))
+    metrics['dimo/discrepancy'] = masked(metrics['dimo/discrepancy'])
+    metrics['auxiliary/cross_entropy'] = masked(loss)
+    if gradient is not None:
+      gradient = masked(gradient)
     return logit_gradient, gradient, metrics
 
   def update(
@@ -152,8 +162,11 @@ class DiMOTerm:
     batch: Batch,
     key: jax.Array,
     start: Start,
-  ) -> tuple[Params, jax.Array]:
-    """Alg. 1's second half: new labels (the same prompts), x_init and mask."""
+  ) -> Weighted:
+    """(gradient, loss) of Alg. 1's second half.
+
+    It has new labels (the same prompts), x_init and mask.
+    """
     keys = jax.random.split(key, 4)
     condition = (
       self.family.condition(batch)
@@ -165,7 +178,7 @@ class DiMOTerm:
     (loss, _), gradient = jax.value_and_grad(self._loss, has_aux=True)(
       auxiliary.params, teacher, sample, keys[3]
     )
-    return gradient, loss
+    return Weighted((gradient, loss), _count(sample))
 
   def _loss(
     self, trained: Params, teacher: Params, sample: Sample, key: jax.Array
@@ -192,3 +205,8 @@ class DiMOTerm:
       cross_entropy, self.config.divergence.chunk, last, sample.tokens
     )
     return divergence.masked_mean(losses, sample.mask), last
+
+
+def _count(sample: Sample) -> jax.Array:
+  """Number of masked entries, float32."""
+  return sample.mask.sum().astype(jnp.float32)

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from softdimo_jax.runtime import checkpoint
-from softdimo_jax.runtime.batched import split_size
 from tests import released
 from tests.commands import call, fails, succeeds, trained
 
@@ -187,7 +186,7 @@ def test_hpsv2_end_to_end(workdir, tmp_path):
   succeeds(call('hpsv2', at, *network, f'--out={images}', *options))
   saved = json.loads((images / 'hpsv2.json').read_text())
   made_by = saved['protocol']['images']['photo']['sampler']
-  assert made_by['batch_size'] == split_size(3)
+  assert made_by['batch_size'] == 3
   (row,) = saved['rows']
   assert row['model'].startswith('softdimo, best of 2 by ')
   assert row['num_images'] == 6 and 'missing' not in row

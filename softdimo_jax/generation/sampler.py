@@ -10,7 +10,7 @@ import numpy as np
 from softdimo_jax.families.family import Family
 from softdimo_jax.generation.tokens import decode_tokens
 from softdimo_jax.networks.generators.condition import Condition
-from softdimo_jax.runtime.batched import Batched, split_size
+from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.types import Params
 
 
@@ -23,16 +23,13 @@ class Sampler:
   Attributes:
     tokens_fn: (generator params, key, condition) -> int tokens [B, L, G].
     family: generator and tokenizer.
-    batch_size: B per call, rounded up to a multiple of the devices; the last
-      batch is padded.
+    batch_size: B per call; images depend on it, but not on the number of
+      devices.
   """
 
   tokens_fn: Callable[[Params, jax.Array, Condition], jax.Array]
   family: Family
   batch_size: int
-
-  def __post_init__(self) -> None:
-    object.__setattr__(self, 'batch_size', split_size(self.batch_size))
 
   @functools.cached_property
   def _run(self) -> Batched:

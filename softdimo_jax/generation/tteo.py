@@ -22,7 +22,7 @@ from softdimo_jax.networks.generators.condition import (
   batch_size,
 )
 from softdimo_jax.rewards import scoring
-from softdimo_jax.runtime.batched import Batched, joined, split_size, take
+from softdimo_jax.runtime.batched import Batched, joined, take
 from softdimo_jax.types import Params
 
 
@@ -58,8 +58,8 @@ class TTEO:
     temperature: temperature of the tokens, sampled and expected; 0 samples the
       arg max and expects at 1. All iterates of a start share their random
       numbers, so they differ by the embedding only.
-    batch_size: starts per call, over all local devices; rounded up to a
-      multiple of them.
+    batch_size: starts per call, over all local devices; images depend on it,
+      but not on the number of devices.
   """
 
   family: Family
@@ -71,9 +71,6 @@ class TTEO:
   learning_rate: float = 0.2
   temperature: float = 1.0
   batch_size: int = 256
-
-  def __post_init__(self) -> None:
-    object.__setattr__(self, 'batch_size', split_size(self.batch_size))
 
   @functools.cached_property
   def _run(self) -> Batched:
@@ -105,7 +102,7 @@ class TTEO:
     """
     count = batch_size(text)
     total = count * self.starts
-    size = split_size(min(self.batch_size, total))
+    size = min(self.batch_size, total)
     starts = np.array_split(np.arange(total), range(size, total, size))
     result, images, first = jax.tree.map(
       lambda array: array.reshape(count, self.starts, *array.shape[1:]),

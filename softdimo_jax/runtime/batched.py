@@ -73,7 +73,9 @@ class Batched:
     Returns:
       A tree of host arrays [N, ...].
     """
-    size = split_size(batch_size)
+    whole = split_size(batch_size)
+    # Without a key, results do not depend on the batch, and none is padded.
+    size = whole if key is None else batch_size
     starts = range(0, _count(items), size)
     batches = (take(items, slice(start, start + size)) for start in starts)
     return joined(self.stream(params, batches, size, key))
@@ -90,17 +92,19 @@ class Batched:
     Args:
       params: a tree of arrays, on the host or from `place`.
       batches: trees of arrays [b, ...], 1 <= b <= B.
-      batch_size: B, rounded up to the devices; shorter batches are padded with
-        copies of their own items.
+      batch_size: B; batches are padded with copies of their own items to B,
+        rounded up to a multiple of the devices.
       key: None if the function takes no key. Batch i gets the key
-        fold_in(key, i * B).
+        fold_in(key, i * B), on any number of devices: JAX draws the rows of an
+        array one by one, so that padding does not change the others.
 
     Yields:
       Trees of host arrays [b, ...].
     """
     size, placed, running = split_size(batch_size), self.place(params), None
     for number, batch in enumerate(batches):
-      keys = () if key is None else (jax.random.fold_in(key, number * size),)
+      first = number * batch_size
+      keys = () if key is None else (jax.random.fold_in(key, first),)
       started = _count(batch), self._start(placed, keys, _filled(batch, size))
       if running is not None:
         yield _fetched(*running)

@@ -92,6 +92,14 @@ def test_a_stream_takes_batches_of_any_length_and_stays_one_ahead():
   assert not list(Batched(scaled).stream(PARAMS, [], 4))
 
 
+def draws():
+  """Of one device; those of several are the same."""
+  key, zeros = jax.random.key(5), np.zeros((3, 2), np.float32)
+  keys = [jax.random.fold_in(key, start) for start in (0, 3, 6)]
+  noise = [jax.jit(noisy)(PARAMS, key, zeros) for key in keys]
+  return np.concatenate(noise)[:7]
+
+
 def test_sizes_below_one_are_refused():
   with pytest.raises(ValueError, match='batch_size must be at least 1, got 0'):
     batched.split_size(0)
@@ -114,6 +122,9 @@ def test_several_devices_share_a_batch():
     'for x, y in zip(*map(jax.tree.leaves, (found, expected))):\n'
     '  np.testing.assert_allclose(x, y, rtol=1e-6)\n'
     'assert len(fetched) == 3\n'
+    'items, key = np.zeros((7, 2), np.float32), jax.random.key(5)\n'
+    'draws = batched.Batched(t.noisy)(t.PARAMS, items, 3, key)\n'
+    'np.testing.assert_array_equal(draws, t.draws())\n'
     'for leaf in jax.tree.leaves(fetched):\n'
     '  shards = [shard.data.shape[0] for shard in leaf.addressable_shards]\n'
     '  assert shards == [2] * 4, shards\n'

@@ -47,10 +47,10 @@ def heal(run: Run, stage: str) -> None:
     return
   reason = points.damage(folder)
   if reason:
+    if checkpoints.exists():  # first: a kill must not leave them without best
+      storage.set_aside(checkpoints)
     best = folder / points.FOLDER
     _set_aside(best, reason, f'found again: stage {stage} begins anew')
-    if checkpoints.exists():
-      storage.set_aside(checkpoints)
 
 
 def _set_aside(path: pathlib.Path, reason: str, then: str) -> None:

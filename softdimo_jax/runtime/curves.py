@@ -17,6 +17,7 @@ from softdimo_jax.runtime import storage
 from softdimo_jax.runtime.files import write_atomically
 
 METRICS_FILE = 'metrics.jsonl'
+_FLUSH_SECONDS = 60.0
 # Protocol buffers are made at run time, so that types lack them.
 Event: Any = vars(event_pb2)['Event']
 SessionLog: Any = vars(event_pb2)['SessionLog']
@@ -34,6 +35,7 @@ class MetricWriter:
     (`first_step` is 0) and writes all of them again, also those of step 0.
     """
     self._path, self._pending = folder / METRICS_FILE, []
+    self._flushed = time.monotonic()
     rows = read_metrics(self._path) if first_step else []
     rows = [row for row in rows if row['step'] <= first_step]
     text = ''.join(json.dumps(row) + '\n' for row in rows)
@@ -49,7 +51,7 @@ class MetricWriter:
       self._events.write_event(Event(step=purged, session_log=start))
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Adds a point of several curves; `flush` writes it."""
+    """Adds a point of several curves; it is visible after `flush`."""
     values = [
       Summary.Value(tag=name, simple_value=value)
       for name, value in scalars.items()
@@ -60,9 +62,12 @@ class MetricWriter:
     self._pending.append(json.dumps({'step': step, **scalars}) + '\n')
     with storage.written(self._path):
       self._events.write_event(event)
+    if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+      self.flush()
 
   def flush(self) -> None:
     """Makes the points visible to other programs."""
+    self._flushed = time.monotonic()
     with storage.written(self._path):
       with self._path.open('a', encoding='utf-8') as file:
         file.write(''.join(self._pending))

@@ -72,7 +72,7 @@ def sentence(
     files = (getattr(cause, 'filename', None) for cause in _chain(error))
     path = next((x for x in files if isinstance(x, str | bytes)), 'a file')
   reason = str(error) if number is None else os.strerror(number)
-  advice = _ADVICE.get(number or 0, 'choose another path')
+  advice = _ADVICE.get(number or 0, 'free some space or choose another path')
   return (
     f'{os.fsdecode(path)} cannot be written ({reason}); {advice}, and run the '
     'same command again: what is finished is kept'

@@ -9,11 +9,12 @@ from PIL import Image
 
 from softdimo_jax.runtime import checkpoint
 from tests import released
-from tests.commands import call, fails, succeeds, trained
+from tests.commands import call, fails, process, succeeds, trained
 
 pytestmark = pytest.mark.command
 
 
+CONFIG = '--config=configs/shapes.py:tiny'
 workdir = trained('configs/shapes.py:tiny')
 
 
@@ -128,6 +129,25 @@ GENEVAL = [
     'prompt': 'a blue square',
   },
 ]
+
+
+@pytest.mark.slow
+def test_every_command_on_a_finished_run_in_a_process_of_its_own(
+  workdir, tmp_path
+):
+  """What a run reads late must not be read for the first time in a trace."""
+  (workdir / 'results.json').unlink()
+  succeeds(process('main', CONFIG, f'--workdir={workdir}'))
+  assert (workdir / 'results.json').exists()
+  at = (f'--workdir={workdir}', '--prompt=a red circle')
+  for model in ('teacher', 'softdimo'):
+    arguments = (*at, f'--model={model}', '--num=2')
+    succeeds(process('sample', *arguments, f'--out={tmp_path / "a.png"}'))
+    succeeds(process('export', *arguments, f'--out={tmp_path / model}'))
+    measured = ('--metrics=is', '--inception=rule', '--num=10')
+    out = f'--out={tmp_path / f"{model}_scores"}'
+    succeeds(process('evaluate', *at, f'--model={model}', *measured, out))
+  succeeds(process('tteo', *at, '--starts=2', f'--out={tmp_path / "tteo"}'))
 
 
 @pytest.mark.slow

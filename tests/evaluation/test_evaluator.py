@@ -290,7 +290,7 @@ def test_crops_bring_any_size_together(place, request_of, tmp_path):
     PIL.Image.fromarray(wide[index:]).save(tmp_path / f'tall{index}.png')
   images = FolderImages(tmp_path)
   with pytest.raises(UserError, match=r'same size, but 0\.png is 9x14'):
-    Evaluator(request_of(['is']), PreemptionNotice()).evaluate(images)
+    Evaluator(request_of(['is_adm']), PreemptionNotice()).evaluate(images)
   request = request_of(['fid'], resize='crop', reference=str(tmp_path))
   found = Evaluator(request, PreemptionNotice()).evaluate(images)
   assert found['fid'] < 1e-6

@@ -100,13 +100,13 @@ def _generate(
     conditions = run.inputs.conditions(texts, _METHOD.rewards(run))
     order = np.arange(len(texts))
     title, samples = _METHOD.images(run, stage, conditions, order)
-    export = JpegExport(
-      pathlib.Path(_OUT.value) / style,
-      num_images=len(texts),
-      made_by=samples.fingerprint,
-      images_per_range=probes.range_of(samples.size()),
-    )
     with lock.held(_OUT.value):
+      export = JpegExport(
+        pathlib.Path(_OUT.value) / style,
+        num_images=len(texts),
+        made_by=samples.fingerprint,
+        images_per_range=probes.range_of(samples.size()),
+      )
       images.write(samples, export, style, notice)
     made_by[style] = samples.fingerprint
   return title, made_by

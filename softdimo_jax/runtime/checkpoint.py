@@ -4,6 +4,7 @@ Each tree is written with the checksums of its files, in the moment before its
 folder gets its name: a folder is whole, absent, or found to be damaged.
 """
 
+import logging
 import pathlib
 import sys
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.runtime import checksums, distributed, storage
@@ -49,6 +51,8 @@ class Checkpoints:
         preservation_policy=ocp.checkpoint_managers.LatestN(keep),
         # The loop decides when to save: it alone knows about signals.
         save_decision_policy=_Always(),
+        # A killed run, or a full disk, leaves them.
+        cleanup_tmp_directories=True,
         # On CPU the snapshot of an asynchronous save would be a second copy of
         # the state in the same memory.
         enable_async_checkpointing=jax.default_backend() != 'cpu',
@@ -137,6 +141,18 @@ class Checkpoints:
     with storage.written(self._folder):
       self._manager.wait_until_finished()
       self._manager.close()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+  """Whether a log record is not about a disk that cannot be written.
+
+  Orbax logs such errors with tracebacks of its threads, and then raises them.
+  """
+  error = record.exc_info[1] if record.exc_info else None
+  return error is None or storage.refusal(error) is None
+
+
+absl_logging.get_absl_logger().addFilter(_is_news)
 
 
 class _Always(ocp.checkpoint_managers.SaveDecisionPolicy):

@@ -6,6 +6,7 @@ folder gets its name: a folder is whole, absent, or found to be damaged.
 
 import logging
 import pathlib
+import shutil
 import sys
 from typing import Any, TypeVar
 
@@ -40,19 +41,18 @@ class Checkpoints:
   def __init__(self, folder: pathlib.Path, *, interval: int, keep: int = 2):
     """Opens `folder`, an absolute path; creates it if needed.
 
-    Damaged checkpoints that are newer than the newest whole one are renamed.
+    Damaged checkpoints that are newer than the newest whole one are renamed,
+    and what a killed run or a full disk left unfinished is removed.
     """
     self._folder = folder
     self._interval = interval
-    distributed.alone(lambda: _set_aside_damaged(folder))
+    distributed.alone(lambda: _clean(folder))
     self._manager = ocp.CheckpointManager(
       folder,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=ocp.checkpoint_managers.LatestN(keep),
         # The loop decides when to save: it alone knows about signals.
         save_decision_policy=_Always(),
-        # A killed run, or a full disk, leaves them.
-        cleanup_tmp_directories=True,
         # On CPU the snapshot of an asynchronous save would be a second copy of
         # the state in the same memory.
         enable_async_checkpointing=jax.default_backend() != 'cpu',
@@ -202,8 +202,10 @@ def _complete(folder: pathlib.Path) -> list[pathlib.Path]:
   return [x for x in folder.glob('*') if x.name.isdecimal()]
 
 
-def _set_aside_damaged(folder: pathlib.Path) -> None:
-  """Renames the checkpoints that are newer than the newest whole one."""
+def _clean(folder: pathlib.Path) -> None:
+  """See `Checkpoints.__init__`."""
+  for unfinished in folder.glob('*.orbax-checkpoint-tmp*'):
+    shutil.rmtree(unfinished, ignore_errors=True)
   newest = newest_checkpoint(folder)
   step = -1 if newest is None else int(newest.name)
   damaged = [x for x in _complete(folder) if int(x.name) > step]

@@ -5,9 +5,14 @@ import os
 import random
 
 import pytest
+from absl import logging
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.runtime import checksums, storage
+from softdimo_jax.runtime import (
+  checkpoint,  # noqa: F401, whose filter is tested
+  checksums,
+  storage,
+)
 
 
 @pytest.fixture
@@ -114,3 +119,12 @@ def test_nothing_that_is_set_aside_is_overwritten(tmp_path):
     'params.damaged-2': 'b',
     'params.damaged-3': 'c',
   }
+
+
+def test_errors_of_disks_are_not_logged_with_tracebacks(caplog):
+  for number, logged in ((errno.ENOSPC, False), (errno.EINVAL, True)):
+    try:
+      raise OSError(number, os.strerror(number))
+    except OSError:
+      logging.exception('in a thread of Orbax')
+    assert bool(caplog.records) == logged

@@ -1,6 +1,7 @@
 """A run that was stopped or damaged ends as if nothing had happened."""
 
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -131,6 +132,14 @@ def test_an_unfinished_stage_without_a_whole_one_begins_anew(
     damage(tmp_path / 'checkpoints' / step)
   assert_same(whole, tmp_path)
   assert capsys.readouterr().err.count('its stage goes on anew') == 2
+
+
+def test_unfinished_checkpoints_are_removed(whole, tmp_path):
+  stopped(tmp_path, 12)
+  left = tmp_path / 'checkpoints' / '15.orbax-checkpoint-tmp'
+  shutil.copytree(tmp_path / 'checkpoints' / '12', left)
+  assert_same(whole, tmp_path)
+  assert not left.exists()
 
 
 def test_a_damaged_position_in_the_data_is_found(whole, tmp_path):

@@ -26,7 +26,7 @@ from softdimo_jax.evaluation.benchmarks import hpsv2_scores
 from softdimo_jax.evaluation.features import clip, probes
 from softdimo_jax.evaluation.features.probes import Probe
 from softdimo_jax.evaluation.report import table
-from softdimo_jax.evaluation.sets.images import FolderImages, same_size
+from softdimo_jax.evaluation.sets.images import FolderImages
 from softdimo_jax.evaluation.sets.writers import JpegExport
 from softdimo_jax.experiment import images, network_flags, sampling_flags
 from softdimo_jax.rewards.scoring import CLIPReward
@@ -134,7 +134,7 @@ class _Scorer:
     self._probe = Probe(
       network=network,
       outputs=('embeddings',),
-      prepare=_stack,
+      prepare=None,
       fingerprint={
         'weights': combined.sources[_NAME],
         'antialias': _ANTIALIAS.value,
@@ -178,11 +178,6 @@ class _Scorer:
       self._tokenizer([texts[number] for number in numbers]),
     )
     return hpsv2_scores.cosines(store.stack('embeddings'), features)
-
-
-def _stack(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
-  same_size(images, names)
-  return np.stack(images)
 
 
 if __name__ == '__main__':

@@ -261,6 +261,7 @@ class Evaluator:
     return {
       'num_images': len(images),
       'image_size': list(size),
+      'left_out': images.left_out,
       'images': images.fingerprint,
       'networks': {
         name: probe.fingerprint for name, probe in self._probes.items()

@@ -21,10 +21,12 @@ class ImageSource(abc.ABC):
 
   Attributes:
     channels: C, 1 or 3; images are converted to it.
+    left_out: names of files that are not among the images.
   """
 
   def __init__(self, channels: int = 3):
     self.channels = channels
+    self.left_out: tuple[str, ...] = ()
     self._skipped: dict[int, str] = {}
 
   @abc.abstractmethod
@@ -38,6 +40,11 @@ class ImageSource(abc.ABC):
   @abc.abstractmethod
   def name(self, index: int) -> str:
     """Name by which a user can find the image."""
+
+  @property
+  @abc.abstractmethod
+  def classes(self) -> tuple[str, ...]:
+    """Name of the class of each label, from 0 on."""
 
   @property
   @abc.abstractmethod

@@ -84,11 +84,15 @@ def conditions(run: Run, rewards: Iterable[str] = ()) -> Conditions:
 
 
 def _labels(classes: int) -> list[int]:
+  if _LABELS.value is None:
+    return list(range(classes))
+  if not _LABELS.value:
+    raise UserError('--labels is empty; give numbers, e.g. 0,1,2')
   try:
-    return [int(label) for label in _LABELS.value or range(classes)]
+    return [int(label) for label in _LABELS.value]
   except ValueError as error:
     raise UserError(
-      f'--labels={",".join(_LABELS.value or ())} must be numbers, e.g. 0,1,2'
+      f'--labels={",".join(_LABELS.value)} must be numbers, e.g. 0,1,2'
     ) from error
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import re
 from typing import Any
 
 from absl import logging
@@ -11,6 +12,9 @@ from softdimo_jax.data.images import files
 from softdimo_jax.data.images.names import shown
 from softdimo_jax.data.images.source import ImageSource
 from softdimo_jax.errors import UserError
+
+# Names of splits, which are not classes.
+TRAIN, HELD_OUT = 'train', ('test', 'val', 'valid', 'validation')
 
 
 class ImageFolder(ImageSource):
@@ -43,6 +47,7 @@ class ImageFolder(ImageSource):
       if inside
     ]
     self._check_classes()
+    self._warn_of_numbers()
     outside = tuple(folder for folder, inside, _ in places if not inside)
     self.left_out = tuple(map(shown, listing.left_out + outside))
     if self.left_out:
@@ -58,6 +63,11 @@ class ImageFolder(ImageSource):
         f'image folder {shown(self._root)} contains no images; they must be in '
         f'{shown(self._root)}/CLASS, one folder per class'
       )
+    if set(self._folders) <= {TRAIN, *HELD_OUT}:
+      raise UserError(
+        f'image folder {shown(self._root)} contains splits, not classes: give '
+        f'{shown(self._root / self._folders[0])}'
+      )
     filled = {label for _, label in self._files}
     for label, folder in enumerate(self._folders):
       if label not in filled:
@@ -66,6 +76,18 @@ class ImageFolder(ImageSource):
           f'({", ".join(files.SUFFIXES)}); every folder in '
           f'{shown(self._root)} is a class'
         )
+
+  def _warn_of_numbers(self) -> None:
+    """Says where a class that is called by a number has another label."""
+    if not all(re.fullmatch('[0-9]+', folder) for folder in self._folders):
+      return
+    moved = [x for x in enumerate(self._folders) if x[0] != int(x[1])]
+    if moved:
+      logging.warning(
+        '%s: labels count the class folders, so that the class %s has the '
+        'label %d',
+        *(shown(self._root), moved[0][1], moved[0][0]),
+      )
 
   def __len__(self) -> int:
     return len(self._files)

@@ -98,7 +98,8 @@ def _check(image: PIL.Image.Image) -> None:
 
 
 def _load(image: PIL.Image.Image) -> None:
-  raw = image.tile[0][3] if image.tile else None
+  tiles = getattr(image, 'tile', ())
+  raw = tiles[0][3] if tiles else None
   image.load()
   transparent = image.info.get('transparency')
   if isinstance(raw, str) and raw in _TRANSPARENT and transparent is not None:

@@ -7,6 +7,7 @@ import PIL.Image
 import pytest
 
 from softdimo_jax.data.images import streams
+from softdimo_jax.data.images.source import check_classes
 from softdimo_jax.errors import UserError
 
 SIZE = 8
@@ -68,6 +69,34 @@ def test_classes_and_files_are_numbered_as_numbers(tmp_path):
   assert source.classes == tuple(map(str, range(13)))
   assert [int(x['label']) for x in source] == list(range(13))
   assert [int(x['image'][0, 0, 0]) // 10 for x in source] == [*range(12), 3]
+
+
+def test_a_number_that_is_not_the_label_is_said(tmp_path, caplog):
+  for label in (0, 1):
+    save(tmp_path / str(label) / '0.png', 0)
+  streams.ImageFolder(tmp_path)
+  assert not caplog.messages
+  save(tmp_path / '3' / '0.png', 0)
+  streams.ImageFolder(tmp_path)
+  assert 'the class 3 has the label 2' in caplog.text
+
+
+def test_splits_are_no_classes(tmp_path):
+  for split in ('train', 'val'):
+    save(tmp_path / split / 'cat' / '0.png', 0)
+  with pytest.raises(UserError, match=r'splits, not classes: give .*/train'):
+    streams.ImageFolder(tmp_path)
+
+
+def test_a_generator_needs_all_classes_of_the_data(caplog):
+  check_classes('set', ['cat', 'dog'], 2)
+  assert not caplog.messages
+  check_classes('set', ['cat', 'dog'], 5)
+  assert 'labels from 2 on are not trained' in caplog.text
+  with pytest.raises(
+    UserError, match=r'3 classes, .* label 2 \(fish\)'
+  ):
+    check_classes('set', ['cat', 'dog', 'fish'], 2)
 
 
 def test_grey_source(folder):

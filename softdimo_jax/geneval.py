@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 
 from softdimo_jax.convert import weights as official
-from softdimo_jax.data.prompts.files import read_records
+from softdimo_jax.data.prompts.records import read_records
 from softdimo_jax.data.prompts.text_tokens import CLIPTokenizer
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.benchmarks import geneval_folder, geneval_rules

@@ -147,8 +147,12 @@ class _Scorer:
   ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns (row with all styles, protocol)."""
     row, all_scores, missing = {}, [], {}
-    for style, texts in prompts.items():
-      scores = self._style(root, style, texts)
+    # All at once, since it says how many of them are truncated.
+    ids = self._tokenizer([x for texts in prompts.values() for x in texts])
+    ends = np.cumsum([len(texts) for texts in prompts.values()])
+    of_style = np.split(ids, ends[:-1])
+    for (style, texts), part in zip(prompts.items(), of_style, strict=True):
+      scores = self._style(root, style, part)
       row[style], row[f'{style}_std'] = hpsv2_scores.summarise(scores)
       all_scores.append(scores)
       missing[style] = len(texts) - len(scores)
@@ -160,22 +164,17 @@ class _Scorer:
     return row, protocol
 
   def _style(
-    self, root: pathlib.Path, style: str, texts: Sequence[str]
+    self, root: pathlib.Path, style: str, ids: np.ndarray
   ) -> np.ndarray:
-    """Scores of the existing images, in the order of their prompts."""
+    """Scores of the existing images, given the ids [N, T] of all prompts."""
     images = FolderImages(root / style)
-    numbers = hpsv2_scores.numbered(images)
-    if max(numbers) >= len(texts):
-      raise UserError(
-        f'{root / style} has an image {max(numbers)}, but {style}.json only '
-        f'{len(texts)} prompts'
-      )
+    numbers = hpsv2_scores.numbered(images, style, len(ids))
     store = self._probe.store(root / _FEATURES, images)
     probes.extract(images, [(self._probe, store)], self._notice, style)
     features = clip.embed_prompts(
       self._reward.module,
       jax.device_get(self._probe.network.params),
-      self._tokenizer([texts[number] for number in numbers]),
+      ids[np.array(numbers)],
     )
     return hpsv2_scores.cosines(store.stack('embeddings'), features)
 

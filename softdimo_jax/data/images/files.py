@@ -5,8 +5,9 @@ import os
 import pathlib
 from collections.abc import Iterable, Iterator
 
-from softdimo_jax.data.images.names import natural, shown
+from softdimo_jax.data.images.names import natural
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime.files import shown
 
 SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp')
 # Other formats of images, by suffix and by their first bytes.
@@ -65,20 +66,6 @@ def subfolders(root: str | os.PathLike[str]) -> tuple[str, ...]:
   names = (x.name for x in _entries(pathlib.Path(root)) if x.is_dir())
   visible = (name for name in names if not name.startswith('.'))
   return tuple(sorted(visible, key=natural))
-
-
-def read(path: str | os.PathLike[str]) -> bytes:
-  """Contents of a file.
-
-  Raises:
-    UserError: if it cannot be read.
-  """
-  try:
-    return pathlib.Path(path).read_bytes()
-  except OSError as error:
-    raise UserError(
-      f'{shown(path)} cannot be read: {error.strerror}'
-    ) from error
 
 
 def listed(names: Iterable[str]) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from absl import logging
 
 from softdimo_jax.data.images import files
-from softdimo_jax.data.images.names import shown
 from softdimo_jax.data.images.source import ImageSource
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime.files import read_bytes, shown
 
 # Names of splits, which are not classes.
 TRAIN, HELD_OUT = 'train', ('test', 'val', 'valid', 'validation')
@@ -94,7 +94,7 @@ class ImageFolder(ImageSource):
 
   def read(self, index: int) -> tuple[bytes, int]:
     file, label = self._files[index]
-    return files.read(self._root / file), label
+    return read_bytes(self._root / file), label
 
   def name(self, index: int) -> str:
     return shown(self._files[index][0])

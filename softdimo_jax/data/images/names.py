@@ -1,6 +1,5 @@
-"""Order and display of the names of files."""
+"""Order of the names of files."""
 
-import os
 import re
 
 _NUMBER = re.compile('([0-9]+)')
@@ -19,8 +18,3 @@ def _parts(name: str) -> tuple[str | int, ...]:
   """Text and numbers by turns, so that keys compare place by place."""
   parts = enumerate(_NUMBER.split(name))
   return tuple(int(part) if place % 2 else part for place, part in parts)
-
-
-def shown(name: str | os.PathLike[str]) -> str:
-  r"""A file name as valid text: bytes that are not UTF-8 become \xNN."""
-  return os.fsencode(name).decode('utf-8', 'backslashreplace')

@@ -17,12 +17,12 @@ import numpy as np
 from absl import logging
 
 from softdimo_jax.data.images import files, pixels
-from softdimo_jax.data.images.names import shown
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.sets.reference_file import (
   image_batches,
   read_reference,
 )
+from softdimo_jax.runtime.files import read_bytes, shown
 
 # Images per batch when streaming an .npz file.
 _STREAMED = 64
@@ -140,7 +140,7 @@ class FolderImages(ImageSet):
   def _decode(self, name: str) -> np.ndarray:
     path = self._root / name
     try:
-      return pixels.decode(files.read(path))
+      return pixels.decode(read_bytes(path))
     except pixels.CorruptImage as error:
       raise UserError(
         f'{shown(path)} cannot be read ({error}); repair or remove it'
@@ -148,7 +148,12 @@ class FolderImages(ImageSet):
 
 
 class NpzImages(ImageSet):
-  """Images `arr_0` of an .npz file: ADM's references, or samples."""
+  """Images `arr_0` of an .npz file: ADM's references, or samples.
+
+  Attributes:
+    available: names of all images, by their number.
+    chosen: int [N], their indices in `available`.
+  """
 
   def __init__(
     self, path: str | os.PathLike[str], num_images: int | None = None
@@ -168,8 +173,9 @@ class NpzImages(ImageSet):
     if reference.images is None:
       raise UserError(f'{path} contains no images (arr_0)')
     self._provenance = reference.provenance
-    self._available = reference.images[0]
-    self.chosen = _subset(str(path), self._available, num_images)
+    count = reference.images[0]
+    self.available = tuple(f'arr_0[{index}]' for index in range(count))
+    self.chosen = _subset(str(path), count, num_images)
     self._position, self._stream = 0, self._images()
 
   def __len__(self) -> int:
@@ -180,7 +186,7 @@ class NpzImages(ImageSet):
     return {
       'kind': 'npz',
       'path': str(self._path),
-      'available': self._available,
+      'available': len(self.available),
       'fingerprint': self._provenance.fingerprint,
     }
 
@@ -191,7 +197,7 @@ class NpzImages(ImageSet):
     return list(itertools.islice(self._stream, skipped, skipped + stop - start))
 
   def name(self, index: int) -> str:
-    return f'arr_0[{self.chosen[index]}]'
+    return self.available[self.chosen[index]]
 
   def _images(self) -> Iterator[np.ndarray]:
     """The chosen images in order; grey channels are repeated."""
@@ -203,7 +209,9 @@ class NpzImages(ImageSet):
         number += 1
 
 
-def open_images(path: str, num_images: int | None = None) -> ImageSet:
+def open_images(
+  path: str, num_images: int | None = None
+) -> FolderImages | NpzImages:
   """Opens an .npz file by its suffix, or else a folder; errors as theirs."""
   kind = NpzImages if path.endswith('.npz') else FolderImages
   return kind(path, num_images)

@@ -7,8 +7,9 @@ import PIL.Image
 import pytest
 
 from softdimo_jax.data.images import files
-from softdimo_jax.data.images.names import natural, shown
+from softdimo_jax.data.images.names import natural
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime.files import read_bytes, shown
 
 STRANGE = os.fsdecode(b'caf\xe9.png')  # Latin-1
 
@@ -71,9 +72,9 @@ def test_names_that_are_not_utf8(tmp_path):
   save(tmp_path / STRANGE)
   (name,) = files.find(tmp_path).images
   assert shown(name) == r'caf\xe9.png'
-  assert files.read(tmp_path / name)[:4] == b'\x89PNG'
+  assert read_bytes(tmp_path / name)[:4] == b'\x89PNG'
   with pytest.raises(UserError, match=r'caf\\xe9\.png cannot be read: No such'):
-    files.read(tmp_path / 'x' / name)
+    read_bytes(tmp_path / 'x' / name)
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):

@@ -93,9 +93,7 @@ def test_a_generator_needs_all_classes_of_the_data(caplog):
   assert not caplog.messages
   check_classes('set', ['cat', 'dog'], 5)
   assert 'labels from 2 on are not trained' in caplog.text
-  with pytest.raises(
-    UserError, match=r'3 classes, .* label 2 \(fish\)'
-  ):
+  with pytest.raises(UserError, match=r'3 classes, .* label 2 \(fish\)'):
     check_classes('set', ['cat', 'dog', 'fish'], 2)
 
 

@@ -164,8 +164,10 @@ def _sets(
     if _TEMPERATURES.value:
       raise UserError('--temperatures applies to a run: give --workdir')
     images = open_images(_IMAGES.value, _NUM.value)
-    given = sampling_flags.prompts() if sampling_flags.has_prompts() else None
-    prompts = given and pairs.captions(given, images.available, images.chosen)
+    prompts = None
+    if sampling_flags.has_prompts():
+      given = sampling_flags.prompts()
+      prompts = pairs.captions(given, images.available, images.chosen)
     yield {'model': _IMAGES.value}, images, prompts, Evaluator(request, notice)
     return
   run = sampling_flags.load_run()

@@ -84,6 +84,7 @@ def _generate() -> None:
   notice = PreemptionNotice()
   notice.install()
   records = read_records(path)
+  print(f'{len(records)} prompts of {path}')
   run = sampling_flags.load_run()
   if not run.family.reads_text:
     raise UserError('GenEval needs prompts, but this run is class-conditional')

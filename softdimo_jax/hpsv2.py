@@ -71,6 +71,8 @@ def main(argv: list[str]) -> None:
   prompts = hpsv2_scores.style_prompts(
     _BENCHMARK.value, _STYLES.value, _LIMIT.value
   )
+  for style, texts in prompts.items():
+    print(f'{len(texts)} prompts of {style}')
   scorer = _Scorer(notice)
   root = _IMAGES.value or _OUT.value or ''
   title, made_by = root, None

@@ -50,8 +50,8 @@ def find(root: str | os.PathLike[str]) -> Listing:
   """
   root = pathlib.Path(root)
   found: dict[str, list[str]] = {'images': [], 'unread': [], 'others': []}
-  for name in _walk(root, '', frozenset()):
-    found[_kind(root, name)].append(name)
+  for name, is_file in _walk(root, '', frozenset()):
+    found[_kind(root / name) if is_file else 'others'].append(name)
   return Listing(
     **{kind: tuple(sorted(names, key=natural)) for kind, names in found.items()}
   )
@@ -77,20 +77,20 @@ def listed(names: Iterable[str]) -> str:
 
 def _walk(
   root: pathlib.Path, folder: str, above: frozenset[tuple[int, int]]
-) -> Iterator[str]:
-  """Names of all files; a link to a folder above itself counts as a file."""
+) -> Iterator[tuple[str, bool]]:
+  """(name, whether it is a file) of all that is not a folder to enter."""
   status = os.stat(root / folder)
   above |= {(status.st_dev, status.st_ino)}
   for entry in _entries(root / folder):
     name = f'{folder}/{entry.name}' if folder else entry.name
     if entry.is_dir():
       status = os.stat(entry.path)  # not `entry.stat`, which has no inode
-      if (status.st_dev, status.st_ino) in above:
-        yield name
+      if (status.st_dev, status.st_ino) in above:  # a link that leads up
+        yield name, False
       elif not entry.name.startswith('.'):
         yield from _walk(root, name, above)
     elif not entry.name.startswith('.') or _named_image(entry.name):
-      yield name
+      yield name, entry.is_file()
 
 
 def _entries(folder: pathlib.Path) -> list[os.DirEntry[str]]:
@@ -107,17 +107,16 @@ def _named_image(name: str) -> bool:
   return name.lower().endswith(SUFFIXES)
 
 
-def _kind(root: pathlib.Path, name: str) -> str:
+def _kind(path: pathlib.Path) -> str:
   """Field of `Listing` to which a file belongs."""
-  path = root / name
-  if path.name.startswith('.') or not path.is_file():
+  if path.name.startswith('.'):
     return 'others'
-  if _named_image(name):
+  if _named_image(path.name):
     return 'images'
   head = _head(path)
   if head.startswith(_STARTS) or (head[:4], head[8:12]) == (b'RIFF', b'WEBP'):
     return 'images'
-  if name.lower().endswith(_UNREAD) or head.startswith(_UNREAD_STARTS):
+  if path.name.lower().endswith(_UNREAD) or head.startswith(_UNREAD_STARTS):
     return 'unread'
   return 'others'
 

@@ -59,7 +59,7 @@ def read(path: pathlib.Path, choose: Choose) -> Iterator[Row]:
       the line.
   """
   suffix = path.suffix.lower()
-  data = read_bytes(path)
+  data = b'' if suffix == PARQUET else read_bytes(path)
   if suffix == PARQUET or data.startswith(_PARQUET_START):
     return _parquet(path, choose)
   if data.startswith(_BINARY):

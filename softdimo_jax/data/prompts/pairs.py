@@ -81,7 +81,10 @@ def matched(
   for name in available:
     index = next((known[x] for x in _names(name) if x in known), None)
     if index is None:
-      raise UserError(f'{where} has no caption for {shown(name)}')
+      raise UserError(
+        f'{where} has no caption for {shown(name)}; it has some for images '
+        f'called e.g. {ids[0]}'
+      )
     if index in image_of:
       raise UserError(
         f'{shown(image_of[index])} and {shown(name)} are both the image '

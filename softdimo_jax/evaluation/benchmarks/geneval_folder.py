@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from softdimo_jax.data.images import files, pixels
 from softdimo_jax.data.prompts.records import Record, problem_of
@@ -92,6 +93,7 @@ def read_samples(root: str | os.PathLike[str]) -> list[Sample]:
       f"{root} is not in GenEval's format: it has no folder 00000 with "
       f'{_METADATA} and {_SAMPLES}'
     )
+  _check_numbers(root, [int(folder.name) for folder in folders], 'prompt')
   samples = []
   for folder in folders:
     record = _read_record(folder / _METADATA)
@@ -112,11 +114,28 @@ def _pictures(folder: pathlib.Path) -> tuple[str, ...]:
       raise UserError(
         f'{shown(folder / name)} is not named after the number of a picture'
       )
-  numbers = list(map(int, stems))
-  if len(set(numbers)) < len(numbers):
-    twice = next(x for x in numbers if numbers.count(x) > 1)
-    raise UserError(f'{folder} contains two pictures with the number {twice}')
+  _check_numbers(folder, list(map(int, stems)), 'picture')
+  if listing.left_out:
+    logging.warning(
+      '%s: files that are not pictures are left out: %s',
+      *(folder, files.listed(listing.left_out)),
+    )
   return listing.images
+
+
+def _check_numbers(
+  folder: pathlib.Path, numbers: Sequence[int], what: str
+) -> None:
+  """Refuses double numbers, and warns of missing ones."""
+  twice = next((x for x in numbers if numbers.count(x) > 1), None)
+  if twice is not None:
+    raise UserError(f'{folder} contains two {what}s with the number {twice}')
+  missing = sorted(set(range(max(numbers))) - set(numbers))
+  if missing:
+    logging.warning(
+      '%s: %ss are missing: %s',
+      *(folder, what, files.listed(map(str, missing))),
+    )
 
 
 def _read_record(path: pathlib.Path) -> Record:

@@ -73,12 +73,22 @@ def test_the_folder_is_genevals(folder):
   assert samples[3].name == '00001/samples/00001.png'
 
 
-def test_pictures_that_the_detections_would_not_count_are_named(folder):
+def test_pictures_that_the_detections_would_not_count_are_named(folder, caplog):
   picture = folder / '00000' / 'samples' / '00000.png'
   picture.with_suffix('.jpg').write_bytes(picture.read_bytes())
   with pytest.raises(UserError, match='two pictures with the number 0'):
     geneval_folder.read_samples(folder)
-  picture.with_suffix('.jpg').rename(picture.with_name('best.jpg'))
+  picture.unlink()
+  geneval_folder.read_samples(folder)
+  (picture.parent / '00001.png').unlink()
+  picture.with_suffix('.jpg').rename(picture.with_name('7.jpg'))
+  (picture.parent / 'notes.txt').write_text('')
+  (folder / '00001').rename(folder / '00003')
+  geneval_folder.read_samples(folder)
+  assert 'prompts are missing: 2 (1, 2)' in caplog.text
+  assert 'pictures are missing: 7 (0, 1, 2, ...)' in caplog.text
+  assert 'left out: 1 (notes.txt)' in caplog.text
+  picture.with_name('7.jpg').rename(picture.with_name('best.jpg'))
   with pytest.raises(UserError, match=r'best\.jpg is not named after the num'):
     geneval_folder.read_samples(folder)
 

@@ -122,7 +122,8 @@ def read_file(
 
 def _looks_like_path(where: str) -> bool:
   known = (*tables.TEXT[1:], *tables.JSON, *tables.DELIMITERS, tables.PARQUET)
-  return where.startswith(('/', '.', '~')) or where.lower().endswith(known)
+  suffixes = (*known, '.gz', '.zip', '.yaml', '.yml', '.md', '.xlsx')
+  return where.startswith(('/', '.', '~')) or where.lower().endswith(suffixes)
 
 
 def _of_tfds(

@@ -3,11 +3,10 @@
   python -m softdimo_jax.encode_prompts --config=configs/maskgen.py \
       --config.pretrained.text=DIR --prompts=FILE --out=DIR
 
-Prompts are a text file with one prompt per line, a .jsonl file of objects, a
-.json list, a .csv file with a column `text`, a .parquet file or a folder of
-them, or a TFDS data set with captions. The configuration names the text tower
-and its tokenization. Repeating the command continues an interrupted one. Exit
-codes: see `softdimo_jax.runtime.cli`.
+Prompts are a text file with one prompt per line, a .jsonl, .json, .csv, .tsv or
+.parquet file, a folder of parquet files, or a TFDS data set with captions. The
+configuration names the text tower and its tokenization. Repeating the command
+continues an interrupted one. Exit codes: see `softdimo_jax.runtime.cli`.
 """
 
 import pathlib
@@ -86,6 +85,7 @@ def main(argv: list[str]) -> None:
     split=_SPLIT.value,
     data_dir=_DATA_DIR.value,
   )
+  print(prompts)
   options = EncodingOptions(
     dtype=_DTYPE.value,
     batch_size=_BATCH_SIZE.value,

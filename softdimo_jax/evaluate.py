@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from softdimo_jax.data.prompts.files import captions_of
+from softdimo_jax.data.prompts import pairs
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import measure
 from softdimo_jax.evaluation.evaluator import (
@@ -30,7 +30,10 @@ from softdimo_jax.evaluation.evaluator import (
 from softdimo_jax.evaluation.features import probes
 from softdimo_jax.evaluation.measure import Options, Row
 from softdimo_jax.evaluation.report import table
-from softdimo_jax.evaluation.sets.images import ImageSet, open_images
+from softdimo_jax.evaluation.sets.images import (
+  ImageSet,
+  open_images,
+)
 from softdimo_jax.experiment import network_flags, sampling_flags
 from softdimo_jax.runtime import cli, lock
 from softdimo_jax.runtime.files import write_atomically
@@ -105,7 +108,7 @@ def main(argv: list[str]) -> None:
   if bool(_IMAGES.value) == bool(sampling_flags.WORKDIR.value):
     raise UserError('give either --workdir=DIR of a run or --images=FOLDER')
   request = _request()
-  request.check(has_prompts=bool(sampling_flags.texts()))
+  request.check(has_prompts=sampling_flags.has_prompts())
   _check_saving(request)
   with lock.held(request.out):
     rows = _evaluate(request, notice)
@@ -170,7 +173,10 @@ def _sets(
     if _TEMPERATURES.value:
       raise UserError('--temperatures applies to a run: give --workdir')
     images = open_images(_IMAGES.value, _NUM.value)
-    prompts = _prompts_of(images)
+    prompts = None
+    if sampling_flags.has_prompts():
+      given = sampling_flags.prompts()
+      prompts = pairs.captions(given, images.available, images.chosen)
     yield {'model': _IMAGES.value}, images, prompts, Evaluator(request, notice)
     return
   run = sampling_flags.load_run()
@@ -204,22 +210,6 @@ def _temperatures() -> Sequence[float | None]:
   if min(values) < 0:
     raise UserError(f'--temperatures: {min(values)} is below 0')
   return values
-
-
-def _prompts_of(images: ImageSet) -> list[str] | None:
-  """Prompts of --images, by file name if the prompt file has names."""
-  path = sampling_flags.prompt_file()
-  named = None if path is None else captions_of(path)
-  if named is None:
-    return sampling_flags.texts() or None
-  prompts = []
-  for index in range(len(images)):
-    stem = pathlib.Path(images.name(index)).stem
-    key = stem.lstrip('0') or '0'
-    if key not in named:
-      raise UserError(f'{path} has no caption for {images.name(index)}')
-    prompts.append(named[key])
-  return prompts
 
 
 def _shown(row: Row) -> Row:

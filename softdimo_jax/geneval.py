@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 
 from softdimo_jax.convert import weights as official
-from softdimo_jax.data.prompts.files import read_records
+from softdimo_jax.data.prompts.records import read_records
 from softdimo_jax.data.prompts.text_tokens import CLIPTokenizer
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.benchmarks import geneval_folder, geneval_rules
@@ -84,6 +84,7 @@ def _generate() -> None:
   notice = PreemptionNotice()
   notice.install()
   records = read_records(path)
+  print(f'{len(records)} prompts of {path}')
   run = sampling_flags.load_run()
   if not run.family.reads_text:
     raise UserError('GenEval needs prompts, but this run is class-conditional')

@@ -26,7 +26,7 @@ from softdimo_jax.evaluation.benchmarks import hpsv2_scores
 from softdimo_jax.evaluation.features import clip, probes
 from softdimo_jax.evaluation.features.probes import Probe
 from softdimo_jax.evaluation.report import table
-from softdimo_jax.evaluation.sets.images import FolderImages, same_size
+from softdimo_jax.evaluation.sets.images import FolderImages
 from softdimo_jax.evaluation.sets.writers import JpegExport
 from softdimo_jax.experiment import images, network_flags, sampling_flags
 from softdimo_jax.rewards.scoring import CLIPReward
@@ -71,6 +71,8 @@ def main(argv: list[str]) -> None:
   prompts = hpsv2_scores.style_prompts(
     _BENCHMARK.value, _STYLES.value, _LIMIT.value
   )
+  for style, texts in prompts.items():
+    print(f'{len(texts)} prompts of {style}')
   scorer = _Scorer(notice)
   root = _IMAGES.value or _OUT.value or ''
   title, made_by = root, None
@@ -135,7 +137,7 @@ class _Scorer:
     self._probe = Probe(
       network=network,
       outputs=('embeddings',),
-      prepare=_stack,
+      prepare=None,
       fingerprint={
         'weights': combined.sources[_NAME],
         'antialias': _ANTIALIAS.value,
@@ -148,8 +150,12 @@ class _Scorer:
   ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns (row with all styles, protocol)."""
     row, all_scores, missing = {}, [], {}
-    for style, texts in prompts.items():
-      scores = self._style(root, style, texts)
+    # All at once, since it says how many of them are truncated.
+    ids = self._tokenizer([x for texts in prompts.values() for x in texts])
+    ends = np.cumsum([len(texts) for texts in prompts.values()])
+    of_style = np.split(ids, ends[:-1])
+    for (style, texts), part in zip(prompts.items(), of_style, strict=True):
+      scores = self._style(root, style, part)
       row[style], row[f'{style}_std'] = hpsv2_scores.summarise(scores)
       all_scores.append(scores)
       missing[style] = len(texts) - len(scores)
@@ -161,29 +167,19 @@ class _Scorer:
     return row, protocol
 
   def _style(
-    self, root: pathlib.Path, style: str, texts: Sequence[str]
+    self, root: pathlib.Path, style: str, ids: np.ndarray
   ) -> np.ndarray:
-    """Scores of the existing images, in the order of their prompts."""
+    """Scores of the existing images, given the ids [N, T] of all prompts."""
     images = FolderImages(root / style)
-    numbers = hpsv2_scores.numbered(images)
-    if max(numbers) >= len(texts):
-      raise UserError(
-        f'{root / style} has an image {max(numbers)}, but {style}.json only '
-        f'{len(texts)} prompts'
-      )
+    numbers = hpsv2_scores.numbered(images, style, len(ids))
     store = self._probe.store(root / _FEATURES, images)
     probes.extract(images, [(self._probe, store)], self._notice, style)
     features = clip.embed_prompts(
       self._reward.module,
       jax.device_get(self._probe.network.params),
-      self._tokenizer([texts[number] for number in numbers]),
+      ids[np.array(numbers)],
     )
     return hpsv2_scores.cosines(store.stack('embeddings'), features)
-
-
-def _stack(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
-  same_size(images, names)
-  return np.stack(images)
 
 
 if __name__ == '__main__':

@@ -17,10 +17,12 @@ class ImageSplit:
   Attributes:
     images: float32 [N, H, W, C] in [0, 1].
     labels: int32 [N].
+    classes: name of the class of each label.
   """
 
   images: np.ndarray
   labels: np.ndarray
+  classes: tuple[str, ...]
 
 
 def load(held_out: int = 360) -> tuple[ImageSplit, ImageSplit]:
@@ -32,12 +34,33 @@ def load(held_out: int = 360) -> tuple[ImageSplit, ImageSplit]:
   # Imported here because scikit-learn takes as long to import as JAX, which
   # every command would pay for.
   from sklearn.datasets import load_digits
-  from sklearn.model_selection import train_test_split
 
   data: Any = load_digits()  # its type includes a tuple
   images = (data.images / 16).astype(np.float32)[..., None]
   labels = data.target.astype(np.int32)
+  classes = tuple(map(str, range(10)))
+  return stratified(ImageSplit(images, labels, classes), held_out)
+
+
+def stratified(
+  split: ImageSplit, held_out: int
+) -> tuple[ImageSplit, ImageSplit]:
+  """(train, held-out) parts with equal shares of the classes.
+
+  Args:
+    split: all images.
+    held_out: number of held-out images.
+
+  Raises:
+    ValueError: if the classes have too few images.
+  """
+  from sklearn.model_selection import train_test_split
+
+  images, labels = split.images, split.labels
   parts: list[Any] = train_test_split(
     images, labels, test_size=held_out, stratify=labels, random_state=0
   )
-  return ImageSplit(parts[0], parts[2]), ImageSplit(parts[1], parts[3])
+  return (
+    ImageSplit(parts[0], parts[2], split.classes),
+    ImageSplit(parts[1], parts[3], split.classes),
+  )

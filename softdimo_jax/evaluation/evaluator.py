@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 from softdimo_jax.convert import weights as official
+from softdimo_jax.data.prompts.cut import warn_of_cut
 from softdimo_jax.data.prompts.text_tokens import DIMO_PREFIX, CLIPTokenizer
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation import measure
@@ -257,8 +258,11 @@ class Evaluator:
       length=network.module.text.length,
     )
     unique, inverse = np.unique(np.array(prompts), return_inverse=True)
+    tokens = tokenizer(unique.tolist())
+    num_cut = int(tokens.cut[inverse].sum())
+    warn_of_cut(num_cut, count, tokens.ids.shape[1], 'the CLIP of the score')
     features = embeddings.embed_prompts(
-      network.module, network.params, tokenizer(unique.tolist()).ids
+      network.module, network.params, tokens.ids
     )
     return features[inverse]
 
@@ -272,6 +276,7 @@ class Evaluator:
     return {
       'num_images': len(images),
       'image_size': list(size),
+      'left_out': images.left_out,
       'images': images.fingerprint,
       'networks': {
         name: probe.fingerprint for name, probe in self._probes.items()

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from softdimo_jax.data.prompts import files as prompt_files
+from softdimo_jax.data.prompts import sources
+from softdimo_jax.data.prompts.sources import PromptList
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import best_of, config, methods
 from softdimo_jax.experiment.images import RunImages
@@ -28,7 +29,16 @@ _PROMPT = flags.DEFINE_multi_string(
   'prompt', None, 'Prompt; may be given several times.'
 )
 _PROMPTS = flags.DEFINE_string(
-  'prompts', None, 'File of prompts: one per line, or .jsonl with "prompt".'
+  'prompts',
+  None,
+  'File of prompts: text with one per line, .jsonl, .json, .csv, .tsv or '
+  '.parquet.',
+)
+_FIELD = flags.DEFINE_string(
+  'field',
+  None,
+  'Column or key of the prompts in --prompts; default: the first of '
+  f'{", ".join(sources.FIELDS)} that exists, in any case.',
 )
 
 _IMAGES_PER_CALL = 64
@@ -53,16 +63,27 @@ def prompt_file() -> str | None:
   return _PROMPTS.value
 
 
-def texts() -> list[str]:
-  """Prompts of --prompt, then those of --prompts.
+def has_prompts() -> bool:
+  """Whether --prompt or --prompts is given."""
+  return bool(_PROMPT.value or _PROMPTS.value)
+
+
+def prompts() -> PromptList:
+  """Prompts of --prompt, then those of --prompts; prints their number.
 
   Raises:
-    UserError: if the file cannot be read.
+    UserError: if the file cannot be read, or there are no prompts.
   """
-  prompts = list(_PROMPT.value or ())
-  if _PROMPTS.value:
-    prompts += prompt_files.read_prompts(_PROMPTS.value)
-  return prompts
+  typed = sources.typed(_PROMPT.value or (), '--prompt')
+  if not _PROMPTS.value:
+    if _FIELD.value is not None:
+      raise UserError('--field applies to --prompts')
+    return typed
+  found = sources.read_file(_PROMPTS.value, _FIELD.value)
+  print(found)
+  if not typed.texts:
+    return found
+  return sources.typed((*typed.texts, *found.texts), '--prompt and --prompts')
 
 
 def conditions(run: Run, rewards: Iterable[str] = ()) -> Conditions:
@@ -84,22 +105,25 @@ def conditions(run: Run, rewards: Iterable[str] = ()) -> Conditions:
 
 
 def _labels(classes: int) -> list[int]:
+  if _LABELS.value is None:
+    return list(range(classes))
+  if not _LABELS.value:
+    raise UserError('--labels is empty; give numbers, e.g. 0,1,2')
   try:
-    return [int(label) for label in _LABELS.value or range(classes)]
+    return [int(label) for label in _LABELS.value]
   except ValueError as error:
     raise UserError(
-      f'--labels={",".join(_LABELS.value or ())} must be numbers, e.g. 0,1,2'
+      f'--labels={",".join(_LABELS.value)} must be numbers, e.g. 0,1,2'
     ) from error
 
 
 def _prompts() -> list[str]:
-  prompts = texts()
-  if not prompts:
+  if not has_prompts():
     raise UserError(
       'this run reads text; give e.g. --prompt="a red circle", or a file with '
       '--prompts'
     )
-  return prompts
+  return list(prompts().texts)
 
 
 def file_scale(run: Run, requested: int | None, small: int) -> int:

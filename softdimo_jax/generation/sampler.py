@@ -48,12 +48,25 @@ class Sampler:
   ) -> tuple[np.ndarray, np.ndarray]:
     """Samples for host arrays: labels int [N], or text features of N prompts.
 
+    Labels are in [0, num_classes]; the last one is the unconditional class.
+
     Returns:
       (int32 tokens [N, L, G], float32 images [N, H, W, C] in [0, 1]).
+
+    Raises:
+      ValueError: for other labels, which networks would clamp.
     """
+    if not self.family.reads_text:
+      self._check_labels(np.asarray(condition))
     return self._run(
       (params, tokenizer_params), condition, self.batch_size, key
     )
+
+  def _check_labels(self, labels: np.ndarray) -> None:
+    last = self.family.null_label
+    outside = labels[(labels < 0) | (labels > last)]
+    if len(outside):
+      raise ValueError(f'label {outside[0]} is not in [0, {last}]')
 
   def _generate(
     self, params: tuple[Params, Params], key: jax.Array, condition: Condition

@@ -22,6 +22,7 @@ import numpy as np
 
 from softdimo_jax import defaults
 from softdimo_jax.convert import weights as official
+from softdimo_jax.data.prompts.cut import counted
 from softdimo_jax.data.prompts.text_tokens import (
   CLIPTokenizer,
   WordPieceTokenizer,
@@ -181,7 +182,10 @@ def _tokenizer(
 
 
 def _clip_tokenizer(
-  options: ml_collections.ConfigDict, vocab_size: int, length: int
+  name: str,
+  options: ml_collections.ConfigDict,
+  vocab_size: int,
+  length: int,
 ) -> Tokenizer:
   tokenizer = _tokenizer(
     options, 'clip_vocabulary', CLIPTokenizer, length=length
@@ -192,7 +196,7 @@ def _clip_tokenizer(
       f'rewards.clip_vocabulary={options.clip_vocabulary} has ids up to '
       f'{largest}, but the network has {vocab_size} tokens'
     )
-  return lambda prompts: tokenizer(prompts).ids
+  return counted(tokenizer, f'the reward {name}')
 
 
 def _transform(
@@ -223,7 +227,7 @@ def _clip(name: str, scaled: bool, options: ml_collections.ConfigDict) -> _Part:
       scaled=scaled,
     ),
     tokenizer=_clip_tokenizer(
-      options, module.text.vocab_size, module.text.length
+      name, options, module.text.vocab_size, module.text.length
     ),
     source=found.source,
     load=found.load,
@@ -246,7 +250,7 @@ def _imagereward(options: ml_collections.ConfigDict) -> _Part:
       transform=_transform(options, module.image.resolution),
       pad_id=tokenizer.vocabulary['[PAD]'],
     ),
-    tokenizer=lambda prompts: tokenizer(prompts).ids,
+    tokenizer=counted(tokenizer, 'the reward imagereward'),
     source=found.source,
     load=found.load,
   )

@@ -7,6 +7,7 @@ the run died.
 
 import hashlib
 import importlib.metadata
+import io
 import pathlib
 import platform
 import sys
@@ -31,6 +32,9 @@ _OWN_MISTAKES = ('INVALID_ARGUMENT', 'RESOURCE_EXHAUSTED', 'UNIMPLEMENTED')
 def run(main: Callable[[list[str]], None]) -> None:
   """`absl.app.run` without tracebacks for mistakes that a user can fix."""
   memory.keep_freed()
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    # Names of files need not be valid text; stderr is set so from the start.
+    sys.stdout.reconfigure(errors='backslashreplace')
   logging.set_verbosity(logging.WARNING)
   jax.config.config_with_absl()
   app.run(lambda argv: guard(main, argv), flags_parser=parse)

@@ -1,10 +1,71 @@
-"""Atomic files: absent, old or complete, never half written."""
+"""Files: text that is surely UTF-8, and atomic writing.
+
+A written file is absent, old or complete, never half written.
+"""
 
 import os
 import pathlib
 import tempfile
 
+from softdimo_jax.errors import UserError
 from softdimo_jax.runtime import storage
+
+_UTF16 = (b'\xff\xfe', b'\xfe\xff')
+
+
+def shown(name: str | os.PathLike[str]) -> str:
+  r"""A file name as valid text: bytes that are not UTF-8 become \xNN."""
+  return os.fsencode(name).decode('utf-8', 'backslashreplace')
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+  """Contents of a file.
+
+  Raises:
+    UserError: if it cannot be read.
+  """
+  try:
+    return pathlib.Path(path).read_bytes()
+  except OSError as error:
+    raise UserError(
+      f'{shown(path)} cannot be read: {error.strerror}'
+    ) from error
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+  r"""Text of a UTF-8 file, with or without a byte order mark.
+
+  Lines end with \n, whatever the file has.
+
+  Raises:
+    UserError: if it cannot be read or is not UTF-8 text, naming the line.
+  """
+  return decoded(path, read_bytes(path))
+
+
+def decoded(path: str | os.PathLike[str], data: bytes) -> str:
+  """Text of the contents of a file; errors as `read_text`."""
+  if data.startswith(_UTF16):
+    raise UserError(
+      f'{shown(path)} is UTF-16, not UTF-8 text; save it as UTF-8'
+    )
+  if b'\0' in data:
+    line = _line(data, data.index(b'\0'))
+    raise UserError(
+      f'{shown(path)} is binary, not text: line {line} contains a zero byte'
+    )
+  try:
+    text = data.decode('utf-8-sig')
+  except UnicodeDecodeError as error:
+    raise UserError(
+      f'{shown(path)} is not UTF-8 text (line {_line(data, error.start)}, byte '
+      f'{error.start}); save it as UTF-8'
+    ) from error
+  return text.replace('\r\n', '\n').replace('\r', '\n')
+
+
+def _line(data: bytes, place: int) -> int:
+  return data.count(b'\n', 0, place) + 1
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:

@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from softdimo_jax.runtime.files import write_atomically
+from softdimo_jax.errors import UserError
+from softdimo_jax.runtime.files import read_text, write_atomically
 
 
 def test_writes_text_and_bytes_into_new_folders(tmp_path):
@@ -24,3 +25,19 @@ def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
     write_atomically(path, 'new')
   assert path.read_text() == 'old'
   assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_is_utf8_with_or_without_a_mark(tmp_path):
+  path = tmp_path / 'a.txt'
+  path.write_bytes('\ufeffgrün\r\nblau\rrot\n'.encode())
+  assert read_text(path) == 'grün\nblau\nrot\n'
+  for data, message in (
+    (b'a\n\xed\xa0\x80', r'not UTF-8 text \(line 2, byte 2\)'),  # a surrogate
+    (b'a\nb\n\0', 'line 3 contains a zero byte'),
+    ('a'.encode('utf-16'), 'is UTF-16'),
+  ):
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=message):
+      read_text(path)
+  with pytest.raises(UserError, match='nowhere cannot be read: No such file'):
+    read_text(tmp_path / 'nowhere')

@@ -21,6 +21,7 @@ from softdimo_jax.data.cache.records import (
   RecordCacheWriter,
   module_fingerprint,
 )
+from softdimo_jax.data.images.source import check_classes
 from softdimo_jax.errors import UserError
 from softdimo_jax.types import Batch
 
@@ -39,6 +40,8 @@ class TokenCacheSpec:
     images_per_shard: source images per shard; the last shard may have fewer.
     tokenizer: JSON values that identify the tokenizer.
     source: JSON values that identify the images.
+    classes: name of the class of each label; empty in caches of versions that
+      did not store it.
   """
 
   kind: ClassVar[CacheKind] = CacheKind(
@@ -57,6 +60,7 @@ class TokenCacheSpec:
   images_per_shard: int
   tokenizer: dict[str, Any]
   source: dict[str, Any]
+  classes: list[str] = dataclasses.field(default_factory=list)
 
   @property
   def num_shards(self) -> int:
@@ -148,6 +152,23 @@ class TokenCache(RecordCache[TokenCacheSpec]):
       raise UserError(
         f'token cache {self.folder} was made by another tokenizer; write a new '
         'one with this tokenizer to another folder'
+      )
+
+  def check_labels(self, num_classes: int) -> None:
+    """Checks that all labels are below the generator's number of classes.
+
+    Raises:
+      UserError: naming the first class that the generator does not have.
+    """
+    if self.spec.classes:
+      check_classes(str(self.folder), self.spec.classes, num_classes)
+      return
+    labels = (self[index]['label'] for index in range(len(self)))
+    outside = next((x for x in labels if not 0 <= x < num_classes), None)
+    if outside is not None:
+      raise UserError(
+        f'token cache {self.folder} has the label {outside}, but the labels of '
+        f'this generator are 0 to {num_classes - 1}'
       )
 
   def gather(self, indices: np.ndarray) -> Batch:

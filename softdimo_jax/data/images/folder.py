@@ -3,23 +3,31 @@
 import hashlib
 import os
 import pathlib
+import re
 from typing import Any
 
+from absl import logging
+
+from softdimo_jax.data.images import files
 from softdimo_jax.data.images.source import ImageSource
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime.files import read_bytes, shown
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
+# Names of splits, which are not classes.
+TRAIN, HELD_OUT = 'train', ('test', 'val', 'valid', 'validation')
 
 
 class ImageFolder(ImageSource):
-  """Images in `root/CLASS/*`; classes and files are sorted by name."""
+  """Images in `root/CLASS`, at any depth; `files.find` lists them.
+
+  Classes and files are in natural order: 2 comes before 10.
+  """
 
   def __init__(self, root: str | os.PathLike[str], channels: int = 3):
-    """Lists the files.
+    """Lists the files; warns of files that are left out.
 
     Args:
-      root: folder with one subfolder per class. Hidden files and suffixes
-        outside `SUFFIXES` are ignored.
+      root: folder with one subfolder per class.
       channels: C, 1 or 3.
 
     Raises:
@@ -28,20 +36,57 @@ class ImageFolder(ImageSource):
     super().__init__(channels)
     self._root = pathlib.Path(root)
     if not self._root.is_dir():
-      raise UserError(f'image folder {self._root} does not exist')
-    self._files: list[tuple[str, int]] = []
-    for label, folder in enumerate(_visible(self._root, is_class=True)):
-      files = _visible(self._root / folder, is_class=False)
-      if not files:
-        raise UserError(
-          f'image folder {self._root / folder} contains no images '
-          f'({", ".join(SUFFIXES)}); every folder in {self._root} is a class'
-        )
-      self._files += [(f'{folder}/{file}', label) for file in files]
-    if not self._files:
+      raise UserError(f'image folder {shown(self._root)} does not exist')
+    listing = files.find(self._root)
+    self._folders = files.subfolders(self._root)
+    numbers = {folder: label for label, folder in enumerate(self._folders)}
+    places = [name.partition('/') for name in listing.images]
+    self._files = [
+      (name, numbers[folder])
+      for name, (folder, inside, _) in zip(listing.images, places, strict=True)
+      if inside
+    ]
+    self._check_classes()
+    self._warn_of_numbers()
+    outside = tuple(folder for folder, inside, _ in places if not inside)
+    self.left_out = tuple(map(shown, listing.left_out + outside))
+    if self.left_out:
+      logging.warning(
+        '%s: files that are not images of a class are left out: %s',
+        shown(self._root),
+        files.listed(self.left_out),
+      )
+
+  def _check_classes(self) -> None:
+    if not self._folders:
       raise UserError(
-        f'image folder {self._root} contains no images; they must be in '
-        f'{self._root / "CLASS"}, one folder per class'
+        f'image folder {shown(self._root)} contains no images; they must be in '
+        f'{shown(self._root)}/CLASS, one folder per class'
+      )
+    if set(self._folders) <= {TRAIN, *HELD_OUT}:
+      raise UserError(
+        f'image folder {shown(self._root)} contains splits, not classes: give '
+        f'{shown(self._root / self._folders[0])}'
+      )
+    filled = {label for _, label in self._files}
+    for label, folder in enumerate(self._folders):
+      if label not in filled:
+        raise UserError(
+          f'image folder {shown(self._root / folder)} contains no images '
+          f'({", ".join(files.SUFFIXES)}); every folder in '
+          f'{shown(self._root)} is a class'
+        )
+
+  def _warn_of_numbers(self) -> None:
+    """Says where a class that is called by a number has another label."""
+    if not all(re.fullmatch('[0-9]+', folder) for folder in self._folders):
+      return
+    moved = [x for x in enumerate(self._folders) if x[0] != int(x[1])]
+    if moved:
+      logging.warning(
+        '%s: labels count the class folders, so that the class %s has the '
+        'label %d',
+        *(shown(self._root), moved[0][1], moved[0][0]),
       )
 
   def __len__(self) -> int:
@@ -49,10 +94,14 @@ class ImageFolder(ImageSource):
 
   def read(self, index: int) -> tuple[bytes, int]:
     file, label = self._files[index]
-    return (self._root / file).read_bytes(), label
+    return read_bytes(self._root / file), label
 
   def name(self, index: int) -> str:
-    return self._files[index][0]
+    return shown(self._files[index][0])
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    return tuple(map(shown, self._folders))
 
   @property
   def fingerprint(self) -> dict[str, Any]:
@@ -60,22 +109,5 @@ class ImageFolder(ImageSource):
     return {
       'kind': 'folder',
       'num_images': len(self),
-      'files_sha256': hashlib.sha256(listing.encode()).hexdigest(),
+      'files_sha256': hashlib.sha256(os.fsencode(listing)).hexdigest(),
     }
-
-
-def _visible(folder: pathlib.Path, *, is_class: bool) -> tuple[str, ...]:
-  """Sorted names of the class folders, or of the images."""
-  with os.scandir(folder) as entries:
-    return tuple(
-      sorted(
-        entry.name
-        for entry in entries
-        if not entry.name.startswith('.')
-        and (
-          entry.is_dir()
-          if is_class
-          else entry.name.lower().endswith(SUFFIXES) and entry.is_file()
-        )
-      )
-    )

@@ -1,13 +1,14 @@
 """Image files to pixels of one size, as in the official training code.
 
 Pillow decodes and resizes (its bicubic filter antialiases when shrinking), so
-rounding matches torchvision's transforms on PIL images. Like torchvision, it
-ignores the EXIF orientation.
+rounding matches torchvision's transforms on PIL images. Unlike torchvision, it
+turns images as their EXIF orientation says.
 """
 
 import io
 import types
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -16,6 +17,28 @@ import PIL.Image
 _FORMATS = ('JPEG', 'PNG', 'WEBP')
 _MODES = {1: 'L', 3: 'RGB'}
 _MASKBIT_SCALE = (0.8, 1.0)
+# Images with more pixels are refused: threads hold some copies of an image.
+# The largest of ImageNet has 61 million.
+_MOST_PIXELS = 2**26
+# The long side of an image that is resized, as a multiple of the short one.
+_LONGEST = 32
+_EXIF_ORIENTATION = 274
+_TURNS = {
+  2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+  3: PIL.Image.Transpose.ROTATE_180,
+  4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+  5: PIL.Image.Transpose.TRANSPOSE,
+  6: PIL.Image.Transpose.ROTATE_270,
+  7: PIL.Image.Transpose.TRANSVERSE,
+  8: PIL.Image.Transpose.ROTATE_90,
+}
+# Pillow scales pixels of these PNG files to 8 bits, but not the level that the
+# file declares transparent.
+_TRANSPARENT: Mapping[str, Callable[[Any], Any]] = {
+  'L;2': lambda level: 85 * level,
+  'L;4': lambda level: 17 * level,
+  'RGB;16B': lambda levels: tuple(level >> 8 for level in levels),
+}
 
 Augmentation = Callable[[np.random.Generator, np.ndarray, int], np.ndarray]
 
@@ -28,7 +51,8 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
   """Pixels of a JPEG, PNG or WebP file.
 
   Grey, palette and CMYK images are converted, 16-bit images are scaled to 8
-  bits, and transparent images are composited on white.
+  bits, transparent images are composited on white, and images are turned as
+  their EXIF orientation says.
 
   Args:
     data: contents of the file.
@@ -38,15 +62,19 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
     uint8 [H, W, C].
 
   Raises:
-    CorruptImage: if the bytes cannot be decoded completely.
+    CorruptImage: if the bytes cannot be decoded completely, are an animation,
+      or have more than 2^26 pixels.
     ValueError: for another number of channels.
   """
   if channels not in _MODES:
     raise ValueError(f'channels={channels} must be 1 or 3')
   try:
     with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-      image.load()
-      pixels = np.asarray(_convert(image, _MODES[channels]))
+      _check(image)
+      _load(image)
+      pixels = np.asarray(_turned(_convert(image, _MODES[channels]), image))
+  except CorruptImage:
+    raise
   except PIL.UnidentifiedImageError as error:
     raise CorruptImage(f'not a {" or ".join(_FORMATS)} file') from error
   except MemoryError:  # not the file's fault
@@ -56,10 +84,42 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
   return pixels.reshape(*pixels.shape[:2], channels)
 
 
+def _check(image: PIL.Image.Image) -> None:
+  """Refuses files from which one image cannot be taken; reads the header."""
+  width, height = image.size
+  if width * height > _MOST_PIXELS:
+    raise CorruptImage(
+      f'{width}x{height} pixels are more than {_MOST_PIXELS}; make it smaller'
+    )
+  # The further pictures of an MPO file, e.g. a depth map, are not frames.
+  frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
+  if frames > 1:
+    raise CorruptImage(f'it is an animation of {frames} frames')
+
+
+def _load(image: PIL.Image.Image) -> None:
+  tiles = getattr(image, 'tile', ())
+  raw = tiles[0][3] if tiles else None
+  image.load()
+  transparent = image.info.get('transparency')
+  if isinstance(raw, str) and raw in _TRANSPARENT and transparent is not None:
+    image.info['transparency'] = _TRANSPARENT[raw](transparent)
+
+
+def _turned(pixels: PIL.Image.Image, image: PIL.Image.Image) -> PIL.Image.Image:
+  try:
+    turn = _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+  except Exception:  # damaged metadata say nothing about the pixels
+    turn = None
+  return pixels if turn is None else pixels.transpose(turn)
+
+
 def _convert(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
   if image.mode.startswith('I'):
     # 16 bits per pixel; Pillow's own conversion would clip at 255.
     levels = np.clip(np.asarray(image, np.int64), 0, 65535)
+    if 'transparency' in image.info:
+      levels[levels == image.info['transparency']] = 65535  # white
     image = PIL.Image.fromarray(((levels + 128) // 257).astype(np.uint8))
   elif image.has_transparency_data:
     image = image.convert('RGBA')
@@ -102,6 +162,9 @@ def resize(
 def resize_short_side(pixels: np.ndarray, size: int) -> np.ndarray:
   """Bicubic resize that keeps the aspect; the long side is rounded down.
 
+  The ends of an image longer than 32 times its short side are cut off before,
+  so that `size` bounds the memory.
+
   Args:
     pixels: uint8 [H, W, C].
     size: new length of the short side.
@@ -109,8 +172,10 @@ def resize_short_side(pixels: np.ndarray, size: int) -> np.ndarray:
   Returns:
     uint8 [h, w, C] with min(h, w) = size.
   """
-  height, width = pixels.shape[:2]
-  short = min(height, width)
+  short = min(pixels.shape[:2])
+  height, width = (min(side, _LONGEST * short) for side in pixels.shape[:2])
+  top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+  pixels = pixels[top : top + height, left : left + width]
   return resize(pixels, size * height // short, size * width // short)
 
 

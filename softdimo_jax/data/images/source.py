@@ -1,6 +1,7 @@
 """Common interface of all sets of labelled images."""
 
 import abc
+from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -12,6 +13,34 @@ from softdimo_jax.errors import UserError
 Example = dict[str, Any]  # arrays
 
 
+def check_classes(where: str, classes: Sequence[str], num_classes: int) -> None:
+  """Checks that a generator has all classes of a data set.
+
+  Warns if it has more.
+
+  Args:
+    where: name of the data set.
+    classes: name of the class of each label.
+    num_classes: classes of the generator.
+
+  Raises:
+    UserError: naming the first class that the generator does not have.
+  """
+  count = f'{where} has {len(classes)} classes'
+  if len(classes) > num_classes:
+    raise UserError(
+      f'{count}, but the generator has {num_classes}, so that label '
+      f'{num_classes} ({classes[num_classes]}) does not exist; set '
+      f'config.model.generator.num_classes={len(classes)} or leave classes out'
+    )
+  if len(classes) < num_classes:
+    logging.warning(
+      '%s, fewer than the %d of the generator: labels from %d on are not '
+      'trained',
+      *(count, num_classes, len(classes)),
+    )
+
+
 class ImageSource(abc.ABC):
   """Random access to labelled images, decoded at each access.
 
@@ -21,10 +50,12 @@ class ImageSource(abc.ABC):
 
   Attributes:
     channels: C, 1 or 3; images are converted to it.
+    left_out: names of files that are not among the images.
   """
 
   def __init__(self, channels: int = 3):
     self.channels = channels
+    self.left_out: tuple[str, ...] = ()
     self._skipped: dict[int, str] = {}
 
   @abc.abstractmethod
@@ -38,6 +69,11 @@ class ImageSource(abc.ABC):
   @abc.abstractmethod
   def name(self, index: int) -> str:
     """Name by which a user can find the image."""
+
+  @property
+  @abc.abstractmethod
+  def classes(self) -> tuple[str, ...]:
+    """Name of the class of each label, from 0 on."""
 
   @property
   @abc.abstractmethod

@@ -32,14 +32,21 @@ def open_source(
     UserError: as `ImageFolder` and `TfdsImages`, or if TFDS options are given
       with a folder.
   """
-  looks_like_path = data.startswith(('/', '.', '~'))
-  if looks_like_path or pathlib.Path(data).is_dir():
+  folder = folder_of(data)
+  if folder is not None:
     if split is not None or data_dir is not None:
       raise UserError(
         f'{data} is an image folder; split and data_dir are for TFDS'
       )
-    return ImageFolder(pathlib.Path(data).expanduser(), channels)
+    return ImageFolder(folder, channels)
   return TfdsImages(data, split or 'train', data_dir, channels)
+
+
+def folder_of(data: str) -> pathlib.Path | None:
+  """The folder that `data` names; None for the name of a data set."""
+  looks_like_path = data.startswith(('/', '.', '~'))
+  path = pathlib.Path(data).expanduser()
+  return path if looks_like_path or path.is_dir() else None
 
 
 def image_batches(

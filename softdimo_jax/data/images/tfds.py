@@ -39,6 +39,7 @@ class TfdsImages(ImageSource):
     encoded = {'image': data.tfds.decode.SkipDecoding()}
     # {'image': encoded bytes, 'label': int, ...}
     self._records = data.records(split, encoded)
+    self._classes = tuple(data.builder.info.features['label'].names)
     self._name = f'{data.builder.info.full_name} {split}'
 
   def __len__(self) -> int:
@@ -50,6 +51,10 @@ class TfdsImages(ImageSource):
 
   def name(self, index: int) -> str:
     return f'{self._name} [{index}]'
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    return self._classes
 
   @property
   def fingerprint(self) -> dict[str, Any]:

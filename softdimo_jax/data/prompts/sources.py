@@ -1,21 +1,23 @@
-"""Prompts from text, JSON, CSV and parquet files or from TFDS captions."""
+"""Prompts from files, folders of parquet files, or TFDS captions."""
 
 import dataclasses
 import hashlib
+import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from softdimo_jax.data.prompts import files as prompts
+from softdimo_jax.data.images.names import natural
+from softdimo_jax.data.prompts import tables
+from softdimo_jax.data.prompts.tables import Row
 from softdimo_jax.data.tfds_data import PathLike, TfdsData
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime.files import shown
 
-# Default fields of prompts, in order of preference.
-_FIELDS = ('prompt', 'caption', 'text', 'captions')
-# Formats that `prompts.read_prompts` reads, without a choice of fields.
-_LISTS = ('.json', '.csv')
-# Tables and archives whose lines are not prompts.
-_UNREAD = ('.tsv', '.gz', '.zip')
+# Default fields of prompts, and of the images that they belong to, in order of
+# preference and in any case.
+FIELDS = ('prompt', 'caption', 'text', 'captions')
+_IDS = ('file_name', 'filename', 'image_id', 'id')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +25,30 @@ class PromptList:
   """Prompts in their original order, including repetitions.
 
   Attributes:
+    where: file, folder or data set that they come from.
     texts: the prompts that are not empty.
+    places: where each of them is, e.g. 'line 3'.
+    ids: name or number of the image of each prompt, '' where it has none; None
+      if no prompt has one.
     num_empty: number of empty prompts, which are omitted.
     fingerprint: JSON values that identify these prompts.
   """
 
+  where: str
   texts: tuple[str, ...]
+  places: tuple[str, ...]
+  ids: tuple[str, ...] | None
   num_empty: int
   fingerprint: dict[str, Any]
 
   def __len__(self) -> int:
     return len(self.texts)
+
+  def __str__(self) -> str:
+    left_out = f' ({self.num_empty} empty ones left out)'
+    return (
+      f'{len(self)} prompts of {self.where}{left_out if self.num_empty else ""}'
+    )
 
 
 def read(
@@ -46,12 +61,11 @@ def read(
   """Reads prompts from a file, a folder of parquet files, or a TFDS data set.
 
   Args:
-    where: a text file with one prompt per line; a .jsonl file of objects; a
-      .json file with a list; a .csv file with a column `text`; a .parquet file
-      or a folder of them; or the name of a TFDS data set.
-    field: field of the objects, parquet column, or TFDS feature
-      ('captions/text'); by default the first of `prompt`, `caption`, `text`,
-      `captions`. A field may hold several prompts.
+    where: a file that `tables.read` knows, a folder of parquet files, or the
+      name of a TFDS data set.
+    field: column, key of the objects, or TFDS feature ('captions/text'); by
+      default the first of `FIELDS`, in any case. A field may hold several
+      prompts.
     split: TFDS split, 'train' by default.
     data_dir: TFDS data folder.
 
@@ -63,57 +77,53 @@ def read(
   if path.exists() or _looks_like_path(where):
     if split is not None or data_dir is not None:
       raise UserError(f'{where} is a file; split and data_dir are for TFDS')
-    values = _of_file(path, field)
-  else:
-    values = _of_tfds(where, field, split or 'train', data_dir)
-  return _listed(where, values)
+    return read_file(where, field)
+  values = _of_tfds(where, field, split or 'train', data_dir)
+  rows = (Row('record', number, x) for number, x in enumerate(values, 1))
+  return _listed(where, rows, None)
+
+
+def typed(texts: Sequence[str], where: str) -> PromptList:
+  """Prompts that are given directly, without ids.
+
+  Raises:
+    UserError: for one that is empty or not valid text.
+  """
+  for number, text in enumerate(texts, start=1):
+    _bytes(text, f'prompt {number} of {where}')
+    if not text.strip():
+      raise UserError(
+        f'prompt {number} of {where} is empty; say e.g. "a red cube on a table"'
+      )
+  places = tuple(f'prompt {number + 1}' for number in range(len(texts)))
+  return PromptList(where, tuple(texts), places, None, 0, {})
+
+
+def read_file(
+  where: str | os.PathLike[str], field: str | None = None
+) -> PromptList:
+  """Reads prompts from a file or a folder of parquet files, as `read`."""
+  path = pathlib.Path(where).expanduser()
+
+  def choose(names: Sequence[str]) -> list[str]:
+    column = _chosen(field, names, f'column of {shown(path)}')
+    known = _keys(names, _IDS)
+    return [column, *known[:1]]
+
+  if not path.is_dir():
+    return _listed(shown(path), tables.read(path, choose), field)
+  files = [x for x in path.iterdir() if x.suffix.lower() == tables.PARQUET]
+  if not files:
+    raise UserError(f'{shown(path)} is a folder without parquet files')
+  files = sorted(files, key=lambda file: natural(file.name))
+  rows = (row for file in files for row in tables.read(file, choose))
+  return _listed(shown(path), rows, field)
 
 
 def _looks_like_path(where: str) -> bool:
-  suffixes = ('.txt', '.jsonl', '.parquet', *_LISTS, *_UNREAD)
-  return where.startswith(('/', '.', '~')) or where.endswith(suffixes)
-
-
-def _of_file(path: pathlib.Path, field: str | None) -> Iterable[Any]:
-  if path.is_dir():
-    files = sorted(path.glob('*.parquet'))
-    if not files:
-      raise UserError(f'{path} is a folder without parquet files')
-    return _of_parquet(files, field)
-  if path.suffix == '.parquet':
-    return _of_parquet([path], field)
-  if path.suffix in _UNREAD:
-    raise UserError(
-      f'{path} is not a list of prompts; pass text with one per line, .jsonl '
-      'or .parquet'
-    )
-  if path.suffix == '.jsonl':
-    return prompts.read_field(path, _FIELDS if field is None else (field,))
-  if path.suffix in _LISTS and field is None:
-    return prompts.read_prompts(path)
-  if field is not None:
-    raise UserError(f'{path} is plain text, which has no field {field!r}')
-  return prompts.read_lines(path)
-
-
-def _of_parquet(files: list[pathlib.Path], field: str | None) -> Iterator[Any]:
-  try:
-    import pyarrow  # pyright: ignore[reportMissingImports]: an extra
-    import pyarrow.parquet  # pyright: ignore[reportMissingImports]: an extra
-  except ImportError as error:
-    raise UserError(
-      f'{files[0]} needs pyarrow: pip install pyarrow, or pass the prompts as '
-      'text or .jsonl'
-    ) from error
-  for file in files:
-    try:
-      names = pyarrow.parquet.read_schema(file).names
-      column = _chosen(field, names, f'column of {file}')
-      table = pyarrow.parquet.read_table(file, columns=[column])
-    except (OSError, pyarrow.ArrowException) as error:
-      reason = str(error).splitlines()[0]
-      raise UserError(f'{file} cannot be read as parquet ({reason})') from error
-    yield from table.column(0).to_pylist()
+  known = (*tables.TEXT[1:], *tables.JSON, *tables.DELIMITERS, tables.PARQUET)
+  suffixes = (*known, '.gz', '.zip', '.yaml', '.yml', '.md', '.xlsx')
+  return where.startswith(('/', '.', '~')) or where.lower().endswith(suffixes)
 
 
 def _of_tfds(
@@ -149,35 +159,53 @@ def _text_features(tfds: Any, feature: Any, path: str = '') -> Iterator[str]:
       yield from _text_features(tfds, inner, f'{path}/{key}' if path else key)
 
 
-def _chosen(field: str | None, names: list[str], what: str) -> str:
-  """The given field, or the first default field among `names`."""
-  if field is not None:
-    if field not in names:
-      raise UserError(
-        f'{field!r} is not a {what}; there are {", ".join(names) or "none"}'
-      )
+def _chosen(field: str | None, names: Sequence[str], what: str) -> str:
+  """The given field, or the first default field, among `names`."""
+  found = _keys(names, FIELDS if field is None else (field,))
+  if field is not None and field in names:
     return field
-  for name in _FIELDS:
-    if name in names:
-      return name
+  if found:
+    return found[0]
+  there = ', '.join(names) or 'there is none'
+  if field is not None:
+    raise UserError(f'{field!r} is not a {what}; there are {there}')
   raise UserError(
-    f'no {what} is called {", ".join(_FIELDS)}; name one with --field: '
-    f'{", ".join(names) or "there is none"}'
+    f'no {what} is called {", ".join(FIELDS)}; name one with --field: {there}'
   )
 
 
-def _listed(where: str, values: Iterable[Any]) -> PromptList:
-  """Prompts from values that are each a text, several texts, or None."""
-  texts, num_empty, digest = [], 0, hashlib.sha256()
-  for number, value in enumerate(values, start=1):
-    found = list(_texts(value, f'record {number} of {where}'))
+def _keys(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+  """Those of `names` that are wanted in any case, in the wanted order.
+
+  Raises:
+    UserError: if two names differ only in their case.
+  """
+  found = []
+  for name in wanted:
+    same = [x for x in names if x.lower() == name.lower()]
+    if len(same) > 1:
+      raise UserError(f'there are two columns {same[0]} and {same[1]}')
+    found += same
+  return found
+
+
+def _listed(where: str, rows: Iterable[Row], field: str | None) -> PromptList:
+  """Prompts of rows that each hold a text, several texts, or None."""
+  texts, places, ids = [], [], []
+  num_empty, digest = 0, hashlib.sha256()
+  for row in rows:
+    place = f'{row.unit} {row.number}'
+    value, image = _split(row.value, field, f'{place} of {where}')
+    found = list(_texts(value, f'{place} of {where}'))
     num_empty += not found
     for text in found:
       if not text:
         num_empty += 1
         continue
-      digest.update(_bytes(text, f'record {number} of {where}') + b'\0')
+      digest.update(_bytes(text, f'{place} of {where}') + b'\0')
       texts.append(text)
+      places.append(place)
+      ids.append(image)
   if not texts:
     raise UserError(f'{where} contains no prompts')
   fingerprint = {
@@ -185,7 +213,23 @@ def _listed(where: str, values: Iterable[Any]) -> PromptList:
     'num_prompts': len(texts),
     'sha256': digest.hexdigest(),
   }
-  return PromptList(tuple(texts), num_empty, fingerprint)
+  named = tuple(ids) if any(ids) else None
+  return PromptList(
+    where, tuple(texts), tuple(places), named, num_empty, fingerprint
+  )
+
+
+def _split(value: Any, field: str | None, what: str) -> tuple[Any, str]:
+  """(text, name or number of its image or '') of a row."""
+  if not isinstance(value, dict):
+    if field is not None:
+      raise UserError(f'{what} is plain text, which has no field {field!r}')
+    return value, ''
+  names = list(value)
+  key = _chosen(field, names, f'field of {what}')
+  image = next(iter(_keys(names, _IDS)), None)
+  named = isinstance(value.get(image), str | int | float)
+  return value[key], str(value[image]).strip() if named else ''
 
 
 def _texts(value: Any, what: str) -> Iterator[str]:

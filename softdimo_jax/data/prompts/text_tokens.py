@@ -21,6 +21,7 @@ from softdimo_jax.convert import sources
 from softdimo_jax.convert.rule_weights import RULE
 from softdimo_jax.data.prompts import vocabularies
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime.files import read_text
 
 # Prefix of every prompt in Di[M]O's CLIP score, with clean='openai'.
 DIMO_PREFIX = 'A photo depicts '
@@ -261,13 +262,13 @@ def load_byte_pairs(where: str) -> BytePairs:
     return BytePairs(*vocabularies.openai_byte_pairs(_OPENAI_ENDS))
   path = _locate(where, 'vocab.json')
   try:
-    ids = {token: int(i) for token, i in json.loads(_read(path)).items()}
+    ids = {token: int(i) for token, i in json.loads(read_text(path)).items()}
   except (AttributeError, TypeError, ValueError) as error:
     raise UserError(f'{path} is not a table of tokens and ids') from error
   path = _locate(where, 'merges.txt')
   lines = [
     line
-    for line in _read(path).split('\n')
+    for line in read_text(path).split('\n')
     if line and not line.startswith('#version')
   ]
   try:
@@ -290,7 +291,7 @@ def load_word_pieces(where: str) -> dict[str, int]:
   if where == RULE:
     return vocabularies.single_letters(_WORD_PIECES)
   # Not `splitlines`, which also splits at characters that are pieces.
-  pieces = _read(_locate(where, 'vocab.txt')).removesuffix('\n').split('\n')
+  pieces = read_text(_locate(where, 'vocab.txt')).removesuffix('\n').split('\n')
   return {piece: index for index, piece in enumerate(pieces)}
 
 
@@ -304,13 +305,6 @@ def _locate(where: str, name: str) -> pathlib.Path:
       f'{where} has no {name}; copy it there from the released model'
     )
   return folder / name
-
-
-def _read(path: pathlib.Path) -> str:
-  try:
-    return path.read_text('utf-8')
-  except (OSError, UnicodeDecodeError) as error:
-    raise UserError(f'{path} cannot be read as UTF-8 text ({error})') from error
 
 
 def _model(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from softdimo_jax.data.prompts.files import Record
+from softdimo_jax.data.prompts.records import Record
 from softdimo_jax.data.shapes.language import RELATIONS, Phrase, Statement
 from softdimo_jax.data.shapes.world import COLORS, MAX_COUNT, SHAPES
 

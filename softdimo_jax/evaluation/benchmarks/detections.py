@@ -15,13 +15,13 @@ optional: missing colours are classified if a prompt requires them.
 import dataclasses
 import json
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime.files import read_text
 
 # COCO's run lengths: bits per character, and code of the first character.
 _BITS, _FIRST = 5, 48
@@ -65,15 +65,13 @@ def read_detections(path: str | os.PathLike[str]) -> dict[str, Picture]:
 
 
 def _records(path: str | os.PathLike[str]) -> list[Any]:
-  try:
-    text = pathlib.Path(path).read_text('utf-8')
-  except (OSError, UnicodeDecodeError) as error:
-    raise UserError(f'detections {path} cannot be read ({error})') from error
+  text = read_text(path)
   try:
     if text.lstrip().startswith('['):
       return json.loads(text)
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
-  except json.JSONDecodeError as error:
+    # Not `splitlines`, which also splits at characters that names may contain.
+    return [json.loads(line) for line in text.split('\n') if line.strip()]
+  except (ValueError, RecursionError) as error:
     raise UserError(
       f'{path} is neither a JSON list nor JSON lines: {error}'
     ) from error

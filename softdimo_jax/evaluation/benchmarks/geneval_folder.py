@@ -12,14 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
-from softdimo_jax.data.images import pixels
-from softdimo_jax.data.prompts.files import Record, problem_of
+from softdimo_jax.data.images import files, pixels
+from softdimo_jax.data.prompts.records import Record, problem_of
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.benchmarks import geneval_rules
 from softdimo_jax.evaluation.benchmarks.detections import Picture
 from softdimo_jax.evaluation.sets.writers import PngExport
-from softdimo_jax.runtime.files import write_atomically
+from softdimo_jax.runtime.files import (
+  read_bytes,
+  read_text,
+  shown,
+  write_atomically,
+)
 
 _METADATA, _SAMPLES = 'metadata.jsonl', 'samples'
 
@@ -81,30 +87,61 @@ def read_samples(root: str | os.PathLike[str]) -> list[Sample]:
   root = pathlib.Path(root)
   if not root.is_dir():
     raise UserError(f'{root} is not a folder of pictures')
-  folders = sorted(x for x in root.iterdir() if x.is_dir() and x.name.isdigit())
+  folders = [root / x for x in files.subfolders(root) if x.isdecimal()]
   if not folders:
     raise UserError(
       f"{root} is not in GenEval's format: it has no folder 00000 with "
       f'{_METADATA} and {_SAMPLES}'
     )
+  _check_numbers(root, [int(folder.name) for folder in folders], 'prompt')
   samples = []
   for folder in folders:
     record = _read_record(folder / _METADATA)
-    found = (folder / _SAMPLES).glob('*.png')
-    files = sorted(x.name for x in found if x.stem.isdigit())
-    if not files:
-      raise UserError(f'{folder / _SAMPLES} contains no pictures (00000.png)')
     samples += [
       Sample(f'{folder.name}/{_SAMPLES}/{file}', folder.name, record)
-      for file in files
+      for file in _pictures(folder / _SAMPLES)
     ]
   return samples
 
 
+def _pictures(folder: pathlib.Path) -> tuple[str, ...]:
+  listing = files.find(folder) if folder.is_dir() else None
+  if listing is None or not listing.images:
+    raise UserError(f'{folder} contains no pictures (00000.png)')
+  stems = [pathlib.Path(name).stem for name in listing.images]
+  for name, stem in zip(listing.images, stems, strict=True):
+    if not stem.isdecimal():
+      raise UserError(
+        f'{shown(folder / name)} is not named after the number of a picture'
+      )
+  _check_numbers(folder, list(map(int, stems)), 'picture')
+  if listing.left_out:
+    logging.warning(
+      '%s: files that are not pictures are left out: %s',
+      *(folder, files.listed(listing.left_out)),
+    )
+  return listing.images
+
+
+def _check_numbers(
+  folder: pathlib.Path, numbers: Sequence[int], what: str
+) -> None:
+  """Refuses double numbers, and warns of missing ones."""
+  twice = next((x for x in numbers if numbers.count(x) > 1), None)
+  if twice is not None:
+    raise UserError(f'{folder} contains two {what}s with the number {twice}')
+  missing = sorted(set(range(max(numbers))) - set(numbers))
+  if missing:
+    logging.warning(
+      '%s: %ss are missing: %s',
+      *(folder, what, files.listed(map(str, missing))),
+    )
+
+
 def _read_record(path: pathlib.Path) -> Record:
   try:
-    record = json.loads(path.read_text('utf-8'))
-  except (OSError, ValueError) as error:
+    record = json.loads(read_text(path))
+  except (ValueError, RecursionError) as error:
     raise UserError(f'{path} cannot be read as JSON ({error})') from error
   problem = (
     problem_of(record) if isinstance(record, dict) else 'is not an object'
@@ -183,8 +220,8 @@ def _crops(
     UserError: if the picture cannot be read or a mask differs in size.
   """
   try:
-    image = pixels.decode(path.read_bytes())
-  except (pixels.CorruptImage, OSError) as error:
+    image = pixels.decode(read_bytes(path))
+  except pixels.CorruptImage as error:
     raise UserError(f'{path} cannot be read ({error})') from error
   masks = picture.masks.get(name, [None] * len(picture.boxes[name]))
   for index in indices:

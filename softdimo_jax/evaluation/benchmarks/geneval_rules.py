@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from softdimo_jax.data.prompts.files import Record
+from softdimo_jax.data.prompts.records import Record
 
 TAGS = (
   'single_object',

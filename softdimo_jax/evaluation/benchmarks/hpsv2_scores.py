@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from softdimo_jax.data.prompts.files import read_prompts
+from softdimo_jax.data.prompts import pairs, sources
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.features.network import ImageNetwork
 from softdimo_jax.evaluation.sets.images import FolderImages
@@ -63,21 +63,26 @@ def style_prompts(
         f'{path} is missing; the benchmark has one STYLE.json for each of '
         f'{", ".join(STYLES)}'
       )
-    found[style] = read_prompts(path)[:limit]
+    prompts = sources.read_file(path)
+    if prompts.num_empty:  # images are numbered by prompts
+      raise UserError(f'{path} has {prompts.num_empty} empty prompts')
+    found[style] = list(prompts.texts[:limit])
   return found
 
 
-def numbered(images: FolderImages) -> list[int]:
-  """Prompt number of each image of a style, from its file name.
+def numbered(images: FolderImages, style: str, count: int) -> list[int]:
+  """Number of the prompt of each image of a style, by `pairs.matched`.
+
+  Args:
+    images: images named after the numbers of their prompts.
+    style: name of the style.
+    count: number of prompts of the style.
 
   Raises:
-    UserError: if a file name is not a number.
+    UserError: if an image has no prompt, or two images have the same.
   """
-  stems = [pathlib.Path(name).stem for name in images.names]
-  wrong = [stem for stem in stems if not stem.isdigit()]
-  if wrong:
-    raise UserError(f'{wrong[0]} is not named after the number of a prompt')
-  return [int(stem) for stem in stems]
+  numbers = [str(number) for number in range(count)]
+  return pairs.matched(numbers, images.names, f'{style}.json')
 
 
 def cosines(images: np.ndarray, texts: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from softdimo_jax.data.prompts.files import Record
+from softdimo_jax.data.prompts.records import Record
 from softdimo_jax.data.shapes.world import (
   BACKGROUND,
   COLORS,

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from softdimo_jax.evaluation.features.clip import (
 from softdimo_jax.evaluation.features.inception import feature_extractor
 from softdimo_jax.evaluation.features.network import ImageNetwork
 from softdimo_jax.evaluation.features.store import FeatureStore
-from softdimo_jax.evaluation.sets.images import ImageSet, same_size
+from softdimo_jax.evaluation.sets.images import ImageSet, check_sizes
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.runtime.progress import Progress
 
@@ -34,8 +35,8 @@ _CROP, _CROP_SCALE = 'crop', 'pytorch'
 _RANGE_BYTES, _RANGE = 2**27, 500
 _THREADS = 8
 
-# (images of a range, their names) -> uint8 [N, H, W, 3].
-Prepare = Callable[[Sequence[np.ndarray], Sequence[str]], np.ndarray]
+# Images of a range -> uint8 [N, H, W, 3].
+Prepare = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,13 +46,14 @@ class Probe:
   Attributes:
     network: network on images of one size.
     outputs: names of the network's outputs.
-    prepare: combines the images of a range into one array.
+    prepare: combines the images of a range into one array; None stacks them,
+      so that all images of a set must have one size.
     fingerprint: JSON values that identify the network and the preparation.
   """
 
   network: ImageNetwork
   outputs: tuple[str, ...]
-  prepare: Prepare
+  prepare: Prepare | None
   fingerprint: Mapping[str, Any]
 
   def store(self, root: pathlib.Path, images: ImageSet) -> FeatureStore:
@@ -86,13 +88,7 @@ def inception_probe(weights: Weights, resize: str, batch_size: int) -> Probe:
     batch_size: images per pass.
   """
   params, module = weights.load(), weights.module
-
-  def prepare(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
-    if resize == _CROP:
-      return _prepared(crop_first, module.resolution, images)
-    same_size(images, names)
-    return np.stack(images)
-
+  crop = functools.partial(_prepared, crop_first, module.resolution)
   return Probe(
     network=feature_extractor(
       module,
@@ -101,7 +97,7 @@ def inception_probe(weights: Weights, resize: str, batch_size: int) -> Probe:
       batch_size=batch_size,
     ),
     outputs=('vectors', 'spatial', 'logits'),
-    prepare=prepare,
+    prepare=crop if resize == _CROP else None,
     fingerprint=network_fingerprint(weights, params) | {'resize': resize},
   )
 
@@ -119,7 +115,7 @@ def clip_probe(weights: Weights, preparation: str, batch_size: int) -> Probe:
   return Probe(
     network=image_embedder(module, params, batch_size),
     outputs=('embeddings',),
-    prepare=lambda images, _: _prepared(prepare, side, images),
+    prepare=functools.partial(_prepared, prepare, side),
     fingerprint=network_fingerprint(weights, params)
     | {'preparation': preparation},
   )
@@ -162,18 +158,19 @@ def extract(
   ranges = sorted(set().union(*missing))
   total = sum(stop - start for start, stop in ranges)
   progress = Progress(title, 0, total, unit='images')
-  done = 0
+  done, size = 0, images.size()
   for start, stop in ranges:
     notice.check()
     read = images.read(start, stop)
-    names = [images.name(index) for index in range(start, stop)]
     lacking = [
       view
       for view, gaps in zip(views, missing, strict=True)
       if (start, stop) in gaps
     ]
     for probe, store in lacking:
-      pixels = probe.prepare(read, names)
+      if probe.prepare is None:
+        check_sizes(images, read, start, size)
+      pixels = (probe.prepare or np.stack)(read)
       parts = []
       for part in probe.network.outputs(pixels):
         parts.append(part)

@@ -1,9 +1,7 @@
 """Image sets to evaluate: a folder of files from any source, or an .npz file.
 
-Every image becomes uint8 RGB: grey and palette images are converted, 16-bit
-images are scaled to 8 bits, and transparent images are composited on white
-(`data/images/pixels.py`). An unreadable file stops the evaluation, because
-skipping an image would change the set.
+Every image becomes uint8 RGB (`data/images/pixels.py`). An unreadable file
+stops the evaluation, because skipping an image would change the set.
 """
 
 import abc
@@ -16,20 +14,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
-from softdimo_jax.data.images import pixels
-from softdimo_jax.data.images.folder import SUFFIXES
+from softdimo_jax.data.images import files, pixels
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.sets.reference_file import (
   image_batches,
   read_reference,
 )
+from softdimo_jax.runtime.files import read_bytes, shown
 
-# Unsupported image formats; skipping such files would change the set.
-_UNREAD = (
-  *('.avif', '.bmp', '.gif', '.heic', '.jp2', '.jxl', '.pbm', '.pgm', '.ppm'),
-  *('.tga', '.tif', '.tiff'),
-)
 # Images per batch when streaming an .npz file.
 _STREAMED = 64
 _THREADS = 8
@@ -38,7 +32,13 @@ _SEED = 0
 
 
 class ImageSet(abc.ABC):
-  """A numbered set of images, read in ranges of ascending order."""
+  """A numbered set of images, read in ranges of ascending order.
+
+  Attributes:
+    left_out: number of files that are not images.
+  """
+
+  left_out: int = 0
 
   @abc.abstractmethod
   def __len__(self) -> int:
@@ -67,16 +67,18 @@ class ImageSet(abc.ABC):
 
 
 class FolderImages(ImageSet):
-  """All images under a folder, sorted by name.
+  """All images below a folder, in the natural order of their names.
 
   Attributes:
-    names: names of the files, relative to the folder.
+    available: names of all images, relative to the folder.
+    names: names of the chosen images, likewise.
+    chosen: int [N], their indices in `available`.
   """
 
   def __init__(
     self, root: str | os.PathLike[str], num_images: int | None = None
   ):
-    """Lists the files of the folder and its subfolders, except hidden ones.
+    """Lists the files (`files.find`); warns of those that are left out.
 
     Args:
       root: the folder.
@@ -89,19 +91,26 @@ class FolderImages(ImageSet):
     self._root = pathlib.Path(root).expanduser()
     if not self._root.is_dir():
       raise UserError(f'{root} is not a folder of images')
-    found = sorted(_files(self._root))
-    unread = [name for name in found if name.lower().endswith(_UNREAD)]
-    if unread:
+    listing = files.find(self._root)
+    if listing.unread:
       raise UserError(
-        f'{root} contains {unread[0]}, which is not supported; convert it to '
-        'PNG or remove it'
+        f'{root} contains images in formats that are not supported: '
+        f'{files.listed(listing.unread)}; convert them to PNG or remove them'
       )
-    found = [name for name in found if name.lower().endswith(SUFFIXES)]
-    if not found:
-      raise UserError(f'{root} contains no images ({", ".join(SUFFIXES)})')
-    self._available = len(found)
-    chosen = _subset(str(root), len(found), num_images)
-    self.names = tuple(found[index] for index in chosen)
+    if not listing.images:
+      raise UserError(
+        f'{root} contains no images ({", ".join(files.SUFFIXES)})'
+      )
+    self.left_out = len(listing.left_out)
+    if self.left_out:
+      logging.warning(
+        '%s: files that are not images are left out: %s',
+        shown(root),
+        files.listed(listing.left_out),
+      )
+    self.available = listing.images
+    self.chosen = _subset(shown(root), len(self.available), num_images)
+    self.names = tuple(self.available[index] for index in self.chosen)
 
   def __len__(self) -> int:
     return len(self.names)
@@ -113,11 +122,11 @@ class FolderImages(ImageSet):
       f'{name} {stat.st_size} {stat.st_mtime_ns}'
       for name, stat in zip(self.names, stats, strict=True)
     ]
-    digest = hashlib.sha256('\n'.join(listing).encode()).hexdigest()
+    digest = hashlib.sha256(os.fsencode('\n'.join(listing))).hexdigest()
     return {
       'kind': 'folder',
-      'path': str(self._root),
-      'available': self._available,
+      'path': shown(self._root),
+      'available': len(self.available),
       'files_sha256': digest,
     }
 
@@ -126,20 +135,25 @@ class FolderImages(ImageSet):
       return list(pool.map(self._decode, self.names[start:stop]))
 
   def name(self, index: int) -> str:
-    return self.names[index]
+    return shown(self.names[index])
 
   def _decode(self, name: str) -> np.ndarray:
     path = self._root / name
     try:
-      return pixels.decode(path.read_bytes())
-    except (pixels.CorruptImage, OSError) as error:
+      return pixels.decode(read_bytes(path))
+    except pixels.CorruptImage as error:
       raise UserError(
-        f'{path} cannot be read ({error}); repair or remove it'
+        f'{shown(path)} cannot be read ({error}); repair or remove it'
       ) from error
 
 
 class NpzImages(ImageSet):
-  """Images `arr_0` of an .npz file: ADM's references, or samples."""
+  """Images `arr_0` of an .npz file: ADM's references, or samples.
+
+  Attributes:
+    available: names of all images, by their number.
+    chosen: int [N], their indices in `available`.
+  """
 
   def __init__(
     self, path: str | os.PathLike[str], num_images: int | None = None
@@ -159,19 +173,20 @@ class NpzImages(ImageSet):
     if reference.images is None:
       raise UserError(f'{path} contains no images (arr_0)')
     self._provenance = reference.provenance
-    self._available = reference.images[0]
-    self._chosen = _subset(str(path), self._available, num_images)
+    count = reference.images[0]
+    self.available = tuple(f'arr_0[{index}]' for index in range(count))
+    self.chosen = _subset(str(path), count, num_images)
     self._position, self._stream = 0, self._images()
 
   def __len__(self) -> int:
-    return len(self._chosen)
+    return len(self.chosen)
 
   @property
   def fingerprint(self) -> dict[str, Any]:
     return {
       'kind': 'npz',
       'path': str(self._path),
-      'available': self._available,
+      'available': len(self.available),
       'fingerprint': self._provenance.fingerprint,
     }
 
@@ -182,11 +197,11 @@ class NpzImages(ImageSet):
     return list(itertools.islice(self._stream, skipped, skipped + stop - start))
 
   def name(self, index: int) -> str:
-    return f'arr_0[{self._chosen[index]}]'
+    return self.available[self.chosen[index]]
 
   def _images(self) -> Iterator[np.ndarray]:
     """The chosen images in order; grey channels are repeated."""
-    chosen, number = set(self._chosen.tolist()), 0
+    chosen, number = set(self.chosen.tolist()), 0
     for batch in image_batches(self._path, _STREAMED):
       for image in batch:
         if number in chosen:
@@ -194,34 +209,39 @@ class NpzImages(ImageSet):
         number += 1
 
 
-def open_images(path: str, num_images: int | None = None) -> ImageSet:
+def open_images(
+  path: str, num_images: int | None = None
+) -> FolderImages | NpzImages:
   """Opens an .npz file by its suffix, or else a folder; errors as theirs."""
   kind = NpzImages if path.endswith('.npz') else FolderImages
   return kind(path, num_images)
 
 
-def same_size(images: Sequence[np.ndarray], names: Sequence[str]) -> None:
-  """Checks that images can be stacked.
+def check_sizes(
+  images: ImageSet,
+  read: Sequence[np.ndarray],
+  start: int,
+  size: tuple[int, int],
+) -> None:
+  """Checks that images have the size of the first image of their set.
+
+  Args:
+    images: the set.
+    read: its images from `start` on.
+    start: index of the first image in `read`.
+    size: (H, W) of the first image of the set.
 
   Raises:
     UserError: naming the first image that differs in size.
   """
-  for image, name in zip(images, names, strict=True):
-    if image.shape != images[0].shape:
-      (height, width), (other, wide) = images[0].shape[:2], image.shape[:2]
+  for index, image in enumerate(read, start=start):
+    if image.shape[:2] != size:
+      (height, width), (other, wide) = size, image.shape[:2]
       raise UserError(
-        f'all images of a set must have the same size, but {names[0]} is '
-        f'{height}x{width} and {name} is {other}x{wide}; resize them, or use '
-        '--resize=crop'
+        f'all images of a set must have the same size, but {images.name(0)} is '
+        f'{height}x{width} and {images.name(index)} is {other}x{wide} (height '
+        'x width); resize them (`evaluate` can: --resize=crop)'
       )
-
-
-def _files(root: pathlib.Path) -> Iterator[str]:
-  for folder, folders, files in os.walk(root):
-    folders[:] = [name for name in folders if not name.startswith('.')]
-    for name in files:
-      if not name.startswith('.'):
-        yield (pathlib.Path(folder) / name).relative_to(root).as_posix()
 
 
 def _subset(where: str, available: int, size: int | None) -> np.ndarray:

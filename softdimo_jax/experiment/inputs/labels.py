@@ -53,8 +53,25 @@ class LabelsInMemory(_Labels):
 
   @functools.cached_property
   def splits(self) -> tuple[splits.ImageSplit, splits.ImageSplit]:
-    """(training, held-out) images."""
-    return splits.load_splits(self.config.data, self.family.image_shape)
+    """(training, held-out) images.
+
+    Raises:
+      UserError: if they are missing, or if their classes are not those of the
+        generator and of the classifiers.
+    """
+    found = splits.load_splits(self.config.data, self.family.image_shape)
+    classes = found[0].classes
+    counts = {'model.generator': self.family.null_label}
+    if 'classifier' in self.config:
+      counts['classifier'] = self.config.classifier.num_classes
+    for field, count in counts.items():
+      if count != len(classes):
+        raise UserError(
+          f'config.data.name={self.config.data.name} has {len(classes)} '
+          f'classes, but config.{field}.num_classes={count}; set it to '
+          f'{len(classes)}'
+        )
+    return found
 
   @functools.cached_property
   def training_tokens(self) -> np.ndarray:
@@ -116,7 +133,8 @@ class LabelsOnDisk(_Labels):
     """Cached tokens of this run's tokenizer.
 
     Raises:
-      UserError: if there are none, or they are of another tokenizer.
+      UserError: if there are none, or they are of another tokenizer or have
+        labels that the generator does not have.
     """
     folder = self.config.data.tokens
     if not folder:
@@ -128,6 +146,7 @@ class LabelsOnDisk(_Labels):
       )
     cache = TokenCache(folder)
     cache.check_tokenizer(self.family.tokenizer, self.params('tokenizer'))
+    cache.check_labels(self.family.null_label)
     return cache
 
   def check(self, kinds: Iterable[str], reads_tokens: bool) -> None:

@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
 
 from softdimo_jax.convert.rule_weights import RULE
 from softdimo_jax.data.cache.prompts import PromptCache
 from softdimo_jax.data.cache.records import MANIFEST, module_fingerprint
+from softdimo_jax.data.prompts.cut import warn_of_cut
 from softdimo_jax.data.prompts.text_tokens import (
   CLEANINGS,
   CLIPTokenizer,
@@ -161,9 +161,8 @@ class Prompts(Inputs):
       except UnicodeEncodeError as error:
         raise UserError(f'the prompt {text!r:.60} is not UTF-8 text') from error
     tokens = self.tokenizer(texts)
-    warn_of_cut(
-      int(tokens.cut.sum()), len(texts), self.family.text_tower.length
-    )
+    num_cut, length = int(tokens.cut.sum()), self.family.text_tower.length
+    warn_of_cut(num_cut, len(texts), length, 'the text tower')
     return tokens.ids
 
   @functools.cached_property
@@ -322,18 +321,6 @@ def features(condition: TextCondition) -> dict[str, Any]:
     for field in dataclasses.fields(condition)
     if field.name not in _NO_TEXT and getattr(condition, field.name) is not None
   }
-
-
-def warn_of_cut(num_cut: int, count: int, length: int) -> None:
-  """Warns once if prompts were truncated."""
-  if num_cut:
-    logging.warning(
-      '%d of %d prompts are longer than the %d tokens that the text tower '
-      'reads; they are truncated',
-      num_cut,
-      count,
-      length,
-    )
 
 
 def _vocabulary_digest(tokenizer: CLIPTokenizer) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from softdimo_jax import families
 from softdimo_jax.data import shapes
 from softdimo_jax.data.captioned import CaptionedTokens
-from softdimo_jax.data.prompts.files import Record
+from softdimo_jax.data.prompts.records import Record
 from softdimo_jax.data.shapes import vocabulary
 from softdimo_jax.experiment.checks import choice
 from softdimo_jax.experiment.inputs.interface import (

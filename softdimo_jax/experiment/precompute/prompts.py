@@ -5,7 +5,6 @@ import functools
 import pathlib
 
 import numpy as np
-from absl import logging
 
 from softdimo_jax.data.cache.prompts import (
   EncodedPrompts,
@@ -13,12 +12,9 @@ from softdimo_jax.data.cache.prompts import (
   PromptCacheSpec,
   PromptCacheWriter,
 )
+from softdimo_jax.data.prompts.cut import warn_of_cut
 from softdimo_jax.data.prompts.sources import PromptList
-from softdimo_jax.experiment.inputs.prompts import (
-  Prompts,
-  features,
-  warn_of_cut,
-)
+from softdimo_jax.experiment.inputs.prompts import Prompts, features
 from softdimo_jax.experiment.precompute import Advance, fill
 from softdimo_jax.generation.text_encoder import TextEncoder
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -91,9 +87,7 @@ def encode(
   sizes = [len(spec.records(shard)) for shard in range(spec.num_shards)]
   fill(writer, 'encode', 'prompts', sizes, write, notice)
   cache = PromptCache(folder)
-  if prompts.num_empty:
-    logging.warning('%d empty prompts were left out', prompts.num_empty)
-  warn_of_cut(cache.num_cut, len(cache), spec.length)
+  warn_of_cut(cache.num_cut, len(cache), spec.length, 'the text tower')
   return cache
 
 

@@ -162,6 +162,7 @@ def _spec(
     images_per_shard=options.images_per_shard,
     tokenizer=module_fingerprint(tokenizer, params),
     source=source.fingerprint,
+    classes=list(source.classes),
   )
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from softdimo_jax.data import shapes
-from softdimo_jax.data.prompts.files import Record
+from softdimo_jax.data.prompts.records import Record
 from softdimo_jax.evaluation.benchmarks.scenes_judge import ShapesJudge
 from softdimo_jax.evaluation.report.page import Grid
 from softdimo_jax.experiment import methods

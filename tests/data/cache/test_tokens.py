@@ -77,6 +77,18 @@ def test_tokens_take_the_bytes_they_need(tmp_path, vocab_size, size):
   np.testing.assert_array_equal(TokenCache(tmp_path)[0]['tokens'], tokens[0])
 
 
+def test_labels_fit_the_generator(tmp_path):
+  cache = TokenCache(write(tmp_path / 'old'))  # labels 10 to 16, no classes
+  cache.check_labels(17)
+  with pytest.raises(UserError, match=r'label 16, .* are 0 to 15'):
+    cache.check_labels(16)
+  spec = dataclasses.replace(SPEC, classes=list('abcdefghijklmnopq'))
+  cache = TokenCache(write(tmp_path / 'new', spec))
+  cache.check_labels(17)
+  with pytest.raises(UserError, match=r'17 classes, .* label 16 \(q\)'):
+    cache.check_labels(16)
+
+
 def test_manifest_says_what_is_inside(tmp_path):
   manifest = json.loads((write(tmp_path) / MANIFEST).read_text())
   assert manifest['num_records'] == 14

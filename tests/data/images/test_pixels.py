@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -59,6 +61,90 @@ def test_transparency_lies_on_white():
   assert (decoded[3:] == 255).all()
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+  check = struct.pack('>I', zlib.crc32(kind + data))
+  return struct.pack('>I', len(data)) + kind + data + check
+
+
+def png(depth: int, kind: int, row: bytes, transparent: bytes) -> bytes:
+  """Two pixels side by side."""
+  header = struct.pack('>IIBBBBB', 2, 1, depth, kind, 0, 0, 0)
+  return b'\x89PNG\r\n\x1a\n' + b''.join(
+    chunk(*part)
+    for part in (
+      (b'IHDR', header),
+      (b'tRNS', transparent),
+      (b'IDAT', zlib.compress(b'\0' + row)),
+      (b'IEND', b''),
+    )
+  )
+
+
+@pytest.mark.parametrize(
+  ('depth', 'kind', 'row', 'transparent', 'other'),
+  [
+    (2, 0, bytes([0b01100000]), (1,), [170] * 3),
+    (4, 0, bytes([0x37]), (3,), [119] * 3),
+    (8, 0, bytes([3, 7]), (3,), [7] * 3),
+    (16, 0, struct.pack('>2H', 1000, 40000), (1000,), [156] * 3),
+    (8, 2, bytes([3, 4, 5, 7, 8, 9]), (3, 4, 5), [7, 8, 9]),
+    (
+      16,
+      2,
+      struct.pack('>6H', 1000, 2000, 3000, 40000, 1, 2),
+      (1000, 2000, 3000),
+      [156, 0, 0],
+    ),
+  ],
+)
+def test_a_transparent_level_lies_on_white(
+  depth, kind, row, transparent, other
+):
+  levels = struct.pack(f'>{len(transparent)}H', *transparent)
+  decoded = pixels.decode(png(depth, kind, row, levels))
+  assert decoded[0].tolist() == [[255, 255, 255], other]
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'WEBP'])
+def test_the_exif_orientation_is_applied(kind):
+  image = PIL.Image.new('RGB', (16, 32))
+  image.paste((255, 255, 255), (0, 0, 16, 16))  # the upper half
+  exif = image.getexif()
+  exif[274] = 6  # turn clockwise
+  decoded = pixels.decode(encode(image, kind, exif=exif))
+  assert decoded.shape == (16, 32, 3)
+  assert decoded[8, 24, 0] > 200 and decoded[8, 8, 0] < 50
+
+
+def test_damaged_exif_does_not_matter():
+  image = PIL.Image.fromarray(COLOURS)
+  decoded = pixels.decode(encode(image, exif=b'Exif\0\0MM\0*nonsense'))
+  np.testing.assert_array_equal(decoded, COLOURS)
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'WEBP'])
+def test_animations_are_refused(kind):
+  image = PIL.Image.fromarray(COLOURS)
+  data = encode(
+    image, kind, save_all=True, append_images=[PIL.Image.new('RGB', (8, 6))]
+  )
+  with pytest.raises(pixels.CorruptImage, match='an animation of 2 frames'):
+    pixels.decode(data)
+
+
+def test_only_the_first_picture_of_an_mpo_file_is_the_image():
+  other = PIL.Image.new('RGB', (64, 64))
+  first = PIL.Image.new('RGB', (64, 64), 'white')
+  data = encode(first, 'MPO', save_all=True, append_images=[other])
+  assert pixels.decode(data).min() > 250
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch):
+  monkeypatch.setattr(pixels, '_MOST_PIXELS', 47)
+  with pytest.raises(pixels.CorruptImage, match='8x6 pixels are more than 47'):
+    pixels.decode(encode(PIL.Image.fromarray(COLOURS)))
+
+
 def test_cmyk_becomes_rgb():
   image = PIL.Image.new('CMYK', (8, 8), (0, 255, 255, 0))
   red = pixels.decode(encode(image, 'JPEG', quality=95))
@@ -102,6 +188,15 @@ def test_float_range():
 def test_short_side_is_resized_and_long_side_rounded_down(shape, expected):
   resized = pixels.resize_short_side(ramp(*shape), 8)
   assert resized.shape == (*expected, 1) and resized.dtype == np.uint8
+
+
+def test_the_target_bounds_the_memory_of_elongated_images():
+  line = np.zeros((1, 20_000, 3), np.uint8)
+  line[0, 10_000:] = 255
+  assert pixels.resize_short_side(line, 8).shape == (8, 256, 3)
+  assert pixels.resize_short_side(ramp(1, 32), 8).shape == (8, 256, 1)
+  middle = pixels.square(line.swapaxes(0, 1), 8)
+  assert middle[0].max() < 32 and middle[-1].min() > 224
 
 
 def test_shrinking_antialiases():

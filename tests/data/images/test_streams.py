@@ -7,6 +7,7 @@ import PIL.Image
 import pytest
 
 from softdimo_jax.data.images import streams
+from softdimo_jax.data.images.source import check_classes
 from softdimo_jax.errors import UserError
 
 SIZE = 8
@@ -45,12 +46,55 @@ def test_folder_in_the_order_of_names(folder):
   assert index == 11
 
 
-def test_other_files_are_no_images(folder):
+def test_other_files_are_no_images(folder, caplog):
   (folder / 'class_0' / 'notes.txt').write_text('mine')
   (folder / 'class_0' / '._00.png').write_text('of a file manager')
   (folder / 'README.md').write_text('mine')
   (folder / '.cache').mkdir()
-  assert len(streams.ImageFolder(folder)) == 12
+  source = streams.ImageFolder(folder)
+  assert len(source) == 12
+  assert source.left_out == (
+    'README.md',
+    'class_0/._00.png',
+    'class_0/notes.txt',
+  )
+  assert 'left out: 3 (README.md, class_0/._00.png, ' in caplog.text
+
+
+def test_classes_and_files_are_numbered_as_numbers(tmp_path):
+  for label in range(12):
+    save(tmp_path / str(label) / 'inner' / f'{label}.png', 10 * label)
+  (tmp_path / '12').symlink_to(tmp_path / '3')
+  source = streams.ImageFolder(tmp_path)
+  assert source.classes == tuple(map(str, range(13)))
+  assert [int(x['label']) for x in source] == list(range(13))
+  assert [int(x['image'][0, 0, 0]) // 10 for x in source] == [*range(12), 3]
+
+
+def test_a_number_that_is_not_the_label_is_said(tmp_path, caplog):
+  for label in (0, 1):
+    save(tmp_path / str(label) / '0.png', 0)
+  streams.ImageFolder(tmp_path)
+  assert not caplog.messages
+  save(tmp_path / '3' / '0.png', 0)
+  streams.ImageFolder(tmp_path)
+  assert 'the class 3 has the label 2' in caplog.text
+
+
+def test_splits_are_no_classes(tmp_path):
+  for split in ('train', 'val'):
+    save(tmp_path / split / 'cat' / '0.png', 0)
+  with pytest.raises(UserError, match=r'splits, not classes: give .*/train'):
+    streams.ImageFolder(tmp_path)
+
+
+def test_a_generator_needs_all_classes_of_the_data(caplog):
+  check_classes('set', ['cat', 'dog'], 2)
+  assert not caplog.messages
+  check_classes('set', ['cat', 'dog'], 5)
+  assert 'labels from 2 on are not trained' in caplog.text
+  with pytest.raises(UserError, match=r'3 classes, .* label 2 \(fish\)'):
+    check_classes('set', ['cat', 'dog', 'fish'], 2)
 
 
 def test_grey_source(folder):
@@ -105,7 +149,7 @@ def test_a_folder_of_corrupt_images_only(tmp_path):
 def test_a_file_that_vanishes_is_an_error_not_a_corrupt_image(folder):
   source = streams.ImageFolder(folder)
   (folder / 'class_0' / '00.png').unlink()
-  with pytest.raises(FileNotFoundError):
+  with pytest.raises(UserError, match=r'00\.png cannot be read: No such file'):
     source[0]
 
 

@@ -52,16 +52,16 @@ def test_json_lines(tmp_path):
   assert found.num_empty == 2
   path = save_json_lines(tmp_path / 'other.jsonl', [{'title': 'a cat'}])
   assert sources.read(path, field='title').texts == ('a cat',)
-  with pytest.raises(UserError, match=r"line 1 of .* has no text 'prompt' or"):
+  with pytest.raises(UserError, match=r'line 1 of .* --field: title'):
     sources.read(path)
 
 
 @pytest.mark.parametrize(
   ('value', 'message'),
   [
-    (3, 'record 1 of .* is not text but 3'),
-    ({'a': 1}, 'record 1 of .* is not text but'),
-    ('\ud800', 'record 1 of .* is not valid Unicode text'),
+    (3, 'line 1 of .* is not text but 3'),
+    ({'a': 1}, 'line 1 of .* is not text but'),
+    ('\ud800', 'line 1 of .* is not valid Unicode text'),
     ('', 'contains no prompts'),
     ([], 'contains no prompts'),
   ],
@@ -79,10 +79,6 @@ def test_files_that_cannot_be_read(tmp_path):
     sources.read('nowhere.txt')
   with pytest.raises(UserError, match='a folder without parquet files'):
     sources.read(str(tmp_path))
-  table = tmp_path / 'table.tsv'
-  table.write_text('id\tcaption\n0\ta cat')
-  with pytest.raises(UserError, match='not a list of prompts; pass text with'):
-    sources.read(str(table))
   text = tmp_path / 'text.txt'
   text.write_text('a cat')
   with pytest.raises(UserError, match="plain text, which has no field 'a'"):

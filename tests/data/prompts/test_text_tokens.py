@@ -158,7 +158,7 @@ def test_files_that_are_not_to_be_had(tmp_path, monkeypatch):
     ('vocab.json', b'{', 'not a table of tokens'),
     ('vocab.json', b'{"a": "b"}', 'not a table of tokens'),
     ('vocab.json', b'{"a": 0}', r'lacks <\|startoftext\|>'),
-    ('vocab.json', b'\xff', r'cannot be read as UTF-8'),
+    ('vocab.json', b'\xff', r'is not UTF-8 text \(line 1'),
     ('merges.txt', b'a b c\n', 'not a list of token pairs'),
     ('merges.txt', b'q u\n', 'vocabulary is inconsistent'),
   ],

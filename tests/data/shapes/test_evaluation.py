@@ -6,7 +6,7 @@ import json
 import pytest
 
 from softdimo_jax.data import shapes
-from softdimo_jax.data.prompts import files
+from softdimo_jax.data.prompts.records import read_records
 from softdimo_jax.evaluation.benchmarks import geneval_rules
 
 
@@ -103,7 +103,7 @@ def test_records_survive_a_file(tmp_path):
   records = shapes.evaluation_prompts(per_category=5)
   file = tmp_path / 'evaluation_metadata.jsonl'
   file.write_text('\n'.join(map(json.dumps, records)))
-  assert files.read_records(file) == records
+  assert read_records(file) == records
   assert json.loads(file.read_text().splitlines()[0]) == records[0]
 
 

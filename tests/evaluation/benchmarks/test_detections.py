@@ -66,9 +66,31 @@ def test_the_folder_is_genevals(folder):
   assert json.loads((folder / '00001/metadata.jsonl').read_text()) == RECORDS[1]
   with PIL.Image.open(folder / '00001/samples/00001.png') as image:
     assert image.size == (8, 8)
+  metadata = folder / '00000' / 'metadata.jsonl'
+  metadata.write_text('\ufeff' + metadata.read_text())
   samples = geneval_folder.read_samples(folder)
   assert [sample.prompt for sample in samples] == ['00000'] * 2 + ['00001'] * 2
   assert samples[3].name == '00001/samples/00001.png'
+
+
+def test_pictures_that_the_detections_would_not_count_are_named(folder, caplog):
+  picture = folder / '00000' / 'samples' / '00000.png'
+  picture.with_suffix('.jpg').write_bytes(picture.read_bytes())
+  with pytest.raises(UserError, match='two pictures with the number 0'):
+    geneval_folder.read_samples(folder)
+  picture.unlink()
+  geneval_folder.read_samples(folder)
+  (picture.parent / '00001.png').unlink()
+  picture.with_suffix('.jpg').rename(picture.with_name('7.jpg'))
+  (picture.parent / 'notes.txt').write_text('')
+  (folder / '00001').rename(folder / '00003')
+  geneval_folder.read_samples(folder)
+  assert 'prompts are missing: 2 (1, 2)' in caplog.text
+  assert 'pictures are missing: 7 (0, 1, 2, ...)' in caplog.text
+  assert 'left out: 1 (notes.txt)' in caplog.text
+  picture.with_name('7.jpg').rename(picture.with_name('best.jpg'))
+  with pytest.raises(UserError, match=r'best\.jpg is not named after the num'):
+    geneval_folder.read_samples(folder)
 
 
 def test_pictures_are_judged(folder, tmp_path):
@@ -79,7 +101,7 @@ def test_pictures_are_judged(folder, tmp_path):
   tags, right, most = geneval_folder.oracle(samples, verdicts)
   assert (tags, right, most) == (['single_object', 'colors'], [True, True], 2)
   listed = tmp_path / 'list.json'
-  listed.write_text(json.dumps(DETECTED))
+  listed.write_text('\ufeff' + json.dumps(DETECTED))
   assert read_detections(listed).keys() == pictures.keys()
 
 

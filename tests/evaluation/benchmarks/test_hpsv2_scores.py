@@ -35,8 +35,8 @@ def test_prompts_are_lists_of_every_style(tmp_path):
   found = hpsv2_scores.style_prompts(str(tmp_path), hpsv2_scores.STYLES, 2)
   assert list(found) == list(hpsv2_scores.STYLES)
   assert found['photo'] == ['photo', 'b']
-  (tmp_path / 'photo.json').write_text('{"a": 1}')
-  with pytest.raises(UserError, match='must be a JSON list of strings'):
+  (tmp_path / 'photo.json').write_text('["a", "", "b"]')
+  with pytest.raises(UserError, match=r'photo\.json has 1 empty prompts'):
     hpsv2_scores.style_prompts(str(tmp_path), ['photo'])
   with pytest.raises(UserError, match=r'comic\.json is missing'):
     hpsv2_scores.style_prompts(str(tmp_path), ['comic'])
@@ -48,9 +48,12 @@ def test_files_are_named_by_their_prompts(tmp_path):
   export.finish()
   (tmp_path / 'a' / '00001.jpg').unlink()
   images = FolderImages(tmp_path / 'a')
-  assert hpsv2_scores.numbered(images) == [0, 2]
+  assert hpsv2_scores.numbered(images, 'a', 3) == [0, 2]
   with PIL.Image.open(tmp_path / 'a' / '00000.jpg') as image:
     assert image.mode == 'RGB' and image.format == 'JPEG'
-  (tmp_path / 'a' / '00000.jpg').rename(tmp_path / 'a' / 'first.jpg')
-  with pytest.raises(UserError, match='first is not named after the number'):
-    hpsv2_scores.numbered(FolderImages(tmp_path / 'a'))
+    image.save(tmp_path / 'a' / '00000.png')
+  with pytest.raises(UserError, match=r'00000.jpg and 00000.png are both'):
+    hpsv2_scores.numbered(FolderImages(tmp_path / 'a'), 'a', 3)
+  (tmp_path / 'a' / '00000.png').unlink()
+  with pytest.raises(UserError, match=r'a\.json has no caption for 00002\.jpg'):
+    hpsv2_scores.numbered(FolderImages(tmp_path / 'a'), 'a', 2)

@@ -8,8 +8,8 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.sets.images import (
   FolderImages,
   NpzImages,
+  check_sizes,
   open_images,
-  same_size,
 )
 
 RED = np.array([255, 0, 0], np.uint8)
@@ -72,7 +72,7 @@ def test_a_file_that_cannot_be_read_is_named(folder):
   [
     ('nowhere', 'is not a folder'),
     ('empty', 'contains no images'),
-    ('strange', r'a\.TIF, which is not supported'),
+    ('strange', r'not supported: 1 \(a\.TIF\)'),
   ],
 )
 def test_folders_without_images_are_refused(tmp_path, name, message):
@@ -120,7 +120,20 @@ def test_archives_without_images_are_refused(tmp_path):
     NpzImages(tmp_path / 'a.npz')
 
 
-def test_sizes_that_differ_are_named():
-  images = [np.zeros((4, 4, 3)), np.zeros((5, 4, 3))]
-  with pytest.raises(UserError, match=r'a is 4x4 and b is 5x4.*--resize=crop'):
-    same_size(images, ['a', 'b'])
+def test_sizes_that_differ_are_named(folder):
+  save(folder / '4.png', colors(1, 5)[0])
+  images = FolderImages(folder)
+  check_sizes(images, images.read(2, 4), 2, images.size())
+  with pytest.raises(
+    UserError, match=r'0\.png is 4x4 and 4\.png is 5x5.*--resize=crop'
+  ):
+    check_sizes(images, images.read(3, 5), 3, images.size())
+
+
+def test_what_is_left_out_is_counted_and_named(folder, caplog):
+  (folder / 'notes.txt').write_text('')
+  (folder / '5.PNG').symlink_to('nowhere')
+  images = FolderImages(folder)
+  assert len(images) == 5 and images.left_out == 2
+  assert 'left out: 2 (5.PNG, notes.txt)' in caplog.text
+  assert NpzImages.left_out == 0

@@ -32,7 +32,7 @@ from softdimo_jax.evaluation.measure import Options, Row
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.evaluation.sets.images import ImageSet, open_images
 from softdimo_jax.experiment import network_flags, sampling_flags
-from softdimo_jax.runtime import cli
+from softdimo_jax.runtime import bounds, cli, flag_types
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
@@ -41,24 +41,25 @@ _METRICS = flags.DEFINE_list(
   ['fid'],
   f'Metrics to compute, any of {", ".join(measure.METRICS)}.',
 )
-_IMAGES = flags.DEFINE_string(
+_IMAGES = flag_types.path(
   'images', None, 'Folder or .npz file of images, instead of --workdir.'
 )
-_REFERENCE = flags.DEFINE_string(
+_REFERENCE = flag_types.path(
   'reference',
   None,
   'Reference: an .npz file of statistics or images, or a folder of images.',
 )
-_NUM = flags.DEFINE_integer(
+_NUM = flag_types.count(
   'num',
   None,
   'Number of images; default: 50000 for a run, all for --images.',
-  1,
 )
-_TEMPERATURES = flags.DEFINE_list(
-  'temperatures', None, 'Sampling temperatures, one row each, e.g. 1,2,4,7.'
+_TEMPERATURES = flag_types.number_list(
+  'temperatures',
+  'Sampling temperatures, one row each, e.g. 1,2,4,7.',
+  bounds.TEMPERATURE,
 )
-_OUT = flags.DEFINE_string(
+_OUT = flag_types.output(
   'out', None, 'Output folder; default: WORKDIR/evaluation or evaluation.'
 )
 _RESIZE = flags.DEFINE_enum(
@@ -74,20 +75,23 @@ _CLIP_PROTOCOL = flags.DEFINE_enum(
   'clip_protocol', 'dimo', tuple(CLIP_PROTOCOLS), 'Protocol of the CLIP score.'
 )
 _CLIP_VOCABULARY = network_flags.clip_vocabulary()
-_NEIGHBOURS = flags.DEFINE_integer(
-  'neighbours', 3, 'Neighbours k for pr, pr_float16 and prdc.', 1
+_NEIGHBOURS = flag_types.count(
+  'neighbours', 3, 'Neighbours k for pr, pr_float16 and prdc.'
 )
-_KID_SUBSETS = flags.DEFINE_integer(
-  'kid_subsets', 100, 'Number of random subsets for kid.', 1
+_KID_SUBSETS = flag_types.count(
+  'kid_subsets', 100, 'Number of random subsets for kid.'
 )
-_KID_SUBSET_SIZE = flags.DEFINE_integer(
+_KID_SUBSET_SIZE = flag_types.count(
   'kid_subset_size',
   1000,
   'Images per subset for kid, at most the size of the smaller set.',
   2,
 )
-_SAVE_REFERENCE = flags.DEFINE_string(
-  'save_reference', None, 'Output .npz file for the moments of these images.'
+_SAVE_REFERENCE = flag_types.output(
+  'save_reference',
+  None,
+  'Output .npz file for the moments of these images.',
+  folder=lambda path: False,
 )
 _METHOD = sampling_flags.MethodFlags.define()
 flags.adopt_module_key_flags(sampling_flags)
@@ -158,8 +162,7 @@ def _sets(
 ) -> Iterator[tuple[Row, ImageSet, Sequence[str] | None, Evaluator]]:
   """Yields (columns that name a row, images, prompts, evaluator)."""
   if _IMAGES.value:
-    if _TEMPERATURES.value:
-      raise UserError('--temperatures applies to a run: give --workdir')
+    sampling_flags.refuse_samplers(also=('temperatures',))
     images = open_images(_IMAGES.value, _NUM.value)
     prompts = _prompts_of(images)
     yield {'model': _IMAGES.value}, images, prompts, Evaluator(request, notice)
@@ -183,18 +186,9 @@ def _named(options: dict[str, Any]) -> Row:
 
 
 def _temperatures() -> Sequence[float | None]:
-  if not _TEMPERATURES.value:
-    return [None]
-  try:
-    values = [float(text) for text in _TEMPERATURES.value]
-  except ValueError as error:
-    raise UserError(
-      f'--temperatures={",".join(_TEMPERATURES.value)} must be numbers, e.g. '
-      '1,2,4'
-    ) from error
-  if min(values) < 0:
-    raise UserError(f'--temperatures: {min(values)} is below 0')
-  return values
+  if _TEMPERATURES.value and _METHOD.sampler.temperature.value is not None:
+    raise UserError('give --temperature or --temperatures, not both')
+  return _TEMPERATURES.value or [None]
 
 
 def _prompts_of(images: ImageSet) -> list[str] | None:

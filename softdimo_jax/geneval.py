@@ -37,14 +37,14 @@ from softdimo_jax.evaluation.features.clip import image_embedder
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.experiment import images, network_flags, sampling_flags
 from softdimo_jax.networks.rewards.clip import openai_vit_l
-from softdimo_jax.runtime import cli
+from softdimo_jax.runtime import cli, flag_types
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
-_OUT = flags.DEFINE_string('out', None, 'Output folder of the images.')
-_PER_PROMPT = flags.DEFINE_integer('num', 4, 'Images per prompt.', 1)
-_IMAGES = flags.DEFINE_string('images', None, 'Folder of images to score.')
-_DETECTIONS = flags.DEFINE_string(
+_OUT = flag_types.output('out', None, 'Output folder of the images.')
+_PER_PROMPT = flag_types.count('num', 4, 'Images per prompt.')
+_IMAGES = flag_types.path('images', None, 'Folder of images to score.')
+_DETECTIONS = flag_types.path(
   'detections', None, 'JSON file of detections in --images.'
 )
 _CLIP = network_flags.weights(
@@ -68,12 +68,19 @@ def main(argv: list[str]) -> None:
       'score them'
     )
   if _IMAGES.value:
+    sampling_flags.refuse_samplers(also=('num', 'out', 'prompt', 'prompts'))
     _score(pathlib.Path(_IMAGES.value))
   else:
     _generate()
 
 
 def _generate() -> None:
+  sampling_flags.refuse(
+    ('prompt', 'labels'), 'GenEval reads its prompts from --prompts'
+  )
+  sampling_flags.refuse(
+    ('detections', 'clip', 'clip_vocabulary'), 'it scores: give --images'
+  )
   if not _OUT.value:
     raise UserError('give the output folder: --out=FOLDER')
   path = sampling_flags.prompt_file()

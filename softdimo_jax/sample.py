@@ -1,4 +1,4 @@
-"""Writes samples of a finished run as one PNG grid.
+"""Writes samples of a finished run as one grid, a PNG or JPEG file.
 
 python -m softdimo_jax.sample --workdir=DIR --labels=0,1,2 --num=64
 python -m softdimo_jax.sample --workdir=DIR --prompt="a red circle" --num=16
@@ -12,17 +12,21 @@ from absl import flags
 
 from softdimo_jax.evaluation.sets import pictures
 from softdimo_jax.experiment import methods, sampling_flags
-from softdimo_jax.runtime import cli, memory
+from softdimo_jax.runtime import cli, flag_types, memory
 
-_NUM = flags.DEFINE_integer(
-  'num', 64, 'Number of images; labels or prompts repeat in order.', 1
+_NUM = flag_types.count(
+  'num', 64, 'Number of images; labels or prompts repeat in order.'
 )
-_OUT = flags.DEFINE_string('out', 'samples.png', 'PNG file to write.')
-_SCALE = flags.DEFINE_integer(
+_OUT = flag_types.picture(
+  'out',
+  'samples.png',
+  'Picture to write; its ending chooses PNG or JPEG.',
+  tuple(pictures.FORMATS),
+)
+_SCALE = flag_types.count(
   'scale',
   None,
   'Output pixels per image pixel; 4 for images below 128 px, else 1.',
-  1,
 )
 _SAMPLER = sampling_flags.SamplerFlags.define()
 flags.adopt_module_key_flags(sampling_flags)
@@ -48,7 +52,7 @@ def main(argv: list[str]) -> None:
   )
   scale = sampling_flags.file_scale(run, _SCALE.value, 4)
   grid = pictures.image_grid(images, scale=scale)
-  pictures.save_png(_OUT.value, grid)
+  pictures.save_picture(_OUT.value, grid)
   print(
     f'{_NUM.value} samples of {stage} in {_OUT.value} '
     f'({time.monotonic() - start:.1f} s, compilation included; '

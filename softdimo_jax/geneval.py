@@ -25,7 +25,11 @@ from softdimo_jax.convert import weights as official
 from softdimo_jax.data.prompts.files import read_records
 from softdimo_jax.data.prompts.text_tokens import CLIPTokenizer
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation.benchmarks import geneval_folder, geneval_rules
+from softdimo_jax.evaluation.benchmarks import (
+  geneval_folder,
+  geneval_names,
+  geneval_rules,
+)
 from softdimo_jax.evaluation.benchmarks.colors import ColorClassifier
 from softdimo_jax.evaluation.benchmarks.detections import read_detections
 from softdimo_jax.evaluation.benchmarks.geneval_folder import (
@@ -91,6 +95,7 @@ def _generate() -> None:
   notice = PreemptionNotice()
   notice.install()
   records = read_records(path)
+  geneval_names.check(records)
   run = sampling_flags.load_run()
   if not run.family.reads_text:
     raise UserError('GenEval needs prompts, but this run is class-conditional')
@@ -115,6 +120,7 @@ def _score(root: pathlib.Path) -> None:
     raise UserError('give the detections: --detections=FILE.json')
   samples = geneval_folder.read_samples(root)
   pictures = read_detections(_DETECTIONS.value)
+  geneval_names.check([sample.record for sample in samples], pictures.values())
   classifier, network = _classifier() if _CLIP.value else (None, None)
   verdicts = geneval_folder.judge(root, samples, pictures, classifier)
   rows = _rows(root, samples, verdicts)

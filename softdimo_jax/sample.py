@@ -4,6 +4,7 @@ python -m softdimo_jax.sample --workdir=DIR --labels=0,1,2 --num=64
 python -m softdimo_jax.sample --workdir=DIR --prompt="a red circle" --num=16
 """
 
+import math
 import time
 
 import jax
@@ -40,6 +41,12 @@ def main(argv: list[str]) -> None:
   cli.no_arguments(argv)
   run = sampling_flags.load_run()
   stage = run.generator(sampling_flags.MODEL.value)
+  scale = sampling_flags.file_scale(run, _SCALE.value, 4)
+  # Floats of the images, then the pixels of the grid and a copy of them.
+  values = _NUM.value * math.prod(run.family.image_shape)
+  sampling_flags.check_memory(
+    f'--num={_NUM.value} with --scale={scale}', values * (4 + 2 * scale**2)
+  )
   conditions = sampling_flags.conditions(run)
   size = min(run.config.sampling.get('batch_size', _BATCH), _NUM.value)
   method = methods.sampled(run, stage, size, **_SAMPLER.values)
@@ -50,7 +57,6 @@ def main(argv: list[str]) -> None:
     conditions.take(np.arange(_NUM.value) % len(conditions)),
     None,
   )
-  scale = sampling_flags.file_scale(run, _SCALE.value, 4)
   grid = pictures.image_grid(images, scale=scale)
   pictures.save_picture(_OUT.value, grid)
   print(

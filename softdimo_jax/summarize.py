@@ -16,15 +16,16 @@ from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.evaluation.report.columns import COLUMNS, NAMES
 from softdimo_jax.evaluation.report.comparison import compare
-from softdimo_jax.runtime import cli
+from softdimo_jax.runtime import cli, paths
 
 
 def main(argv: list[str]) -> None:
   """Prints one row per claim of the paper, then one row per model."""
   if len(argv) < 2:
     raise UserError('name the workdirs of the runs, e.g. runs/seed0 runs/seed1')
-  rows = summarize(argv[1:])
-  claims = compare([_rows(pathlib.Path(workdir)) for workdir in argv[1:]])
+  workdirs = [_local(workdir) for workdir in argv[1:]]
+  rows = summarize(workdirs)
+  claims = compare([_rows(pathlib.Path(workdir)) for workdir in workdirs])
   if claims:
     print(table.format_markdown_table(claims), end='\n\n')
   print(table.format_markdown_table(rows))
@@ -59,7 +60,22 @@ def _rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
   path = workdir / 'results.json'
   if not path.exists():
     raise UserError(f'{path} does not exist; finish that run first')
-  return json.loads(path.read_text('utf-8'))['rows']
+  try:
+    rows = json.loads(path.read_text('utf-8'))['rows']
+    _ = [row[name] for row in rows for name in NAMES]
+  except (ValueError, LookupError, TypeError) as error:
+    raise UserError(
+      f'{path} does not hold the rows of a run ({error}); delete it and repeat '
+      'the command of that run'
+    ) from error
+  return rows
+
+
+def _local(workdir: str) -> str:
+  try:
+    return paths.local(workdir)
+  except ValueError as error:
+    raise UserError(f'{workdir} {error}') from error
 
 
 if __name__ == '__main__':

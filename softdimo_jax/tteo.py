@@ -25,7 +25,7 @@ from softdimo_jax.experiment import best_of, methods, sampling_flags
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.tteo import TTEO, Best
-from softdimo_jax.runtime import bounds, cli, flag_types, system
+from softdimo_jax.runtime import bounds, cli, flag_types
 from softdimo_jax.runtime.files import write_atomically
 
 _STARTS = flag_types.count('starts', 16, 'Number of starts N per prompt.')
@@ -88,13 +88,11 @@ def _check_memory(run: Run, prompts: int) -> None:
   height, width, channels = run.family.image_shape
   floats = 2 * height * width * channels + _STEPS.value + 1
   needed = 4 * prompts * _STARTS.value * floats
-  free = system.free_memory()
-  if needed > free / 2:
-    raise UserError(
-      f'--starts={_STARTS.value} with --steps={_STEPS.value} for {prompts} '
-      f'prompts needs {needed / 1e9:.0f} GB, but only {free / 1e9:.0f} GB '
-      'are free; lower them'
-    )
+  sampling_flags.check_memory(
+    f'--starts={_STARTS.value} with --steps={_STEPS.value} for {prompts} '
+    'prompts',
+    needed,
+  )
 
 
 def _optimize(

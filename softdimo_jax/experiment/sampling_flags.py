@@ -15,7 +15,7 @@ from softdimo_jax.experiment.images import RunImages
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.methods import Method
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.runtime import bounds, flag_types
+from softdimo_jax.runtime import bounds, flag_types, system
 
 WORKDIR = flag_types.path('workdir', None, 'Workdir of a run.')
 MODEL = flags.DEFINE_string(
@@ -65,6 +65,24 @@ def refuse_samplers(also: Iterable[str] = ()) -> None:
   sampler = ('model', 'seed', 'labels', 'steps', 'guidance_scale')
   search = ('temperature', 'best_of', 'tteo_steps')
   refuse((*sampler, *search, *also), 'it is for images of a run (--workdir)')
+
+
+def check_memory(what: str, needed: int) -> None:
+  """Refuses what needs more than half of the host's free memory.
+
+  Args:
+    what: flags that decide how much, for the message.
+    needed: bytes.
+
+  Raises:
+    UserError: with both sizes.
+  """
+  free = system.free_memory()
+  if needed > free / 2:
+    raise UserError(
+      f'{what} needs {needed / 1e9:.0f} GB, but only {free / 1e9:.0f} GB are '
+      'free, of which half may be used; lower the number'
+    )
 
 
 def images_per_call(run: Run) -> int:

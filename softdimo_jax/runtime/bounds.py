@@ -57,6 +57,8 @@ class Bounds:
 
   @property
   def _interval(self) -> str:
+    if -self.low == self.high == LARGEST:
+      return f'of at most {LARGEST:g} in size'
     if self.above:
       return f'above {_shown(self.low)} and at most {_shown(self.high)}'
     if self.high in (LARGEST, MOST) and self.low > -LARGEST:

@@ -42,6 +42,8 @@ _BATCH_SIZE = flag_types.count(
 _SAMPLER = sampling_flags.SamplerFlags.define()
 flags.adopt_module_key_flags(sampling_flags)
 
+_PER_RANGE = 500  # images; an interruption loses at most these
+
 
 def main(argv: list[str]) -> None:
   """Writes the images and prints their path."""
@@ -52,9 +54,10 @@ def main(argv: list[str]) -> None:
   stage = run.generator(sampling_flags.MODEL.value)
   conditions = sampling_flags.conditions(run)
   batch = _BATCH_SIZE.value or sampling_flags.images_per_call(run)
-  export = _open(run, stage, conditions, batch)
-  size = min(batch, export.images_per_range, _NUM.value)
+  size = min(batch, _PER_RANGE, _NUM.value)
+  # First, since it refuses flags: nothing is written before.
   method = methods.sampled(run, stage, size, **_SAMPLER.values)
+  export = _open(run, stage, conditions, batch)
   order = np.arange(_NUM.value) % len(conditions)
   samples = RunImages(run, method, conditions, order, sampling_flags.SEED.value)
   images.write(samples, export, 'export', notice)
@@ -73,7 +76,12 @@ def _open(
     'seed': sampling_flags.SEED.value,
     'batch_size': batch,
   }
-  return kind(_OUT.value, num_images=_NUM.value, made_by=made_by)
+  return kind(
+    _OUT.value,
+    num_images=_NUM.value,
+    made_by=made_by,
+    images_per_range=_PER_RANGE,
+  )
 
 
 if __name__ == '__main__':

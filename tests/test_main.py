@@ -135,9 +135,7 @@ def test_sample(workdir, tmp_path, arguments):
 def test_the_ending_of_a_picture_is_its_format(workdir, tmp_path):
   for name, kind in (('grid.jpg', 'JPEG'), ('grid.PNG', 'PNG')):
     out = tmp_path / name
-    succeeds(
-      call('sample', f'--workdir={workdir}', '--num=4', f'--out={out}')
-    )
+    succeeds(call('sample', f'--workdir={workdir}', '--num=4', f'--out={out}'))
     with Image.open(out) as image:
       assert image.format == kind
 

@@ -34,7 +34,7 @@ def debug(monkeypatch):
       'smaller batch',
     ),
     (jax.errors.JaxRuntimeError('INTERNAL: x'), 'JaxRuntimeError'),
-    (KeyError('field'), "KeyError in an unknown place: 'field'"),
+    (KeyError('field'), 'KeyError in runtime/cli.py:'),
   ],
 )
 def test_errors_are_one_sentence(error, words, capsys):

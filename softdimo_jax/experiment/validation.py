@@ -70,6 +70,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
         choice('start', config[name].start, _generators(config, earlier))
     except ValueError as error:
       raise UserError(f'config.{name}: {error}') from error
+    except (AttributeError, KeyError) as error:
+      reason = str(error).strip().splitlines()[0]
+      raise UserError(f'config.{name} has no field {reason}') from error
   try:
     _validate_sampling(config, family)
     curves.validate(config, inputs)

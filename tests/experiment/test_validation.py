@@ -84,6 +84,13 @@ def test_mistakes_in_digits_are_named(key, value, words):
   assert '\n' not in str(error.value)
 
 
+def test_a_missing_field_is_named():
+  config = digits.get_config()
+  del config.teacher.optimizer
+  with pytest.raises(UserError, match=r'config.teacher has no field .*optimi'):
+    validation.validate(config)
+
+
 @pytest.mark.parametrize(
   ('module', 'changes', 'message'),
   [

@@ -108,6 +108,8 @@ def main(argv: list[str]) -> None:
   notice.install()
   if bool(_IMAGES.value) == bool(sampling_flags.WORKDIR.value):
     raise UserError('give either --workdir=DIR of a run or --images=FOLDER')
+  if _TEMPERATURES.value and _METHOD.sampler.temperature.value is not None:
+    raise UserError('give --temperature or --temperatures, not both')
   request = _request()
   request.check(has_prompts=bool(sampling_flags.texts()))
   _check_saving(request)
@@ -171,9 +173,8 @@ def _sets(
   stage = run.generator(sampling_flags.MODEL.value)
   conditions = sampling_flags.conditions(run, _METHOD.rewards(run))
   order = np.arange(_NUM.value or _DEFAULT_NUM) % len(conditions)
-  temperatures = _temperatures()
   evaluator = Evaluator(request, notice)
-  for temperature in temperatures:
+  for temperature in _TEMPERATURES.value or [None]:
     title, images = _METHOD.images(run, stage, conditions, order, temperature)
     row = {'model': title} | _named(images.fingerprint['sampler'])
     prompts = images.prompts() if run.family.reads_text else None
@@ -183,12 +184,6 @@ def _sets(
 def _named(options: dict[str, Any]) -> Row:
   """Sampler options that are columns of the table."""
   return {name: options[name] for name in _COLUMNS if name in options}
-
-
-def _temperatures() -> Sequence[float | None]:
-  if _TEMPERATURES.value and _METHOD.sampler.temperature.value is not None:
-    raise UserError('give --temperature or --temperatures, not both')
-  return _TEMPERATURES.value or [None]
 
 
 def _prompts_of(images: ImageSet) -> list[str] | None:

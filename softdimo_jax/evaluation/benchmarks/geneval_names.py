@@ -49,11 +49,11 @@ def check(
   """
   entries = list(_entries(records))
   wanted = dict.fromkeys(entry['class'] for entry in entries)
-  found, colors = set(), set(COLORS)
+  found, named = set(), set()
   if pictures is not None:
     for picture in pictures:
       found |= picture.boxes.keys()
-      colors |= {x for each in picture.colors.values() for x in each}
+      named |= {x for each in picture.colors.values() for x in each}
     _check_classes(wanted, found)
   for record in records:
     tag = record['tag']
@@ -62,7 +62,9 @@ def check(
       raise UserError(f'a prompt has the tag {tag!r}; is it {close[0]!r}?')
   for entry in entries:
     if 'color' in entry:
-      _check_known('colour', entry['color'], colors)
+      # CLIP knows GenEval's only; detections that name colours have others.
+      others = bool(named) or pictures is None
+      _check_known('colour', entry['color'], {*COLORS, *named}, others)
     if entry.get('position'):
       _check_known('relation', entry['position'][0], RELATIONS)
     if pictures is None:
@@ -73,8 +75,10 @@ def nearest(name: str, known: Collection[str]) -> str | None:
   """The known name that `name` is probably meant to be; None without one."""
   plain = {_plain(other): other for other in known}
   close = difflib.get_close_matches(_plain(name), plain, 1, _CLOSE)
-  if close:
-    return plain[close[0]]
+  # Swapped letters weigh too much in short names.
+  swapped = [x for x in plain if sorted(x) == sorted(_plain(name))]
+  if close or swapped:
+    return plain[(swapped or close)[0]]
   words = set(_plain(name).split())
   shared = (plain[x] for x in plain if words and words < set(x.split()))
   return next(shared, None)

@@ -32,7 +32,7 @@ def test_coco_has_80_classes():
     (record('computer mouse'), ['mouse'], "'mouse', the prompts 'computer"),
     (record('robot'), ['bench'], "'robot', which neither.*empty list"),
     (record(tag='two_objcet'), None, "'two_objcet'; is it 'two_object'"),
-    (record(color='rde'), None, "colour 'rde'.* red,"),
+    (record(color='rde'), None, "colour 'rde'.*'red'"),
     (record(color='grue'), ['bench'], "colour 'grue'"),
     (record(position=['left off', 0]), None, "relation 'left off'.*'left of'"),
   ],
@@ -44,7 +44,7 @@ def test_misspelt_names_are_refused(given, detected, words):
 
 
 def test_other_names_are_welcome(capsys):
-  geneval_names.check([record('robot', tag='my_own')])
+  geneval_names.check([record('robot', tag='my_own', color='cyan')])
   geneval_names.check([record('robot')], [picture('robot', 'person', 'sheet')])
   geneval_names.check(
     [record(color='grey')], [picture('bench', bench=['grey'])]

@@ -11,4 +11,13 @@ Shape legend, used in every `# [B, L, G, V]` comment of the project:
   H W C  pixels; images are float32 in [0, 1] unless noted otherwise
 """
 
+import sys
+
 __version__ = '0.2.0'
+
+if sys.platform == 'win32':  # Before anything that Windows does not have.
+  print(
+    'error: softdimo_jax runs on Linux or macOS; on Windows, use WSL',
+    file=sys.stderr,
+  )
+  sys.exit(2)

@@ -16,18 +16,18 @@ from absl import flags
 from softdimo_jax.data.cache import prompts as prompt_cache
 from softdimo_jax.data.prompts import sources
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import config, config_flag, validation
+from softdimo_jax.experiment import config_flag, validation
 from softdimo_jax.experiment.inputs import Prompts
 from softdimo_jax.experiment.precompute.prompts import (
   EncodingOptions,
   encode,
 )
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.runtime import cli, lock
+from softdimo_jax.runtime import cli, flag_types, lock
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _CONFIG = config_flag.define('configs/maskgen.py')
-_PROMPTS = flags.DEFINE_string(
+_PROMPTS = flag_types.path(
   'prompts',
   None,
   'File or folder of prompts, or name of a TFDS data set.',
@@ -39,13 +39,13 @@ _FIELD = flags.DEFINE_string(
   'Key of the objects, column, or TFDS feature (e.g. captions/text); default: '
   'the first of prompt, caption, text, captions that exists.',
 )
-_DATA_DIR = flags.DEFINE_string(
-  'data_dir', None, "Folder of TFDS's data; default: TFDS's own."
+_DATA_DIR = flag_types.tfds_folder(
+  'data_dir', "Folder of TFDS's data; default: TFDS's own."
 )
 _SPLIT = flags.DEFINE_string(
   'split', None, 'Split of the TFDS data set; default: train.'
 )
-_OUT = flags.DEFINE_string(
+_OUT = flag_types.output(
   'out', None, 'Output folder of the prompt cache.', required=True
 )
 _DTYPE = flags.DEFINE_enum(
@@ -54,14 +54,13 @@ _DTYPE = flags.DEFINE_enum(
   prompt_cache.DTYPES,
   'Data type of the features on disk; float16 halves their size.',
 )
-_BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size', 64, 'Prompts per call, over all devices.', 1
+_BATCH_SIZE = flag_types.count(
+  'batch_size', 64, 'Prompts per call, over all devices.'
 )
-_PROMPTS_PER_SHARD = flags.DEFINE_integer(
+_PROMPTS_PER_SHARD = flag_types.count(
   'prompts_per_shard',
   512,
   'Prompts per shard; an interruption loses at most one shard.',
-  1,
 )
 flags.mark_flag_as_required('config')
 
@@ -71,12 +70,12 @@ def main(argv: list[str]) -> None:
   cli.no_arguments(argv)
   notice = PreemptionNotice()
   notice.install()
-  config.check_loaded(_CONFIG.value)
-  validation.validate(_CONFIG.value)
-  run = Run(pathlib.Path(_OUT.value).absolute(), _CONFIG.value)
+  settings = config_flag.read(_CONFIG)
+  validation.validate(settings)
+  run = Run(pathlib.Path(_OUT.value).absolute(), settings)
   if not isinstance(run.inputs, Prompts):
     raise UserError(
-      f'{_CONFIG.value.name} does not read a prompt cache; choose '
+      f'{settings.name} does not read a prompt cache; choose '
       'configs/maskgen.py, configs/meissonic.py or a similar configuration'
     )
   prompts = sources.read(

@@ -35,7 +35,7 @@ from softdimo_jax.evaluation.sets.images import (
   open_images,
 )
 from softdimo_jax.experiment import network_flags, sampling_flags
-from softdimo_jax.runtime import cli, lock
+from softdimo_jax.runtime import bounds, cli, flag_types, lock
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
@@ -44,24 +44,25 @@ _METRICS = flags.DEFINE_list(
   ['fid'],
   f'Metrics to compute, any of {", ".join(measure.METRICS)}.',
 )
-_IMAGES = flags.DEFINE_string(
+_IMAGES = flag_types.path(
   'images', None, 'Folder or .npz file of images, instead of --workdir.'
 )
-_REFERENCE = flags.DEFINE_string(
+_REFERENCE = flag_types.path(
   'reference',
   None,
   'Reference: an .npz file of statistics or images, or a folder of images.',
 )
-_NUM = flags.DEFINE_integer(
+_NUM = flag_types.count(
   'num',
   None,
   'Number of images; default: 50000 for a run, all for --images.',
-  1,
 )
-_TEMPERATURES = flags.DEFINE_list(
-  'temperatures', None, 'Sampling temperatures, one row each, e.g. 1,2,4,7.'
+_TEMPERATURES = flag_types.number_list(
+  'temperatures',
+  'Sampling temperatures, one row each, e.g. 1,2,4,7.',
+  bounds.TEMPERATURE,
 )
-_OUT = flags.DEFINE_string(
+_OUT = flag_types.output(
   'out', None, 'Output folder; default: WORKDIR/evaluation or evaluation.'
 )
 _RESIZE = flags.DEFINE_enum(
@@ -77,20 +78,23 @@ _CLIP_PROTOCOL = flags.DEFINE_enum(
   'clip_protocol', 'dimo', tuple(CLIP_PROTOCOLS), 'Protocol of the CLIP score.'
 )
 _CLIP_VOCABULARY = network_flags.clip_vocabulary()
-_NEIGHBOURS = flags.DEFINE_integer(
-  'neighbours', 3, 'Neighbours k for pr, pr_float16 and prdc.', 1
+_NEIGHBOURS = flag_types.count(
+  'neighbours', 3, 'Neighbours k for pr, pr_float16 and prdc.'
 )
-_KID_SUBSETS = flags.DEFINE_integer(
-  'kid_subsets', 100, 'Number of random subsets for kid.', 1
+_KID_SUBSETS = flag_types.count(
+  'kid_subsets', 100, 'Number of random subsets for kid.'
 )
-_KID_SUBSET_SIZE = flags.DEFINE_integer(
+_KID_SUBSET_SIZE = flag_types.count(
   'kid_subset_size',
   1000,
   'Images per subset for kid, at most the size of the smaller set.',
   2,
 )
-_SAVE_REFERENCE = flags.DEFINE_string(
-  'save_reference', None, 'Output .npz file for the moments of these images.'
+_SAVE_REFERENCE = flag_types.output(
+  'save_reference',
+  None,
+  'Output .npz file for the moments of these images.',
+  folder=lambda path: False,
 )
 _METHOD = sampling_flags.MethodFlags.define()
 flags.adopt_module_key_flags(sampling_flags)
@@ -107,6 +111,8 @@ def main(argv: list[str]) -> None:
   notice.install()
   if bool(_IMAGES.value) == bool(sampling_flags.WORKDIR.value):
     raise UserError('give either --workdir=DIR of a run or --images=FOLDER')
+  if _TEMPERATURES.value and _METHOD.sampler.temperature.value is not None:
+    raise UserError('give --temperature or --temperatures, not both')
   request = _request()
   request.check(has_prompts=sampling_flags.has_prompts())
   _check_saving(request)
@@ -170,8 +176,7 @@ def _sets(
 ) -> Iterator[tuple[Row, ImageSet, Sequence[str] | None, Evaluator]]:
   """Yields (columns that name a row, images, prompts, evaluator)."""
   if _IMAGES.value:
-    if _TEMPERATURES.value:
-      raise UserError('--temperatures applies to a run: give --workdir')
+    sampling_flags.refuse_samplers(also=('temperatures',))
     images = open_images(_IMAGES.value, _NUM.value)
     prompts = None
     if sampling_flags.has_prompts():
@@ -183,9 +188,8 @@ def _sets(
   stage = run.generator(sampling_flags.MODEL.value)
   conditions = sampling_flags.conditions(run, _METHOD.rewards(run))
   order = np.arange(_NUM.value or _DEFAULT_NUM) % len(conditions)
-  temperatures = _temperatures()
   evaluator = Evaluator(request, notice)
-  for temperature in temperatures:
+  for temperature in _TEMPERATURES.value or [None]:
     title, images = _METHOD.images(run, stage, conditions, order, temperature)
     row = {'model': title} | _named(images.fingerprint['sampler'])
     prompts = images.prompts() if run.family.reads_text else None
@@ -195,21 +199,6 @@ def _sets(
 def _named(options: dict[str, Any]) -> Row:
   """Sampler options that are columns of the table."""
   return {name: options[name] for name in _COLUMNS if name in options}
-
-
-def _temperatures() -> Sequence[float | None]:
-  if not _TEMPERATURES.value:
-    return [None]
-  try:
-    values = [float(text) for text in _TEMPERATURES.value]
-  except ValueError as error:
-    raise UserError(
-      f'--temperatures={",".join(_TEMPERATURES.value)} must be numbers, e.g. '
-      '1,2,4'
-    ) from error
-  if min(values) < 0:
-    raise UserError(f'--temperatures: {min(values)} is below 0')
-  return values
 
 
 def _shown(row: Row) -> Row:

@@ -25,7 +25,11 @@ from softdimo_jax.convert import weights as official
 from softdimo_jax.data.prompts.records import read_records
 from softdimo_jax.data.prompts.text_tokens import CLIPTokenizer
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation.benchmarks import geneval_folder, geneval_rules
+from softdimo_jax.evaluation.benchmarks import (
+  geneval_folder,
+  geneval_names,
+  geneval_rules,
+)
 from softdimo_jax.evaluation.benchmarks.colors import ColorClassifier
 from softdimo_jax.evaluation.benchmarks.detections import read_detections
 from softdimo_jax.evaluation.benchmarks.geneval_folder import (
@@ -37,14 +41,14 @@ from softdimo_jax.evaluation.features.clip import image_embedder
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.experiment import images, network_flags, sampling_flags
 from softdimo_jax.networks.rewards.clip import openai_vit_l
-from softdimo_jax.runtime import cli, lock
+from softdimo_jax.runtime import cli, flag_types, lock
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
-_OUT = flags.DEFINE_string('out', None, 'Output folder of the images.')
-_PER_PROMPT = flags.DEFINE_integer('num', 4, 'Images per prompt.', 1)
-_IMAGES = flags.DEFINE_string('images', None, 'Folder of images to score.')
-_DETECTIONS = flags.DEFINE_string(
+_OUT = flag_types.output('out', None, 'Output folder of the images.')
+_PER_PROMPT = flag_types.count('num', 4, 'Images per prompt.')
+_IMAGES = flag_types.path('images', None, 'Folder of images to score.')
+_DETECTIONS = flag_types.path(
   'detections', None, 'JSON file of detections in --images.'
 )
 _CLIP = network_flags.weights(
@@ -68,12 +72,22 @@ def main(argv: list[str]) -> None:
       'score them'
     )
   if _IMAGES.value:
+    sampling_flags.refuse_samplers(
+      also=('num', 'out', 'prompt', 'prompts', 'field')
+    )
     _score(pathlib.Path(_IMAGES.value))
   else:
     _generate()
 
 
 def _generate() -> None:
+  sampling_flags.refuse(
+    ('prompt', 'labels', 'field'),
+    'GenEval reads the prompts and tags of --prompts',
+  )
+  sampling_flags.refuse(
+    ('detections', 'clip', 'clip_vocabulary'), 'it scores: give --images'
+  )
   if not _OUT.value:
     raise UserError('give the output folder: --out=FOLDER')
   path = sampling_flags.prompt_file()
@@ -84,6 +98,7 @@ def _generate() -> None:
   notice = PreemptionNotice()
   notice.install()
   records = read_records(path)
+  geneval_names.check(records)
   print(f'{len(records)} prompts of {path}')
   run = sampling_flags.load_run()
   if not run.family.reads_text:
@@ -110,6 +125,7 @@ def _score(root: pathlib.Path) -> None:
     raise UserError('give the detections: --detections=FILE.json')
   samples = geneval_folder.read_samples(root)
   pictures = read_detections(_DETECTIONS.value)
+  geneval_names.check([sample.record for sample in samples], pictures.values())
   classifier, network = _classifier() if _CLIP.value else (None, None)
   verdicts = geneval_folder.judge(root, samples, pictures, classifier)
   rows = _rows(root, samples, verdicts)

@@ -30,21 +30,21 @@ from softdimo_jax.evaluation.sets.images import FolderImages
 from softdimo_jax.evaluation.sets.writers import JpegExport
 from softdimo_jax.experiment import images, network_flags, sampling_flags
 from softdimo_jax.rewards.scoring import CLIPReward
-from softdimo_jax.runtime import cli, lock
+from softdimo_jax.runtime import cli, flag_types, lock
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
-_BENCHMARK = flags.DEFINE_string(
+_BENCHMARK = flag_types.path(
   'benchmark', None, 'Folder with one STYLE.json per style.'
 )
 _STYLES = flags.DEFINE_list(
   'styles', list(hpsv2_scores.STYLES), 'Styles to score, in order.'
 )
-_LIMIT = flags.DEFINE_integer(
-  'limit', None, 'Prompts per style; default: all (800).', 1
+_LIMIT = flag_types.count(
+  'limit', None, 'Prompts per style; default: all (800).'
 )
-_OUT = flags.DEFINE_string('out', None, 'Output folder of the images.')
-_IMAGES = flags.DEFINE_string('images', None, 'Folder of images to score.')
+_OUT = flag_types.output('out', None, 'Output folder of the images.')
+_IMAGES = flag_types.path('images', None, 'Folder of images to score.')
 _WEIGHTS = network_flags.weights(
   'weights', 'HPSv2', defaults.rewards().weights.hpsv2
 )
@@ -68,6 +68,12 @@ def main(argv: list[str]) -> None:
     raise UserError('give either --workdir=DIR of a run or --images=FOLDER')
   if not _BENCHMARK.value:
     raise UserError('give the prompts: --benchmark=FOLDER')
+  sampling_flags.refuse(
+    ('prompt', 'prompts', 'field', 'labels'),
+    'HPSv2 reads its prompts from --benchmark',
+  )
+  if _IMAGES.value:
+    sampling_flags.refuse_samplers(also=('out',))
   prompts = hpsv2_scores.style_prompts(
     _BENCHMARK.value, _STYLES.value, _LIMIT.value
   )

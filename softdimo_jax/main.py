@@ -17,7 +17,6 @@ from absl import flags, logging
 
 from softdimo_jax.experiment import (
   branching,
-  config,
   config_flag,
   reports,
   stages,
@@ -25,19 +24,18 @@ from softdimo_jax.experiment import (
 )
 from softdimo_jax.experiment.reports import results
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.runtime import cli, distributed, lock
+from softdimo_jax.runtime import cli, distributed, flag_types, lock
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _CONFIG = config_flag.define('configs/digits.py:maskbit')
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = flag_types.output(
   'workdir',
   None,
   'Folder for checkpoints, results and the report.',
   required=True,
 )
-_REUSE = flags.DEFINE_list(
+_REUSE = flag_types.path_list(
   'reuse',
-  [],
   'Workdirs of other runs, separated by commas: their finished stages are '
   'copied where this run would train the same.',
 )
@@ -47,11 +45,11 @@ _COORDINATOR = flags.DEFINE_string(
   'HOST:PORT of process 0 of a run with several processes; detected, like '
   '--num_processes and --process_id, on TPU, SLURM, GKE and Open MPI.',
 )
-_NUM_PROCESSES = flags.DEFINE_integer(
-  'num_processes', None, 'Number of processes of the run.', lower_bound=1
+_NUM_PROCESSES = flag_types.count(
+  'num_processes', None, 'Number of processes of the run.'
 )
-_PROCESS_ID = flags.DEFINE_integer(
-  'process_id', None, 'Index of this process, from 0.', lower_bound=0
+_PROCESS_ID = flag_types.count(
+  'process_id', None, 'Index of this process, from 0.', 0
 )
 flags.mark_flag_as_required('config')
 
@@ -61,13 +59,13 @@ def main(argv: list[str]) -> None:
   cli.no_arguments(argv)
   notice = PreemptionNotice()
   notice.install()
-  config.check_loaded(_CONFIG.value)
+  settings = config_flag.read(_CONFIG)
   distributed.initialize(
     _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
   )
   notice.share()
   workdir = pathlib.Path(_WORKDIR.value).absolute()
-  run = Run(workdir, _CONFIG.value)
+  run = Run(workdir, settings)
   reuse = tuple(pathlib.Path(x).absolute() for x in _REUSE.value)
   branch = branching.Branch(workdir, run.config, reuse)
   distributed.agree(f'{workdir} {reuse} {json.dumps(run.config.to_dict())}')

@@ -17,11 +17,11 @@ from absl import flags
 
 from softdimo_jax import defaults
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import config, config_flag, validation
+from softdimo_jax.experiment import config_flag, validation
 from softdimo_jax.networks.layers import REMAT_POLICIES
 from softdimo_jax.planning import chips, report
 from softdimo_jax.planning.roofline import Choice, MachinePlan, make_plan
-from softdimo_jax.runtime import cli, sharding
+from softdimo_jax.runtime import bounds, cli, flag_types, sharding
 
 _CONFIG = config_flag.define('configs/maskbit.py')
 _TOPOLOGY = flags.DEFINE_string(
@@ -43,6 +43,7 @@ _BATCH = flags.DEFINE_multi_integer(
   None,
   "Images per chip; default: the configuration's global batch.",
   lower_bound=1,
+  upper_bound=bounds.MOST,
 )
 _REMAT = flags.DEFINE_multi_enum(
   'remat',
@@ -54,16 +55,15 @@ _REMAT = flags.DEFINE_multi_enum(
 _SWEEP = flags.DEFINE_bool(
   'sweep', False, 'Compare batch sizes, remat policies and meshes.'
 )
-_PRICE = flags.DEFINE_float(
+_PRICE = flag_types.number(
   'price',
   None,
   'Price in dollars per chip-hour; default: the list price.',
-  lower_bound=0,
+  bounds.NOT_NEGATIVE,
 )
-_MFU = flags.DEFINE_float(
-  'mfu', 0.4, 'Highest expected share of peak FLOP/s.', lower_bound=0.001,
-  upper_bound=1,
-)  # fmt: skip
+_MFU = flag_types.number(
+  'mfu', 0.4, 'Highest expected share of peak FLOP/s.', bounds.Bounds(0.001, 1)
+)
 
 
 def main(argv: list[str]) -> None:
@@ -71,17 +71,17 @@ def main(argv: list[str]) -> None:
   cli.no_arguments(argv)
   # Nothing runs here, so accelerators of this machine stay free.
   jax.config.update('jax_platforms', 'cpu')
-  config.check_loaded(_CONFIG.value)
-  _validate(_CONFIG.value)
+  settings = config_flag.read(_CONFIG)
+  _validate(settings)
   try:
     topology = chips.parse_topology(_TOPOLOGY.value or '')
     meshes = [parse_mesh(text) for text in _MESH.value or ()]
   except ValueError as error:
     raise UserError(f'--{error}') from error
-  meshes = meshes or _meshes(_CONFIG.value, topology)
-  stage = _STAGE.value or _CONFIG.value.stages[-1]
+  meshes = meshes or _meshes(settings, topology)
+  stage = _STAGE.value or settings.stages[-1]
   plan = lambda choice: make_plan(
-    _CONFIG.value,
+    settings,
     stage,
     topology,
     choice,

@@ -1,9 +1,10 @@
-"""Writes samples of a finished run as one PNG grid.
+"""Writes samples of a finished run as one grid, a PNG or JPEG file.
 
 python -m softdimo_jax.sample --workdir=DIR --labels=0,1,2 --num=64
 python -m softdimo_jax.sample --workdir=DIR --prompt="a red circle" --num=16
 """
 
+import math
 import time
 
 import jax
@@ -12,17 +13,21 @@ from absl import flags
 
 from softdimo_jax.evaluation.sets import pictures
 from softdimo_jax.experiment import methods, sampling_flags
-from softdimo_jax.runtime import cli, memory
+from softdimo_jax.runtime import cli, flag_types, memory
 
-_NUM = flags.DEFINE_integer(
-  'num', 64, 'Number of images; labels or prompts repeat in order.', 1
+_NUM = flag_types.count(
+  'num', 64, 'Number of images; labels or prompts repeat in order.'
 )
-_OUT = flags.DEFINE_string('out', 'samples.png', 'PNG file to write.')
-_SCALE = flags.DEFINE_integer(
+_OUT = flag_types.picture(
+  'out',
+  'samples.png',
+  'Picture to write; its ending chooses PNG or JPEG.',
+  tuple(pictures.FORMATS),
+)
+_SCALE = flag_types.count(
   'scale',
   None,
   'Output pixels per image pixel; 4 for images below 128 px, else 1.',
-  1,
 )
 _SAMPLER = sampling_flags.SamplerFlags.define()
 flags.adopt_module_key_flags(sampling_flags)
@@ -36,6 +41,12 @@ def main(argv: list[str]) -> None:
   cli.no_arguments(argv)
   run = sampling_flags.load_run()
   stage = run.generator(sampling_flags.MODEL.value)
+  scale = sampling_flags.file_scale(run, _SCALE.value, 4)
+  # Floats of the images, then the pixels of the grid and a copy of them.
+  values = _NUM.value * math.prod(run.family.image_shape)
+  sampling_flags.check_memory(
+    f'--num={_NUM.value} with --scale={scale}', values * (4 + 2 * scale**2)
+  )
   conditions = sampling_flags.conditions(run)
   size = min(run.config.sampling.get('batch_size', _BATCH), _NUM.value)
   method = methods.sampled(run, stage, size, **_SAMPLER.values)
@@ -46,9 +57,8 @@ def main(argv: list[str]) -> None:
     conditions.take(np.arange(_NUM.value) % len(conditions)),
     None,
   )
-  scale = sampling_flags.file_scale(run, _SCALE.value, 4)
   grid = pictures.image_grid(images, scale=scale)
-  pictures.save_png(_OUT.value, grid)
+  pictures.save_picture(_OUT.value, grid)
   print(
     f'{_NUM.value} samples of {stage} in {_OUT.value} '
     f'({time.monotonic() - start:.1f} s, compilation included; '

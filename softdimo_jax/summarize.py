@@ -18,15 +18,16 @@ from softdimo_jax.evaluation.report import table
 from softdimo_jax.evaluation.report.columns import COLUMNS, NAMES
 from softdimo_jax.evaluation.report.comparison import compare
 from softdimo_jax.experiment import config
-from softdimo_jax.runtime import cli
+from softdimo_jax.runtime import cli, paths
 
 
 def main(argv: list[str]) -> None:
   """Prints one row per claim of the paper, then one row per model."""
   if len(argv) < 2:
     raise UserError('name the workdirs of the runs, e.g. runs/seed0 runs/seed1')
-  rows = summarize(argv[1:])
-  claims = compare([_rows(pathlib.Path(workdir)) for workdir in argv[1:]])
+  workdirs = [_local(workdir) for workdir in argv[1:]]
+  rows = summarize(workdirs)
+  claims = compare([_rows(pathlib.Path(workdir)) for workdir in workdirs])
   if claims:
     print(table.format_markdown_table(claims), end='\n\n')
   print(table.format_markdown_table(rows))
@@ -106,12 +107,20 @@ def _results(workdir: pathlib.Path) -> dict[str, Any]:
     raise UserError(f'{path} does not exist; finish that run first')
   try:
     results = json.loads(path.read_text('utf-8'))
+    _ = [row[name] for row in results['rows'] for name in NAMES]
     return {name: results[name] for name in ('config', 'rows')}
-  except (ValueError, TypeError, KeyError) as error:
+  except (ValueError, LookupError, TypeError) as error:
     raise UserError(
       f'{path} is not the results of a run ({error}); run '
       f'python -m softdimo_jax.main with --workdir={workdir} again'
     ) from error
+
+
+def _local(workdir: str) -> str:
+  try:
+    return paths.local(workdir)
+  except ValueError as error:
+    raise UserError(f'{workdir} {error}') from error
 
 
 if __name__ == '__main__':

@@ -17,40 +17,39 @@ from softdimo_jax.experiment.precompute.tokens import (
   load_tokenizer,
   tokenize,
 )
-from softdimo_jax.runtime import cli, lock
+from softdimo_jax.runtime import cli, flag_types, lock
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
-_DATA = flags.DEFINE_string(
+_DATA = flag_types.path(
   'data',
   None,
   'Image folder (one subfolder per class), or name of a TFDS data set.',
   required=True,
 )
-_DATA_DIR = flags.DEFINE_string(
-  'data_dir', None, "Folder of TFDS's data; default: TFDS's own."
+_DATA_DIR = flag_types.tfds_folder(
+  'data_dir', "Folder of TFDS's data; default: TFDS's own."
 )
 _SPLIT = flags.DEFINE_string(
   'split', None, 'Split of the TFDS data set; default: train.'
 )
-_TOKENIZER = flags.DEFINE_string(
+_TOKENIZER = flag_types.path(
   'tokenizer', None, 'Folder written by python -m softdimo_jax.convert.'
 )
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = flag_types.path(
   'workdir', None, 'Workdir of a run whose tokenizer is used instead.'
 )
-_OUT = flags.DEFINE_string(
+_OUT = flag_types.output(
   'out', None, 'Output folder of the token cache.', required=True
 )
-_SIZE = flags.DEFINE_integer('size', 256, 'Height and width in pixels.', 1)
+_SIZE = flag_types.count('size', 256, 'Height and width in pixels.')
 _FLIP = flags.DEFINE_bool('flip', False, 'Also tokenize the mirrored images.')
-_BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size', 64, 'Images per call, over all devices.', 1
+_BATCH_SIZE = flag_types.count(
+  'batch_size', 64, 'Images per call, over all devices.'
 )
-_IMAGES_PER_SHARD = flags.DEFINE_integer(
+_IMAGES_PER_SHARD = flag_types.count(
   'images_per_shard',
   4096,
   'Images per shard; an interruption loses at most one shard.',
-  1,
 )
 flags.mark_flags_as_mutual_exclusive(['tokenizer', 'workdir'], required=True)
 

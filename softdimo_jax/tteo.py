@@ -9,7 +9,6 @@ per prompt, a before-and-after grid, the score curves and scores.json. With
 """
 
 import json
-import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -26,26 +25,22 @@ from softdimo_jax.experiment import best_of, methods, sampling_flags
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.tteo import TTEO, Best
-from softdimo_jax.runtime import cli, lock
+from softdimo_jax.runtime import bounds, cli, flag_types, lock
 from softdimo_jax.runtime.files import write_atomically
 
-_STARTS = flags.DEFINE_integer(
-  'starts', 16, 'Number of starts N per prompt.', 1
-)
-_STEPS = flags.DEFINE_integer(
-  'steps', 4, 'Number of ascent steps K per start.', 0
-)
-_LEARNING_RATE = flags.DEFINE_float(
+_STARTS = flag_types.count('starts', 16, 'Number of starts N per prompt.')
+_STEPS = flag_types.count('steps', 4, 'Number of ascent steps K per start.', 0)
+_LEARNING_RATE = flag_types.number(
   'learning_rate',
   None,
   'Learning rate of the ascent; default: config.tteo.learning_rate.',
+  bounds.POSITIVE,
 )
-_OUT = flags.DEFINE_string('out', 'tteo', 'Output folder.')
-_SCALE = flags.DEFINE_integer(
+_OUT = flag_types.output('out', 'tteo', 'Output folder.')
+_SCALE = flag_types.count(
   'scale',
   None,
   'Output pixels per image pixel; 8 for images below 128 px, else 1.',
-  1,
 )
 flags.adopt_module_key_flags(sampling_flags)
 
@@ -94,13 +89,11 @@ def _check_memory(run: Run, prompts: int) -> None:
   height, width, channels = run.family.image_shape
   floats = 2 * height * width * channels + _STEPS.value + 1
   needed = 4 * prompts * _STARTS.value * floats
-  free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-  if needed > free / 2:
-    raise UserError(
-      f'--starts={_STARTS.value} with --steps={_STEPS.value} for {prompts} '
-      f'prompts needs {needed / 1e9:.0f} GB, but only {free / 1e9:.0f} GB '
-      'are free; lower them'
-    )
+  sampling_flags.check_memory(
+    f'--starts={_STARTS.value} with --steps={_STEPS.value} for {prompts} '
+    'prompts',
+    needed,
+  )
 
 
 def _optimize(
@@ -127,10 +120,10 @@ def _write(
 ) -> None:
   for number, image in enumerate(best.images):
     pixels = pictures.image_grid(image[None], scale=scale, padding=0)
-    pictures.save_png(folder / f'{number:04d}.png', pixels)
+    pictures.save_picture(folder / f'{number:04d}.png', pixels)
   pairs = np.stack([best.first, best.images], axis=1)
   pairs = pairs.reshape(-1, *best.images.shape[1:])
-  pictures.save_png(
+  pictures.save_picture(
     folder / 'before_after.png',
     pictures.image_grid(pairs, columns=2, scale=scale),
   )

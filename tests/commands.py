@@ -24,12 +24,18 @@ from softdimo_jax.runtime import cli
 
 ROOT = pathlib.Path(__file__).parents[1]
 FLAGS = flags.FLAGS
-# Those of a library module, which serve several commands.
-_SHARED = {
-  holder.name: FLAGS[holder.name]
-  for holder in vars(sampling_flags).values()
-  if isinstance(holder, flags.FlagHolder)
-}
+
+
+def _flags_in(module) -> dict[str, flags.Flag]:
+  """Flags of a library module, which serve several commands."""
+  return {
+    holder.name: FLAGS[holder.name]
+    for holder in vars(module).values()
+    if isinstance(holder, flags.FlagHolder)
+  }
+
+
+_SHARED, _EVERYWHERE = _flags_in(sampling_flags), _flags_in(cli)
 _FOUND = collections.defaultdict(dict)  # by module, whoever imported it
 
 
@@ -127,7 +133,7 @@ def _load(name: str):
   for module, found in _unregister().items():
     _FOUND[module] |= found
   command = importlib.import_module(path)
-  defined = dict(_FOUND[path])
+  defined = _FOUND[path] | _EVERYWHERE
   for found in _unregister().values():
     defined |= found
   if any(value is sampling_flags for value in vars(command).values()):

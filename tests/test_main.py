@@ -132,6 +132,44 @@ def test_sample(workdir, tmp_path, arguments):
   assert Image.open(out).size == (3 * 8 * 4 + 4, 3 * 8 * 4 + 4)
 
 
+def test_the_ending_of_a_picture_is_its_format(workdir, tmp_path):
+  for name, kind in (('grid.jpg', 'JPEG'), ('grid.PNG', 'PNG')):
+    out = tmp_path / name
+    succeeds(call('sample', f'--workdir={workdir}', '--num=4', f'--out={out}'))
+    with Image.open(out) as image:
+      assert image.format == kind
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'words'),
+  [
+    (['sample', '--seed=-1'], ['--seed=-1', '4294967295']),
+    (['sample', '--seed=4294967297'], ['--seed=4294967297', '4294967295']),
+    (['sample', '--temperature=nan'], ['--temperature=nan', 'finite']),
+    (['sample', '--guidance_scale=inf'], ['--guidance_scale=inf', 'finite']),
+    (['sample', '--steps=4'], ['--steps=4', 'softdimo', '--model=teacher']),
+    (['export', '--guidance_scale=2', '--out=x.npz'], ['--guidance_scale']),
+    (['sample', '--num=999999999'], ['--num=999999999', 'GB']),
+    (['sample', '--out=grid.gif'], ['--out=grid.gif', '.png']),
+    (['sample', '--out=configs'], ['--out=configs', 'is a folder']),
+    (['export', '--out=gs://b/x'], ['--out=gs://b/x', 'gs://']),
+    (['evaluate', '--temperature=1', '--temperatures=1,2'], ['not both']),
+  ],
+)
+def test_flags_that_cannot_be_used_are_refused(workdir, arguments, words):
+  module, *given = arguments
+  fails(call(module, f'--workdir={workdir}', *given), *words)
+
+
+def test_a_run_that_cannot_be_written_trains_nothing(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  fails(call('main', CONFIG, '--workdir=s3://bucket/x'), '--workdir=s3://buc')
+  (tmp_path / 'file').touch()
+  fails(call('main', CONFIG, '--workdir=file'), 'is a file')
+  fails(call('main', CONFIG, '--workdir=new', '--config.seed=-1'), 'seed=-1')
+  assert [path.name for path in tmp_path.iterdir()] == ['file']
+
+
 def test_sample_refuses_bad_input(workdir):
   at = f'--workdir={workdir}'
   fails(call('sample', at, '--labels=0,10'), 'label 10', '0 to 9')

@@ -18,7 +18,7 @@ from absl import flags
 
 from softdimo_jax.convert import command, registry
 from softdimo_jax.networks import layers
-from softdimo_jax.runtime import cli
+from softdimo_jax.runtime import cli, flag_types
 
 _FAMILY = flags.DEFINE_enum(
   'family',
@@ -27,38 +27,34 @@ _FAMILY = flags.DEFINE_enum(
   'Format of the checkpoint.',
   required=True,
 )
-_WEIGHTS = flags.DEFINE_string('weights', None, 'File, folder or Hub id.')
-_OUT = flags.DEFINE_string('out', None, 'Folder to write; must not exist.')
-_MANIFEST = flags.DEFINE_string(
+_WEIGHTS = flag_types.path('weights', None, 'File, folder or Hub id.')
+_OUT = flag_types.output('out', None, 'Folder to write; must not exist.')
+_MANIFEST = flag_types.path(
   'manifest', None, 'JSON with `entries` of [name, shape, dtype], for --check.'
 )
 _CHECK = flags.DEFINE_bool('check', False, 'Report without writing anything.')
-_NUM_HEADS = flags.DEFINE_integer(
+_NUM_HEADS = flag_types.count(
   'num_heads',
   None,
   'Attention heads, if shapes do not determine them. Default: 16, but width / '
   '64 for text towers and the image towers of clip and image_reward (16 for '
   'ViT-H/14 and g/14).',
-  1,
 )
-_TEXT_HEADS = flags.DEFINE_integer(
+_TEXT_HEADS = flag_types.count(
   'text_heads',
   None,
   'Attention heads of the text tower of clip or image_reward. Default: width / '
   '64.',
-  1,
 )
-_NUM_CLASSES = flags.DEFINE_integer(
+_NUM_CLASSES = flag_types.count(
   'num_classes',
   None,
   'Classes of maskgit, google_maskgit or maskgen. Default: 1000.',
-  1,
 )
-_NUM_GROUPS = flags.DEFINE_integer(
+_NUM_GROUPS = flag_types.count(
   'num_groups',
   None,
   'Sub-tokens per position of a lookup-free maskbit_tokenizer. Default: 2.',
-  1,
 )
 _ACTIVATION = flags.DEFINE_enum(
   'activation',

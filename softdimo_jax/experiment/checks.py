@@ -25,9 +25,3 @@ def between(name: str, value: float, low: float, high: float) -> None:
   """Checks that the value is in the closed interval."""
   if not low <= value <= high:
     raise ValueError(f'{name}={value} must be in [{low}, {high}]')
-
-
-def at_least(name: str, value: float, low: float) -> None:
-  """Checks that the value is not below its lowest."""
-  if not value >= low:
-    raise ValueError(f'{name}={value} must be at least {low}')

@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 
 from softdimo_jax.errors import UserError
+from softdimo_jax.experiment import config_paths
 from softdimo_jax.runtime import storage
 from softdimo_jax.runtime.files import write_atomically
 
@@ -35,23 +36,6 @@ _ADDED = {
   'auxiliary': {'updates': 1, 'burn_in': 0},
   'gan': {'updates': 1},
 }
-
-
-def check_loaded(config: ml_collections.ConfigDict) -> None:
-  """Raises UserError if --config is not the configuration of a run.
-
-  absl reports an unreadable file only when the flag's value is first used.
-  """
-  try:
-    stages = config.stages
-  except (OSError, AttributeError) as error:
-    reason = str(error).strip().splitlines()[-1].strip()
-    raise UserError(
-      f'--config is not the configuration of a run: {reason}'
-    ) from None
-  # A run on prompts may only sample from pretrained models.
-  if not stages and 'prompts' not in config.get('data', {}):
-    raise UserError('config.stages is empty; name at least one stage')
 
 
 def claim_workdir(
@@ -146,12 +130,15 @@ def load(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
   try:
-    return _completed(json.loads(path.read_text('utf-8')))
+    stored = _completed(json.loads(path.read_text('utf-8')))
   except ValueError as error:
     raise UserError(
       f'{path} is not valid JSON ({error}); restore it or choose another '
       '--workdir'
     ) from error
+  # Those of before were relative to where the command was started.
+  config_paths.make_absolute(stored, names=False)
+  return stored
 
 
 def _completed(config: dict[str, Any]) -> dict[str, Any]:

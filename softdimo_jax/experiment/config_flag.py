@@ -6,9 +6,14 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from softdimo_jax.errors import UserError
+from softdimo_jax.experiment import config_paths
+from softdimo_jax.runtime import paths
+
 flags.disclaim_key_flags()  # --help lists the flag under the command.
 
 _FOLDER = 'configs'
+_SECTIONS = ('stages', 'seed', 'data', 'model', 'sampling', 'loop')
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
 
@@ -24,6 +29,38 @@ def define(example: str) -> flags.FlagHolder[ml_collections.ConfigDict]:
   flag = flags.FLAGS[holder.name]
   flag.parser = _Parser(flag.parser)
   return holder
+
+
+def read(
+  flag: flags.FlagHolder[ml_collections.ConfigDict],
+) -> ml_collections.ConfigDict:
+  """The configuration that the flag names, with absolute paths.
+
+  absl reports an unreadable file only when the flag's value is first used.
+
+  Raises:
+    UserError: if it is not the configuration of a run.
+  """
+  try:
+    config = flag.value
+    missing = [name for name in _SECTIONS if name not in config]
+    stages = config.get('stages')
+  except (OSError, AttributeError, TypeError) as error:
+    reason = str(error).strip().splitlines()[-1].strip()
+    raise UserError(
+      f'--config is not the configuration of a run: {reason}'
+    ) from None
+  if missing:
+    raise UserError(
+      f'--config is not the configuration of a run: it has no {missing[0]!r}'
+    )
+  if not isinstance(stages, tuple | list):
+    raise UserError(f"config.stages={stages!r} must be a tuple: ('teacher',)")
+  # A run on prompts may only sample from pretrained models.
+  if not stages and 'prompts' not in config.data:
+    raise UserError('config.stages is empty; name at least one stage')
+  config_paths.make_absolute(config, names=True)
+  return config
 
 
 def shipped() -> pathlib.Path:
@@ -57,7 +94,7 @@ class _Parser(flags.ArgumentParser):
     self._parser = parser
 
   def parse(self, path: str) -> ml_collections.ConfigDict | None:
-    file, colon, variants = path.partition(':')
+    file, colon, variants = paths.local(path).partition(':')
     return self._parser.parse(f'{find(pathlib.Path(file))}{colon}{variants}')
 
   def flag_type(self) -> str:

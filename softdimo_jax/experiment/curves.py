@@ -64,10 +64,6 @@ def validate(config: ml_collections.ConfigDict, data: Inputs) -> None:
     ValueError: naming the field and its allowed values.
   """
   steps, keep_best = every(config), config.loop.get('keep_best', '')
-  if steps < 0:
-    raise ValueError(
-      f'evaluation.every={steps} must be 0, which is off, or more'
-    )
   if not steps:
     if keep_best:
       raise ValueError(

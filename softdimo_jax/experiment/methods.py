@@ -79,13 +79,16 @@ def sampled(
     temperature: sampling temperature; 0, the arg max, for one step only.
 
   Raises:
-    UserError: for steps or a temperature that the sampling plan rejects.
+    UserError: for steps or a temperature that the sampling plan rejects, or
+      options that a one-step student does not have.
   """
   given = {
     'steps': steps,
     'guidance_scale': guidance_scale,
     'temperature': temperature,
   }
+  if run.config[stage].kind != 'teacher':
+    _refuse_teachers(stage, given)
   sampler, config = _sampler(run, stage, batch_size, given), run.config.sampling
   if run.config[stage].kind == 'teacher':
     defaults = {
@@ -112,6 +115,20 @@ def sampled(
     steps=count,
     guidance_scale=scale,
   )
+
+
+def _refuse_teachers(stage: str, given: Mapping[str, float | None]) -> None:
+  """Raises UserError for options that only the teacher has."""
+  if given['steps'] not in (None, 1):
+    raise UserError(
+      f'--steps={given["steps"]} is for the teacher: {stage} makes its images '
+      'in one step; leave the flag out, or give --model=teacher'
+    )
+  if given['guidance_scale'] is not None:
+    raise UserError(
+      f'--guidance_scale is for the teacher: {stage} learnt that of its '
+      'distillation; leave the flag out, or give --model=teacher'
+    )
 
 
 def _sampler(

@@ -2,6 +2,8 @@
 
 from absl import flags
 
+from softdimo_jax.runtime import flag_types
+
 flags.disclaim_key_flags()  # --help lists the flags under the command.
 
 
@@ -9,7 +11,7 @@ def weights(
   flag: str, network: str, default: str = ''
 ) -> flags.FlagHolder[str]:
   """Defines the flag for the weights of a network, see `convert.weights`."""
-  return flags.DEFINE_string(
+  return flag_types.path(
     flag,
     default,
     f'Weights of {network}: converted folder, official file, Hub id, or '
@@ -19,7 +21,7 @@ def weights(
 
 def clip_vocabulary() -> flags.FlagHolder[str]:
   """Defines --clip_vocabulary."""
-  return flags.DEFINE_string(
+  return flag_types.path(
     'clip_vocabulary',
     'openai',
     "Vocabulary of CLIP: 'openai' (included), a folder, a Hub id, or 'rule' "

@@ -16,19 +16,20 @@ from softdimo_jax.experiment.images import RunImages
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.methods import Method
 from softdimo_jax.experiment.run import Run
+from softdimo_jax.runtime import bounds, flag_types, system
 
-WORKDIR = flags.DEFINE_string('workdir', None, 'Workdir of a run.')
+WORKDIR = flag_types.path('workdir', None, 'Workdir of a run.')
 MODEL = flags.DEFINE_string(
   'model', None, 'Stage to sample from; default: the last one of the run.'
 )
-SEED = flags.DEFINE_integer('seed', 0, 'Seed of the samples.')
-_LABELS = flags.DEFINE_list(
-  'labels', None, 'Class labels, e.g. 0,1,2; default: all.'
+SEED = flag_types.seed('seed', 'Seed of the samples.')
+_LABELS = flag_types.number_list(
+  'labels', 'Class labels, e.g. 0,1,2; default: all.', bounds.count(0)
 )
 _PROMPT = flags.DEFINE_multi_string(
   'prompt', None, 'Prompt; may be given several times.'
 )
-_PROMPTS = flags.DEFINE_string(
+_PROMPTS = flag_types.path(
   'prompts',
   None,
   'File of prompts: text with one per line, .jsonl, .json, .csv, .tsv or '
@@ -56,6 +57,47 @@ def load_run() -> Run:
     raise UserError('give the run: --workdir=DIR')
   workdir = pathlib.Path(WORKDIR.value).absolute()
   return Run(workdir, config.load(workdir))
+
+
+def refuse(names: Iterable[str], reason: str) -> None:
+  """Refuses flags that the command would not read.
+
+  Raises:
+    UserError: naming the first one that was given, and the reason.
+  """
+  given = [x for x in names if x in flags.FLAGS and flags.FLAGS[x].present]
+  if given:
+    raise UserError(f'--{given[0]} does not apply here: {reason}')
+
+
+def refuse_samplers(also: Iterable[str] = ()) -> None:
+  """Refuses flags that say how images are made, for images that exist."""
+  sampler = ('model', 'seed', 'labels', 'steps', 'guidance_scale')
+  search = ('temperature', 'best_of', 'tteo_steps')
+  refuse((*sampler, *search, *also), 'it is for images of a run (--workdir)')
+
+
+def check_memory(what: str, needed: int) -> None:
+  """Refuses what needs more than half of the host's free memory.
+
+  Args:
+    what: flags that decide how much, for the message.
+    needed: bytes.
+
+  Raises:
+    UserError: with both sizes.
+  """
+  free = system.free_memory()
+  if needed > free / 2:
+    raise UserError(
+      f'{what} needs {needed / 1e9:.0f} GB, but only {free / 1e9:.0f} GB are '
+      'free, of which half may be used; lower the number'
+    )
+
+
+def images_per_call(run: Run) -> int:
+  """Images that a sampler makes at once by default, over all devices."""
+  return run.config.sampling.get('batch_size', _IMAGES_PER_CALL)
 
 
 def prompt_file() -> str | None:
@@ -101,20 +143,8 @@ def conditions(run: Run, rewards: Iterable[str] = ()) -> Conditions:
     raise UserError(
       'this run is class-conditional; give --labels instead of prompts'
     )
-  return run.inputs.conditions(_labels(run.family.null_label), rewards)
-
-
-def _labels(classes: int) -> list[int]:
-  if _LABELS.value is None:
-    return list(range(classes))
-  if not _LABELS.value:
-    raise UserError('--labels is empty; give numbers, e.g. 0,1,2')
-  try:
-    return [int(label) for label in _LABELS.value]
-  except ValueError as error:
-    raise UserError(
-      f'--labels={",".join(_LABELS.value)} must be numbers, e.g. 0,1,2'
-    ) from error
+  labels = _LABELS.value or range(run.family.null_label)
+  return run.inputs.conditions(labels, rewards)
 
 
 def _prompts() -> list[str]:
@@ -146,27 +176,26 @@ class MethodFlags:
     """Defines the flags; called once, when a command is imported."""
     return cls(
       SamplerFlags.define(),
-      flags.DEFINE_integer(
+      flag_types.count(
         'best_of',
         1,
         "Starts per image; the one that the run's rewards prefer is kept.",
-        1,
       ),
-      flags.DEFINE_integer(
+      flag_types.count(
         'tteo_steps', 0, 'Steps of test-time optimisation per start.', 0
       ),
-      flags.DEFINE_integer(
+      flag_types.count(
         'batch_size',
         None,
-        'Images per call, over all devices; default: 64. With --best_of or '
+        'Images per call, over all devices; default: '
+        'config.sampling.batch_size, or else 64. With --best_of or '
         '--tteo_steps, also starts per call; default: config.tteo.batch_size.',
-        1,
       ),
     )
 
   @property
   def images_per_call(self) -> int:
-    """Images per call of a sampler, or of a network that scores images."""
+    """Images per call of a network that scores them."""
     return self.batch_size.value or _IMAGES_PER_CALL
 
   def rewards(self, run: Run) -> tuple[str, ...]:
@@ -198,7 +227,7 @@ class MethodFlags:
       options['temperature'] = temperature
     starts, steps = self.best_of.value, self.tteo_steps.value
     if starts == 1 and steps == 0:
-      size = min(self.images_per_call, num_images)
+      size = min(self.batch_size.value or images_per_call(run), num_images)
       return methods.sampled(run, stage, size, **options)
     given = [name for name, value in options.items() if value is not None]
     if given:
@@ -235,24 +264,24 @@ class SamplerFlags:
   def define(cls) -> 'SamplerFlags':
     """Defines the flags; called once, when a command is imported."""
     return cls(
-      flags.DEFINE_integer(
+      flag_types.count(
         'steps',
         None,
         'Sampling steps of the teacher; default: config.sampling.steps.',
-        1,
       ),
-      flags.DEFINE_float(
+      flag_types.number(
         'guidance_scale',
         None,
         'Guidance scale s of the teacher, in u + s (c - u); default: '
         'config.sampling.guidance_scale.',
+        bounds.GUIDANCE,
       ),
-      flags.DEFINE_float(
+      flag_types.number(
         'temperature',
         None,
         'Sampling temperature; 0 takes the arg max; default: that of the '
         'configuration.',
-        0.0,
+        bounds.TEMPERATURE,
       ),
     )
 

@@ -5,8 +5,8 @@ import ml_collections
 
 from softdimo_jax import families
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import curves, pretrained
-from softdimo_jax.experiment.checks import at_least, between, choice, divisor
+from softdimo_jax.experiment import curves, pretrained, ranges
+from softdimo_jax.experiment.checks import between, choice, divisor
 from softdimo_jax.experiment.config import SPREAD
 from softdimo_jax.experiment.inputs import open_inputs
 from softdimo_jax.experiment.run import GENERATORS, STUDENTS
@@ -30,10 +30,14 @@ def validate(config: ml_collections.ConfigDict) -> None:
     UserError: naming the field and its allowed values.
   """
   try:
+    ranges.validate(config)
+  except ValueError as error:
+    raise UserError(f'config.{error}') from error
+  try:
     family = families.build(config.model)
     for init in (family.init, family.init_tokenizer):
       jax.eval_shape(init, jax.random.key(0))
-  except (ValueError, TypeError) as error:
+  except (ValueError, TypeError, ZeroDivisionError) as error:
     raise UserError(f'config.model: {error}') from error
   pieces = _validate_mesh(config)
   available = _validate_pretrained(config)
@@ -45,6 +49,13 @@ def validate(config: ml_collections.ConfigDict) -> None:
     if name not in config:
       raise UserError(
         f'config.stages names {name!r}, but config.{name} does not exist'
+      )
+    if not isinstance(config[name], ml_collections.ConfigDict) or (
+      'kind' not in config[name]
+    ):
+      raise UserError(
+        f'config.stages names {name!r}, but config.{name} is not a stage: it '
+        'has no kind'
       )
   try:
     inputs.validate()
@@ -59,6 +70,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
         choice('start', config[name].start, _generators(config, earlier))
     except ValueError as error:
       raise UserError(f'config.{name}: {error}') from error
+    except (AttributeError, KeyError) as error:
+      reason = str(error).strip().splitlines()[0]
+      raise UserError(f'config.{name} has no field {reason}') from error
   try:
     _validate_sampling(config, family)
     curves.validate(config, inputs)
@@ -110,26 +124,16 @@ def _validate_stage(
       'a tokenizer whose decoder reads text cannot be trained; give a '
       'pretrained one with config.pretrained.tokenizer'
     )
-  for name in ('steps', 'batch_size'):
-    if stage[name] < 1:
-      raise ValueError(f'{name}={stage[name]} must be at least 1')
   accumulation = stage.get('accumulation', 1)
-  if accumulation < 1:
-    raise ValueError(f'accumulation={accumulation} must be at least 1')
   sharding.check_batch('batch_size', stage.batch_size, pieces, accumulation)
   _validate_optimizer('optimizer', stage.optimizer)
-  between('ema_decay', stage.ema_decay, 0, 1)
   if stage.kind == 'teacher':
     choice('mask_schedule', stage.mask_schedule, masking.SCHEDULES)
-    between('unmasked_weight', stage.unmasked_weight, 0, 1)
   if stage.kind == 'preference':
     choice('start', stage.start, earlier)
     choice('teacher', 'teacher', earlier)
   if stage.kind == 'rectify':
     _validate_start(stage.init)
-    at_least('num_examples', stage.num_examples, 1)
-    at_least('temperature', stage.temperature, 0)
-    between('label_smoothing', stage.label_smoothing, 0, 1)
     choice('teacher', 'teacher', earlier)
   if stage.kind == 'distill':
     _validate_distillation(stage, family)
@@ -144,7 +148,6 @@ def _validate_distillation(
   choice('frozen_dtype', stage.frozen_dtype, optim.DTYPES)
   _validate_start(stage.init)
   choice('mask.schedule', stage.mask.schedule, masking.SCHEDULES)
-  between('mask.high', stage.mask.high, 0, 1)
   between('mask.low', stage.mask.low, 0, stage.mask.high)
   choice(
     'divergence.reduction', stage.divergence.reduction, divergence.REDUCTIONS
@@ -156,32 +159,33 @@ def _validate_distillation(
   )
   _validate_temperatures(stage)
   _validate_auxiliary(stage)
-  weights = {f'{x}.weight': stage[x].weight for x in _TERMS}
-  for name, weight in weights.items():
-    at_least(name, weight, 0)
-  if max(weights.values()) == 0:
+  if not any(stage[x].weight for x in _TERMS):
     raise ValueError(
       'divergence.weight, gan.weight and reward.weight are all 0, but the '
       'generator needs a loss'
     )
-  at_least('gan.updates', stage.gan.updates, 1)
+  _validate_choices(stage)
   if stage.gan.weight > 0:
     _validate_gan(stage.gan, stage.batch_size // stage.accumulation, family)
 
 
+def _validate_choices(stage: ml_collections.ConfigDict) -> None:
+  """Words of the losses, whether or not they have a weight."""
+  choice('gan.loss', stage.gan.loss, adversarial.ADVERSARIES)
+  choice('gan.fakes', stage.gan.fakes, ('soft', 'hard'))
+  for part in ('gan', 'reward'):
+    choice(f'{part}.relaxation', stage[part].relaxation, ESTIMATORS)
+
+
 def _validate_start(init: ml_collections.ConfigDict) -> None:
   """The section of x_init."""
-  between('init.mask_ratio', init.mask_ratio, 0, 1)
   if init.max_mask_ratio is not None:
     between('init.max_mask_ratio', init.max_mask_ratio, init.mask_ratio, 1)
-  between('init.noise_scale', init.noise_scale, 0, 1)
   choice('init.noise_unit', init.noise_unit, masking.NOISE_UNITS)
   choice('init.noise_ramp', init.noise_ramp, ('', *masking.RAMPS))
-  at_least('init.noise_ramp_steps', init.noise_ramp_steps, 1)
 
 
 def _validate_temperatures(stage: ml_collections.ConfigDict) -> None:
-  at_least('temperature', stage.temperature, 0)
   for part in ('gan', 'reward'):
     temperature = temperature_of(stage, part)
     if stage[part].weight > 0 and temperature <= 0:
@@ -189,36 +193,28 @@ def _validate_temperatures(stage: ml_collections.ConfigDict) -> None:
         f'{part}.temperature={temperature} must be positive: the arg max has '
         'no gradient'
       )
-    at_least(f'{part}.temperature', temperature, 0)
 
 
 def _validate_auxiliary(stage: ml_collections.ConfigDict) -> None:
   auxiliary = stage.auxiliary
-  at_least('auxiliary.updates', auxiliary.updates, 1)
   between('auxiliary.burn_in', auxiliary.burn_in, 0, stage.steps - 1)
   if auxiliary.burn_in and stage.divergence.weight == 0:
     raise ValueError(
       f'auxiliary.burn_in={auxiliary.burn_in} needs an auxiliary, but there is '
       'none if divergence.weight is 0'
     )
-  between('auxiliary.label_smoothing', auxiliary.label_smoothing, 0, 1)
   _validate_optimizer('auxiliary.optimizer', auxiliary.optimizer)
 
 
 def _validate_gan(
   gan: ml_collections.ConfigDict, batch: int, family: Family
 ) -> None:
-  choice('gan.loss', gan.loss, adversarial.ADVERSARIES)
-  choice('gan.relaxation', gan.relaxation, ESTIMATORS)
   _validate_baseline('gan', gan, batch)
-  choice('gan.fakes', gan.fakes, ('soft', 'hard'))
   if not 0 <= gan.max_mask_ratio < 1:
     raise ValueError(
       f'gan.max_mask_ratio={gan.max_mask_ratio} must be in [0, 1): the heads '
       'cannot judge images of masks only'
     )
-  for name in ('r1_weight', 'delay_steps', 'ramp_steps'):
-    at_least(f'gan.{name}', gan[name], 0)
   _validate_optimizer('gan.optimizer', gan.optimizer)
   depth = family.generator.depth
   if not gan.taps or not all(0 <= tap < depth for tap in gan.taps):
@@ -233,7 +229,6 @@ def _validate_reward(
   pieces: int,
   rewarding: tuple[str, ...],
 ) -> None:
-  choice('reward.relaxation', reward.relaxation, ESTIMATORS)
   divisor(
     'reward.micro_batch', reward.micro_batch, ('samples of a batch', batch)
   )
@@ -262,8 +257,6 @@ def _validate_sampling(
 ) -> None:
   length, groups = family.token_shape
   options = config.sampling
-  if options.temperature is not None:
-    at_least('sampling.temperature', options.temperature, 0)
   plan = options.plan.to_dict()
   name = plan.pop('name')
   steps = {'sampling': (options.steps,)}
@@ -285,7 +278,3 @@ def _validate_sampling(
 def _validate_optimizer(name: str, config: ml_collections.ConfigDict) -> None:
   choice(f'{name}.decay', config.decay, optim.DECAYS)
   choice(f'{name}.moment_dtype', config.moment_dtype, optim.DTYPES)
-  if config.learning_rate <= 0:
-    raise ValueError(
-      f'{name}.learning_rate={config.learning_rate} must be positive'
-    )

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
   if len(argv) < 2:
     raise UserError('give a folder: python -m softdimo_jax.parity FOLDER')
   cli.no_arguments(argv[1:])
-  folder = pathlib.Path(argv[1])
+  folder = pathlib.Path(argv[1]).expanduser()
   failed = [name for name in _chosen(folder) if not _check(folder, name)]
   if failed:
     print(f'failed: {", ".join(failed)}', file=sys.stderr)

@@ -2,17 +2,19 @@
 
 Exit codes of all commands: 0 finished, 2 a mistake in the input, 75 stopped by
 a signal after saving (repeat the command to continue), 76 another process of
-the run died.
+the run died. Whatever ends a command is said in one sentence; --debug also
+shows the traceback.
 """
 
 import hashlib
 import importlib.metadata
 import io
+import os
 import pathlib
 import platform
 import sys
+import traceback
 from collections.abc import Callable
-from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -27,6 +29,8 @@ from softdimo_jax.runtime import distributed, memory, storage
 
 # Runtime errors that this process caused itself.
 _OWN_MISTAKES = ('INVALID_ARGUMENT', 'RESOURCE_EXHAUSTED', 'UNIMPLEMENTED')
+_PACKAGE = pathlib.Path(__file__).parents[1]
+_DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -35,6 +39,7 @@ def run(main: Callable[[list[str]], None]) -> None:
   if isinstance(sys.stdout, io.TextIOWrapper):
     # Names of files need not be valid text; stderr is set so from the start.
     sys.stdout.reconfigure(errors='backslashreplace')
+  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS['debug'])
   logging.set_verbosity(logging.WARNING)
   jax.config.config_with_absl()
   app.run(lambda argv: guard(main, argv), flags_parser=parse)
@@ -78,42 +83,93 @@ def no_arguments(argv: list[str]) -> None:
 
 
 def parse(argv: list[str]) -> list[str]:
+  """Reads the flags; ends the process with one sentence if they are wrong."""
   try:
     return flags.FLAGS(argv)
   except AttributeError as error:
     # A flag overrides a key that the configuration does not have.
     text = str(error).replace('\\n', '; ')
     text = ''.join(c for c in text if c not in '\\\'"')
-    _fail(f'the configuration has no such key: {text}')
+    _say(f'the configuration has no such key: {text}', '--debug' in argv)
   except Exception as error:  # The configuration's own code runs here.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # An exception inside the file arrives with its traceback as text.
     shown = lines[-1:] if 'Traceback' in str(error) else lines
-    _fail(f'{" ".join(shown) or type(error).__name__} (try --help)')
+    _say(
+      f'{" ".join(shown) or type(error).__name__} (try --help)',
+      '--debug' in argv,
+    )
+  sys.exit(USER_ERROR_CODE)
 
 
 def guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
+  """Runs a command; see the exit codes above."""
   try:
     main(argv)
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    distributed.leave(USER_ERROR_CODE)
+    sys.stdout.flush()
   except Preempted as notice:
     print(notice, file=sys.stderr)
     distributed.leave(PREEMPTED_CODE)
-  except jax.errors.JaxRuntimeError as error:
-    reason = str(error).strip().splitlines()[0]
-    if jax.process_count() == 1 or reason.startswith(_OWN_MISTAKES):
-      raise
-    distributed.lost(reason)
-  except Exception as error:
-    number = storage.refusal(error)
-    if number not in storage.OF_DISKS:
-      raise
-    print(f'error: {storage.sentence(error, number)}', file=sys.stderr)
+  except BrokenPipeError:
+    # Nobody reads the output any more; Python would say so again at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _say('the output was closed before its end', _DEBUG.value)
+    distributed.leave(USER_ERROR_CODE)
+  except (Exception, KeyboardInterrupt) as error:
+    reason = _first_line(error)
+    if isinstance(error, jax.errors.JaxRuntimeError) and not (
+      jax.process_count() == 1 or reason.startswith(_OWN_MISTAKES)
+    ):
+      distributed.lost(reason)
+    _say(_sentence(error), _DEBUG.value)
     distributed.leave(USER_ERROR_CODE)
 
 
-def _fail(message: str) -> NoReturn:
+def _sentence(error: BaseException) -> str:
+  """What happened, and what to do about it."""
+  text = _first_line(error)
+  match error:
+    case UserError():
+      return ' '.join(line.strip() for line in str(error).splitlines())
+    case _ if (number := storage.refusal(error)) in storage.OF_DISKS:
+      return storage.sentence(error, number)
+    case KeyboardInterrupt():
+      return 'interrupted; run the same command to start or continue it'
+    case MemoryError():
+      return f'not enough memory ({text or "host"}); {_LESS}'
+    case UnicodeError():
+      return f'a text or a name is not UTF-8 ({text}); convert or rename it'
+    case OSError():
+      reason = error.strerror or text or type(error).__name__
+      return reason if error.filename is None else f'{error.filename}: {reason}'
+    case jax.errors.JaxRuntimeError() if text.startswith('RESOURCE_EXHAUSTED'):
+      return f'not enough memory on the device ({text}); {_LESS}'
+    case _:
+      return (
+        f'{type(error).__name__} in {_place(error)}: {text}; if your input is '
+        'right, this is a defect of softdimo_jax: report it with the output of '
+        '--debug'
+      )
+
+
+_LESS = 'use a smaller batch or fewer or smaller images'
+
+
+def _place(error: BaseException) -> str:
+  """Last line of this package that the error went through."""
+  place = 'an unknown place'
+  for frame in traceback.extract_tb(error.__traceback__):
+    file = pathlib.Path(frame.filename)
+    if file.is_relative_to(_PACKAGE):
+      place = f'{file.relative_to(_PACKAGE)}:{frame.lineno}'
+  return place
+
+
+def _first_line(error: BaseException) -> str:
+  return next(iter(str(error).strip().splitlines()), '')
+
+
+def _say(message: str, debug: bool) -> None:
+  if debug:
+    traceback.print_exc()
   print(f'error: {message}', file=sys.stderr)
-  sys.exit(USER_ERROR_CODE)

@@ -1,10 +1,11 @@
 """Process memory: allocator settings and peak usage."""
 
 import ctypes
-import resource
 from collections.abc import Callable
 
 import jax
+
+from softdimo_jax.runtime import system
 
 # Parameters of mallopt, <malloc.h>.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
@@ -40,7 +41,7 @@ def peak() -> int:
   peaks = [x['peak_bytes_in_use'] for x in stats if 'peak_bytes_in_use' in x]
   if peaks:
     return max(peaks)
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  return system.peak_memory()
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:

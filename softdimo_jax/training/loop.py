@@ -8,6 +8,7 @@ from typing import Any
 import grain
 import jax
 import numpy as np
+from absl import logging
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.runtime import distributed, memory, sharding
@@ -17,7 +18,7 @@ from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.runtime.progress import Progress, SilentProgress
 from softdimo_jax.training.points import Evaluate, Points
 from softdimo_jax.training.state import TrainState
-from softdimo_jax.types import Batch, Params
+from softdimo_jax.types import Batch, Metrics, Params
 
 StepFn = Callable[
   [TrainState, Batch, Params, jax.Array],
@@ -167,13 +168,16 @@ def _run(
       # unless there are no others, as after resumption.
       wait = last or len(window) == 1
       ready, window = (window, []) if wait else (window[:-1], window[-1:])
+      ready = jax.device_get(ready)
       scalars = _mean(ready)
       writer.write_scalars(step, scalars)
       shown = {k: scalars[k] for k in stage.headline} | points.newest
       if last:
         shown['peak memory/GB'] = memory.peak() / 1e9
       progress.update(step, shown)
-      _check_finite(stage.name, scalars, options.max_skipped)
+      _check_finite(stage, ready, options.max_skipped)
+      if last:
+        _tell_skipped(stage, ready[-1])
     stop = notice.poll()
     if checkpoints.due(step) or last or stop:
       writer.flush()  # A checkpoint without its points would lose them.
@@ -190,7 +194,7 @@ def _state(
   iterator: grain.DatasetIterator | None,
   mesh: jax.sharding.Mesh,
   checkpoints: Checkpoints,
-) -> tuple[TrainState, list[dict[str, Any]], TrainState]:
+) -> tuple[TrainState, list[Metrics], TrainState]:
   """(newest or first state, metrics of its window, its shardings).
 
   No sharded array is ever materialised in full on one device.
@@ -226,20 +230,40 @@ def _points(stage: Stage, folder: pathlib.Path, options: LoopOptions) -> Points:
   )
 
 
-def _mean(window: list[dict[str, Any]]) -> dict[str, float]:
-  values = jax.device_get(window)
+def _mean(values: list[Metrics]) -> dict[str, float]:
   return {
     name: float(np.mean([point[name] for point in values]))
     for name in sorted(values[0])
   }
 
 
-def _check_finite(
-  name: str, scalars: dict[str, float], max_skipped: int
-) -> None:
-  for metric, value in scalars.items():
-    if metric.endswith('skipped_in_a_row') and value > max_skipped:
+def _check_finite(stage: Stage, values: list[Metrics], most: int) -> None:
+  """Raises UserError if too many updates in a row were skipped.
+
+  Half of the stage is too many at any length: a short one must not end as done
+  without having learnt.
+  """
+  most = min(most, stage.steps // 2)
+  for metric in values[0]:
+    if not metric.endswith('skipped_in_a_row'):
+      continue
+    row = max(int(point[metric]) for point in values)
+    if row > most:
       raise UserError(
-        f'stage {name}: updates have not been finite for {max_skipped} steps '
+        f'stage {stage.name}: updates have not been finite for {row} steps '
         f'({metric}); lower its learning rate and run again'
+      )
+
+
+def _tell_skipped(stage: Stage, values: Metrics) -> None:
+  """Says how many updates of a finished stage were skipped, if any."""
+  for metric, value in values.items():
+    if metric.split('/')[-1] == 'skipped' and value > 0:
+      logging.warning(
+        'stage %s: %d updates in %d steps were skipped, since they were not '
+        'finite (%s)',
+        stage.name,
+        value,
+        stage.steps,
+        metric,
       )

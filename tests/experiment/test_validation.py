@@ -30,11 +30,13 @@ def test_variants_of_digits_are_valid(variants):
     ('softdimo.gan.weight', -1.0, 'gan.weight=-1.0 must be at least 0'),
     ('dimo.divergence.weight', -1.0, 'divergence.weight=-1.0'),
     ('dimo.reward.weight', -1.0, 'reward.weight=-1.0'),
-    ('dimo.temperature', -1.0, 'config.dimo: temperature=-1.0'),
-    ('dimo.gan.temperature', -1.0, 'gan.temperature=-1.0 must be at least 0'),
+    ('dimo.temperature', -1.0, 'config.dimo.temperature=-1.0'),
+    ('dimo.gan.temperature', -1.0, 'gan.temperature=-1.0 must be in [0, 1000]'),
     ('softdimo.gan.temperature', -1.0, 'gan.temperature=-1.0'),
     ('sampling.temperature', -1.0, 'sampling.temperature=-1.0'),
-    ('dimo.mask.low', 1.2, 'mask.low=1.2 must be in [0, 1.0]'),
+    ('dimo.mask.low', 1.2, 'mask.low=1.2 must be in [0, 1]'),
+    ('dimo.gan.fakes', 'none', "gan.fakes='none' is unknown"),
+    ('stages', ('loop',), 'config.loop is not a stage'),
     ('dimo.mask.high', -0.1, 'mask.high=-0.1 must be in [0, 1]'),
     ('dimo.init.noise_scale', 1.1, 'init.noise_scale=1.1 must be in [0, 1]'),
     ('dimo.init.max_mask_ratio', 0.5, 'init.max_mask_ratio=0.5'),
@@ -80,6 +82,13 @@ def test_mistakes_in_digits_are_named(key, value, words):
     validation.validate(config)
   assert words in str(error.value)
   assert '\n' not in str(error.value)
+
+
+def test_a_missing_field_is_named():
+  config = digits.get_config()
+  del config.teacher.optimizer
+  with pytest.raises(UserError, match=r'config.teacher has no field .*optimi'):
+    validation.validate(config)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from softdimo_jax.errors import UserError
 from softdimo_jax.runtime import sharding
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.training import loop
@@ -48,10 +50,14 @@ def batches():
   iterator.close()
 
 
-def train(iterator, folder, steps):
+def train(iterator, folder, steps, skipped=(), max_skipped=1):
+  """Trains a small network; the gradients of some steps are not finite."""
+
   def loss(params, batch, frozen, key):
     x = batch['x'] * frozen['scale'] + jax.random.normal(key, batch['x'].shape)
-    value = ((x @ params['kernel']) ** 2).mean()
+    # The batch of step s holds the number s.
+    bad = jnp.isin(batch['x'][0, 0], jnp.array([0, *skipped]))
+    value = ((x @ params['kernel']) ** 2).mean() * jnp.where(bad, jnp.nan, 1)
     return value, {'loss': value}
 
   optimizer = OPTIMIZER | {'learning_rate': 1e-4}
@@ -73,7 +79,9 @@ def train(iterator, folder, steps):
     stage,
     folder,
     sharding.make_mesh(),
-    loop.LoopOptions(log_every=10, checkpoint_every=50, max_skipped=1),
+    loop.LoopOptions(
+      log_every=10, checkpoint_every=50, max_skipped=max_skipped
+    ),
     PreemptionNotice(),
   )
 
@@ -96,6 +104,23 @@ def test_continues_from_the_position_in_the_data(batches, tmp_path):
   state = train(other, tmp_path, 60)
   other.close()
   assert len(other.times) == 60 and int(state.step) == 60
+
+
+@pytest.mark.parametrize(
+  ('steps', 'skipped', 'max_skipped'),
+  [(4, (1, 2, 3, 4), 50), (1, (1,), 50), (8, range(4, 9), 50), (9, (2, 3), 1)],
+)
+def test_a_stage_that_does_not_learn_is_not_done(
+  steps, skipped, max_skipped, batches, tmp_path
+):
+  with pytest.raises(UserError, match='stage small: updates have not been fin'):
+    train(batches, tmp_path, steps, skipped, max_skipped)
+  assert not (tmp_path / 'checkpoints' / str(steps)).exists()
+
+
+def test_skipped_updates_are_said(batches, tmp_path, caplog):
+  train(batches, tmp_path, 8, (3,))
+  assert 'stage small: 1 updates in 8 steps were skipped' in caplog.text
 
 
 @pytest.mark.slow

@@ -1,14 +1,17 @@
-"""Float images to pixels: quantisation, sample grids and PNG files."""
+"""Float images to pixels: quantisation, sample grids and picture files."""
 
 import io
 import math
 import os
+import pathlib
 
 import numpy as np
 import PIL.Image
 
 from softdimo_jax.runtime.files import write_atomically
 
+# Formats of pictures, by the suffix of the file.
+FORMATS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG'}
 # Visible between dark and bright tiles, and on light and dark pages.
 _BACKGROUND = 128
 
@@ -89,12 +92,28 @@ def image_grid(
 
 def encode_png(pixels: np.ndarray) -> bytes:
   """Encodes pixels uint8 [H, W, 1 or 3] as a PNG file."""
+  return _encoded(pixels, 'PNG', optimize=True)
+
+
+def encode_jpeg(pixels: np.ndarray) -> bytes:
+  """Encodes pixels uint8 [H, W, 1 or 3] in Pillow's default quality."""
+  return _encoded(pixels, 'JPEG')
+
+
+def save_picture(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
+  """Writes a picture atomically, in the format of its suffix.
+
+  Args:
+    path: file whose suffix is one of FORMATS, in any case.
+    pixels: uint8 [H, W, 1 or 3].
+  """
+  kind = FORMATS[pathlib.Path(path).suffix.lower()]
+  encode = {'PNG': encode_png, 'JPEG': encode_jpeg}[kind]
+  write_atomically(path, encode(pixels))
+
+
+def _encoded(pixels: np.ndarray, kind: str, **options: bool) -> bytes:
   squeezed = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
   buffer = io.BytesIO()
-  PIL.Image.fromarray(squeezed).save(buffer, 'PNG', optimize=True)
+  PIL.Image.fromarray(squeezed).save(buffer, kind, **options)
   return buffer.getvalue()
-
-
-def save_png(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
-  """Writes pixels uint8 [H, W, 1 or 3] to a PNG file, atomically."""
-  write_atomically(path, encode_png(pixels))

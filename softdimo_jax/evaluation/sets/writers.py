@@ -12,7 +12,6 @@ are quantised by `pictures.to_uint8`.
 
 import abc
 import concurrent.futures
-import io
 import json
 import os
 import pathlib
@@ -22,10 +21,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.evaluation.sets.pictures import encode_png, to_uint8
+from softdimo_jax.evaluation.sets.pictures import (
+  encode_jpeg,
+  encode_png,
+  to_uint8,
+)
 from softdimo_jax.runtime import lock, storage
 from softdimo_jax.runtime.files import write_atomically
 
@@ -186,10 +188,7 @@ class JpegExport(PngExport):
     return self._path / f'{index:05d}.jpg'
 
   def _encode(self, pixels: np.ndarray) -> bytes:
-    rgb = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(rgb).save(buffer, 'JPEG')
-    return buffer.getvalue()
+    return encode_jpeg(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 class NpzExport(ImageExport):

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -86,7 +85,6 @@ class Prompts(Inputs):
       raise ValueError('tteo.terms is empty or has weights of 0 only')
     for name in config.tteo.terms:
       choice('tteo.terms', name, self.reward_names(()))
-    between('tteo.batch_size', config.tteo.batch_size, 1, math.inf)
 
   def _validate_stage(
     self, name: str, stage: ml_collections.ConfigDict

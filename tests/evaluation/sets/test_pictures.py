@@ -7,7 +7,7 @@ import pytest
 from softdimo_jax.evaluation.sets.pictures import (
   encode_png,
   image_grid,
-  save_png,
+  save_picture,
   to_uint8,
 )
 
@@ -76,7 +76,7 @@ def test_png_holds_the_pixels(tmp_path, channels, mode):
   pixels = np.random.default_rng(0).integers(
     0, 256, (4, 5, channels), dtype=np.uint8
   )
-  save_png(tmp_path / 'grid.png', pixels)
+  save_picture(tmp_path / 'grid.png', pixels)
   assert (tmp_path / 'grid.png').read_bytes() == encode_png(pixels)
   with PIL.Image.open(io.BytesIO(encode_png(pixels))) as image:
     assert image.mode == mode

@@ -1,9 +1,9 @@
 """Entry point of every command; reports mistakes in one sentence.
 
 Exit codes of all commands: 0 finished, 2 a mistake in the input, 75 stopped by
-a signal after saving (repeat the command to continue), 76 another process of
-the run died. Whatever ends a command is said in one sentence; --debug also
-shows the traceback.
+a signal (repeat the command to continue), 76 another process of the run died.
+Whatever ends a command is said in one sentence; --debug also shows the
+traceback.
 """
 
 import hashlib
@@ -107,15 +107,16 @@ def guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
   try:
     main(argv)
     sys.stdout.flush()
-  except Preempted as notice:
-    print(notice, file=sys.stderr)
+  except (Preempted, KeyboardInterrupt) as notice:
+    # Ctrl-C itself reaches commands that have nothing to save.
+    print(notice if notice.args else _INTERRUPTED, file=sys.stderr)
     distributed.leave(PREEMPTED_CODE)
   except BrokenPipeError:
     # Nobody reads the output any more; Python would say so again at its end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     _say('the output was closed before its end', _DEBUG.value)
     distributed.leave(USER_ERROR_CODE)
-  except (Exception, KeyboardInterrupt) as error:
+  except Exception as error:
     reason = _first_line(error)
     if isinstance(error, jax.errors.JaxRuntimeError) and not (
       jax.process_count() == 1 or reason.startswith(_OWN_MISTAKES)
@@ -125,7 +126,7 @@ def guard(main: Callable[[list[str]], None], argv: list[str]) -> None:
     distributed.leave(USER_ERROR_CODE)
 
 
-def _sentence(error: BaseException) -> str:
+def _sentence(error: Exception) -> str:
   """What happened, and what to do about it."""
   text = _first_line(error)
   match error:
@@ -133,8 +134,6 @@ def _sentence(error: BaseException) -> str:
       return ' '.join(line.strip() for line in str(error).splitlines())
     case _ if (number := storage.refusal(error)) in storage.OF_DISKS:
       return storage.sentence(error, number)
-    case KeyboardInterrupt():
-      return 'interrupted; run the same command to start or continue it'
     case MemoryError():
       return f'not enough memory ({text or "host"}); {_LESS}'
     case UnicodeError():
@@ -152,10 +151,11 @@ def _sentence(error: BaseException) -> str:
       )
 
 
+_INTERRUPTED = 'stopped by SIGINT; run the same command to start or continue it'
 _LESS = 'use a smaller batch or fewer or smaller images'
 
 
-def _place(error: BaseException) -> str:
+def _place(error: Exception) -> str:
   """Last line of this package that the error went through."""
   place = 'an unknown place'
   for frame in traceback.extract_tb(error.__traceback__):
@@ -165,7 +165,7 @@ def _place(error: BaseException) -> str:
   return place
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: Exception) -> str:
   return next(iter(str(error).strip().splitlines()), '')
 
 

@@ -30,7 +30,6 @@ def debug(monkeypatch):
     (ConnectionError(), 'error: ConnectionError'),
     (MemoryError('Unable to allocate 9 TiB'), 'not enough memory (Unable'),
     (UnicodeDecodeError('utf-8', b'\xff', 0, 1, 'bad'), 'not UTF-8'),
-    (KeyboardInterrupt(), 'interrupted; run the same command'),
     (
       jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: 9 GB\nx'),
       'smaller batch',
@@ -48,6 +47,16 @@ def test_errors_are_one_sentence(error, words, capsys):
   said = capsys.readouterr().err
   assert stop.value.code == 2
   assert words in said and said.count('\n') == 1 and said.startswith('error: ')
+
+
+def test_ctrl_c_has_the_code_of_signals(capsys):
+  def main(argv):
+    raise KeyboardInterrupt
+
+  with pytest.raises(SystemExit) as stop:
+    cli.guard(main, [])
+  assert stop.value.code == 75
+  assert capsys.readouterr().err.startswith('stopped by SIGINT; run the same')
 
 
 def test_a_defect_names_its_place(capsys):

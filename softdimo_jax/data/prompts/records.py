@@ -48,7 +48,10 @@ def problem_of(record: Record) -> str | None:
     return "must have lists under 'include' and 'exclude'"
   for entry in include + exclude:
     if not _is_entry(entry):
-      return f'must name a class and a count of 1 or more, got {entry}'
+      return (
+        'must name a class and a count of 1 or more (and a colour, if any, as '
+        f'text), got {entry}'
+      )
   for index, entry in enumerate(include):
     position = entry.get('position')
     if position is not None and not _is_position(position, index):
@@ -62,6 +65,7 @@ def _is_entry(entry: Any) -> bool:
     and isinstance(entry.get('class'), str)
     and isinstance(entry.get('count'), int)
     and entry['count'] >= 1
+    and isinstance(entry.get('color', ''), str)
   )
 
 

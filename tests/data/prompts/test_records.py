@@ -32,6 +32,10 @@ def test_records_may_begin_with_a_mark(tmp_path):
     ({'include': [{'class': 'dog', 'count': 0}]}, 'a class and a count'),
     ({'exclude': ['dog']}, 'a class and a count'),
     (
+      {'include': [{'class': 'dog', 'count': 1, 'color': None}]},
+      'a class and a count',
+    ),
+    (
       {'include': [{'class': 'a', 'count': 1, 'position': ['above', 0]}]},
       'no earlier entry',
     ),

@@ -62,7 +62,7 @@ def test_sample(workdir, tmp_path):
       f'--out={out}',
     )
   )
-  assert Image.open(out).size == (3 * 32 + 4, 3 * 32 + 4)
+  assert Image.open(out).size == (3 * 36 + 4, 3 * 36 + 4)
 
 
 def test_test_time_optimisation(workdir, tmp_path):
@@ -88,7 +88,7 @@ def test_test_time_optimisation(workdir, tmp_path):
     assert starts.shape == (3, 3)
     assert entry['score'] == starts.max()
     assert entry['score'] >= entry['first_start'] == starts[0, 0]
-    assert Image.open(tmp_path / entry['image']).size == (32 * 8, 32 * 8)
+    assert Image.open(tmp_path / entry['image']).size == (36 * 8, 36 * 8)
   assert (tmp_path / 'before_after.png').exists()
   assert b'<svg' in (tmp_path / 'curves.svg').read_bytes()
 

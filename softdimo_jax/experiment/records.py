@@ -84,11 +84,14 @@ class Read(NamedTuple):
     stages: whose parameters it reads.
     sections: parts of the configuration.
     without: fields of these parts that it does not read.
+    revision: added to the version of its kind, where only some stages of the
+      kind got another meaning.
   """
 
   stages: tuple[str, ...]
   sections: tuple[str, ...]
   without: tuple[str, ...] = ()
+  revision: int = 0
 
 
 def reads(config: ml_collections.ConfigDict, name: str) -> Read:
@@ -112,7 +115,7 @@ def records(
     settings = _part(flat, (name, *read.sections), read.without)
     settings[f'{name}.seed'] = config[name].get('seed', config.seed)
     current, _ = _KINDS[config[name].kind]
-    settings[f'version of {name}'] = version or current
+    settings[f'version of {name}'] = version or current + read.revision
     made[name] = Record(name, settings, _digests(flat, made, read.stages))
   return made
 
@@ -233,7 +236,8 @@ def _distill(config: ml_collections.ConfigDict, name: str) -> Read:
   measures = (_KEEP_BEST, 'evaluation.every', 'evaluation.curve_images')
   judges = tuple(x for x in ('tokenizer', 'features') if x in config.stages)
   stages = tuple(dict.fromkeys((*read.stages, *judges)))
-  return Read(stages, (*read.sections, *measures), read.without)
+  # 1: the best student is never the start.
+  return Read(stages, (*read.sections, *measures), read.without, revision=1)
 
 
 def _trained(config: ml_collections.ConfigDict, name: str) -> Read:
@@ -263,7 +267,7 @@ _KINDS = {
   'classifier': (1, _classifier),
   'tokenizer': (1, _tokenizer),
   'teacher': (1, _teacher),
-  'distill': (2, _distill),  # 2: the best student is never the start
+  'distill': (1, _distill),
   'contrastive': (2, _contrastive),  # 2: equal captions are no negatives
   'preference': (2, _preference),  # 2: equal pictures are no losers
   'rectify': (1, _rectify),

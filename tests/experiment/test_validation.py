@@ -166,7 +166,7 @@ def test_variants_that_make_no_sense(variants, message):
     ({'data.text_stage': 'teacher'}, r"text_stage='teacher'.*clip"),
     ({'data.world.grid': 1}, 'grid=1'),
     ({'loop.keep_best': 'exact'}, "keep_best='exact' needs points"),
-    ({'data.world.grid': 5}, '40 pixels.*32'),
+    ({'data.world.grid': 5}, '60 pixels.*36'),
     ({'model.text.length': 8}, r'model\.text\.length=8.*10'),
     ({'model.text.width': 32}, 'width 64.*32'),
     ({'softdimo.start': 'nothing'}, "'nothing'.*dimo"),

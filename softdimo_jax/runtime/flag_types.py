@@ -178,7 +178,9 @@ class _Many(flags.ArgumentParser):
     for part in parts:
       part = part.strip() if isinstance(part, str) else part
       if part == '':
-        raise ValueError('has an empty entry; write e.g. 0,1,2')
+        raise ValueError(
+          'has an empty entry; leave the flag out, or write one,two'
+        )
       try:
         parsed.append(self._one.parse(part))
       except ValueError as error:

@@ -175,12 +175,7 @@ def test_a_field_added_with_the_old_behaviour_changes_no_stage():
   assert 'burn_in was None and is 1' in changed.difference(before['softdimo'])
 
 
-def test_stages_without_records_are_those_of_the_configuration(
-  tmp_path, monkeypatch
-):
-  # They were trained by the first versions of their kinds.
-  for kind, (_, read) in records._KINDS.items():
-    monkeypatch.setitem(records._KINDS, kind, (1, read))
+def test_stages_without_records_are_those_of_the_configuration(tmp_path):
   config = digits.get_config()
   train(tmp_path, config)
   for file in tmp_path.glob('*/stage.json'):

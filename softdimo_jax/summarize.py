@@ -7,6 +7,7 @@ python -m softdimo_jax.summarize runs/seed0 runs/seed1 runs/seed2
 
 import collections
 import json
+import math
 import pathlib
 import re
 from typing import Any
@@ -45,6 +46,12 @@ def summarize(workdirs: list[str]) -> list[dict[str, Any]]:
   for workdir in workdirs:
     for row in _rows(pathlib.Path(workdir)):
       groups[tuple(row[name] for name in NAMES)].append(row)
+  for names, rows in groups.items():
+    if len(rows) != len(workdirs):
+      raise UserError(
+        f'{names[0]} has {len(rows)} rows in {len(workdirs)} runs, so that its '
+        'mean would be over other runs than the rest; evaluate all runs again'
+      )
   return [_merge(rows) for rows in groups.values()]
 
 
@@ -107,13 +114,28 @@ def _results(workdir: pathlib.Path) -> dict[str, Any]:
     raise UserError(f'{path} does not exist; finish that run first')
   try:
     results = json.loads(path.read_text('utf-8'))
-    _ = [row[name] for row in results['rows'] for name in NAMES]
+    for row in results['rows']:
+      _check_row(row)
+    config.meaning(results['config'])
     return {name: results[name] for name in ('config', 'rows')}
-  except (ValueError, LookupError, TypeError) as error:
+  except (ValueError, LookupError, TypeError, AttributeError) as error:
     raise UserError(
       f'{path} is not the results of a run ({error}); run '
       f'python -m softdimo_jax.main with --workdir={workdir} again'
     ) from error
+
+
+def _check_row(row: dict[str, Any]) -> None:
+  """Raises KeyError or ValueError unless its numbers can be averaged."""
+  _ = [row[name] for name in NAMES]
+  for name, column in COLUMNS.items():
+    value = row.get(name)
+    if name == 'model' or not column.summary or value is None:
+      continue
+    if isinstance(value, bool) or not isinstance(value, int | float):
+      raise ValueError(f'{name} is {value!r}, not a number')
+    if not math.isfinite(value):
+      raise ValueError(f'{name} is {value}')
 
 
 def _local(workdir: str) -> str:

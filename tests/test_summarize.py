@@ -78,7 +78,30 @@ def test_the_mesh_and_the_seed_of_a_stage_may_differ(tmp_path):
   assert summarize.summarize(runs)[0]['fid'] == 2
 
 
-@pytest.mark.parametrize('text', ['', '[]', '{"rows": []}'])
+@pytest.mark.parametrize('value', ['NaN', 'Infinity', '"7"', 'true', '[1]'])
+def test_numbers_that_cannot_be_averaged_are_refused(value, tmp_path):
+  run = write(tmp_path / 'a', dimo=3)
+  path = tmp_path / 'a' / 'results.json'
+  results = json.loads(path.read_text())
+  results['rows'][0]['fid'] = json.loads(value)
+  path.write_text(json.dumps(results))
+  with pytest.raises(UserError, match='fid is '):
+    summarize.summarize([run])
+
+
+def test_means_are_over_all_runs(tmp_path):
+  runs = [write(tmp_path / name, dimo=3, teacher=4) for name in 'ab']
+  path = tmp_path / 'b' / 'results.json'
+  results = json.loads(path.read_text())
+  results['rows'].pop()
+  path.write_text(json.dumps(results))
+  with pytest.raises(UserError, match='teacher has 1 rows in 2 runs'):
+    summarize.summarize(runs)
+
+
+@pytest.mark.parametrize(
+  'text', ['', '[]', '{"rows": []}', '{"rows": [], "config": null}']
+)
 def test_damaged_results_are_named(text, tmp_path):
   (tmp_path / 'results.json').write_text(text)
   with pytest.raises(UserError, match='is not the results of a run'):

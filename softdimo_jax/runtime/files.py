@@ -3,9 +3,11 @@
 A written file is absent, old or complete, never half written.
 """
 
+import json
 import os
 import pathlib
 import tempfile
+from typing import Any
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.runtime import storage
@@ -62,6 +64,24 @@ def decoded(path: str | os.PathLike[str], data: bytes) -> str:
       f'{error.start}); save it as UTF-8'
     ) from error
   return text.replace('\r\n', '\n').replace('\r', '\n')
+
+
+def unique_json(text: str) -> Any:
+  """`json.loads` that does not drop a value whose key occurs again.
+
+  Raises:
+    ValueError: if the text is not JSON, or an object has a key twice.
+  """
+  return json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f'an object has the key {twice!r} twice')
+  return found
 
 
 def _line(data: bytes, place: int) -> int:

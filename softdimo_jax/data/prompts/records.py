@@ -63,7 +63,7 @@ def _is_entry(entry: Any) -> bool:
   return (
     isinstance(entry, dict)
     and isinstance(entry.get('class'), str)
-    and isinstance(entry.get('count'), int)
+    and type(entry.get('count')) is int  # true is an int, too
     and entry['count'] >= 1
     and isinstance(entry.get('color', ''), str)
   )

@@ -193,9 +193,16 @@ def _listed(where: str, rows: Iterable[Row], field: str | None) -> PromptList:
   """Prompts of rows that each hold a text, several texts, or None."""
   texts, places, ids = [], [], []
   num_empty, digest = 0, hashlib.sha256()
+  used = ''
   for row in rows:
     place = f'{row.unit} {row.number}'
-    value, image = _split(row.value, field, f'{place} of {where}')
+    value, image, key = _split(row.value, field, f'{place} of {where}')
+    used = used or key
+    if key not in ('', used):
+      raise UserError(
+        f'{place} of {where} names its image by {key!r}, but earlier ones by '
+        f'{used!r}; use one name everywhere'
+      )
     found = list(_texts(value, f'{place} of {where}'))
     num_empty += not found
     for text in found:
@@ -219,17 +226,18 @@ def _listed(where: str, rows: Iterable[Row], field: str | None) -> PromptList:
   )
 
 
-def _split(value: Any, field: str | None, what: str) -> tuple[Any, str]:
-  """(text, name or number of its image or '') of a row."""
+def _split(value: Any, field: str | None, what: str) -> tuple[Any, str, str]:
+  """(text, name or number of its image or '', key of that or '') of a row."""
   if not isinstance(value, dict):
     if field is not None:
       raise UserError(f'{what} is plain text, which has no field {field!r}')
-    return value, ''
+    return value, '', ''
   names = list(value)
   key = _chosen(field, names, f'field of {what}')
-  image = next(iter(_keys(names, _IDS)), None)
-  named = isinstance(value.get(image), str | int | float)
-  return value[key], str(value[image]).strip() if named else ''
+  image = next(iter(_keys(names, _IDS)), '')
+  named = image and isinstance(value[image], str | int | float)
+  name = str(value[image]).strip() if named else ''
+  return value[key], name, image
 
 
 def _texts(value: Any, what: str) -> Iterator[str]:

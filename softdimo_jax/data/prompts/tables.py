@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.runtime.files import decoded, read_bytes, shown
+from softdimo_jax.runtime.files import decoded, read_bytes, shown, unique_json
 
 # Suffixes of plain text, one prompt per line; '' is a file without one.
 TEXT = ('', '.txt', '.text', '.prompt', '.prompts', '.caption', '.captions')
@@ -26,6 +26,13 @@ _PARQUET_START = b'PAR1'
 # First bytes of archives, spreadsheets, documents and images.
 _BINARY = (b'\x1f\x8b', b'PK\x03\x04', b'%PDF', b'\x89PNG', b'\xff\xd8\xff')
 
+# First characters of plain text that is something else: broken JSON, pages, a
+# pointer of Git LFS.
+_OTHER = re.compile(
+  r'[\[{]\s*(?:["\'{\n]|$)|<!doctype|<html|<\?xml|{\\rtf'
+  r'|version https://git-lfs',
+  re.IGNORECASE,
+)
 _WORD = re.compile(r'\w+')
 
 # Chooses the columns to read from the names of all columns.
@@ -98,6 +105,20 @@ def _is_json(text: str) -> bool:
 def _lines(path: pathlib.Path, text: str, choose: Choose) -> Iterator[Row]:
   # Not `splitlines`, which also splits at characters that captions contain.
   lines = text.rstrip('\n').split('\n')
+  if _OTHER.match(text.lstrip()):
+    raise UserError(
+      f'{shown(path)} is not a list of prompts: it begins with {lines[0]!r:.50}'
+    )
+  if all('\t' in line for line in lines if line.strip()) and text.strip():
+    raise UserError(
+      f'{shown(path)} has columns, since each line has a tab; name it .tsv, '
+      'with the names of the columns in the first line'
+    )
+  if len(lines) > 1 and _chosen(choose, [lines[0].strip()]):
+    raise UserError(
+      f'{shown(path)} begins with the name of a column, {lines[0].strip()!r}; '
+      'remove this line, or name the file .csv'
+    )
   for delimiter in (',', '\t'):
     names = lines[0].split(delimiter)
     words = len(names) > 1 and all(map(_WORD.fullmatch, names))
@@ -112,7 +133,7 @@ def _lines(path: pathlib.Path, text: str, choose: Choose) -> Iterator[Row]:
 
 def _json(path: pathlib.Path, text: str) -> Iterator[Row]:
   try:
-    values = json.loads(text)
+    values = unique_json(text)
   except (ValueError, RecursionError) as error:
     if isinstance(error, RecursionError) or text.lstrip().startswith('['):
       raise UserError(f'{shown(path)} is not JSON: {error}') from error
@@ -133,7 +154,7 @@ def _json(path: pathlib.Path, text: str) -> Iterator[Row]:
 
 def _object(path: pathlib.Path, number: int, line: str) -> dict[str, Any]:
   try:
-    value = json.loads(line)
+    value = unique_json(line)
   except (ValueError, RecursionError) as error:
     raise UserError(
       f'line {number} of {shown(path)} is not JSON: {error}'

@@ -13,7 +13,6 @@ optional: missing colours are classified if a prompt requires them.
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.runtime.files import read_text
+from softdimo_jax.runtime.files import read_text, unique_json
 
 # COCO's run lengths: bits per character, and code of the first character.
 _BITS, _FIRST = 5, 48
@@ -52,6 +51,8 @@ def read_detections(path: str | os.PathLike[str]) -> dict[str, Picture]:
   for number, record in enumerate(_records(path), start=1):
     try:
       name = record['filename']
+      if not isinstance(name, str):
+        raise ValueError(f'its filename is {name!r}')
       picture = _picture(record)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
       reason = f'lacks {e}' if isinstance(e, KeyError) else str(e)
@@ -61,6 +62,8 @@ def read_detections(path: str | os.PathLike[str]) -> dict[str, Picture]:
     if name in pictures:
       raise UserError(f'{path} has two records for {name}')
     pictures[name] = picture
+  if not pictures:
+    raise UserError(f'{path} contains no detections')
   return pictures
 
 
@@ -68,9 +71,9 @@ def _records(path: str | os.PathLike[str]) -> list[Any]:
   text = read_text(path)
   try:
     if text.lstrip().startswith('['):
-      return json.loads(text)
+      return unique_json(text)
     # Not `splitlines`, which also splits at characters that names may contain.
-    return [json.loads(line) for line in text.split('\n') if line.strip()]
+    return [unique_json(line) for line in text.split('\n') if line.strip()]
   except (ValueError, RecursionError) as error:
     raise UserError(
       f'{path} is neither a JSON list nor JSON lines: {error}'
@@ -85,8 +88,13 @@ def _picture(record: Mapping[str, Any]) -> Picture:
   for kind, values in (('masks', masks), ('colors', colors)):
     for name, each in values.items():
       count = len(boxes.get(name, ()))
+      if not isinstance(each, list):
+        raise ValueError(f'{kind} of {name} must be a list')
       if len(each) != count:
         raise ValueError(f'{len(each)} {kind} for {count} boxes of {name}')
+  for name, each in colors.items():
+    if not all(isinstance(color, str) for color in each):
+      raise ValueError(f'colors of {name} must be names')
   return Picture(
     boxes=boxes,
     masks={name: [_mask(x) for x in each] for name, each in masks.items()},
@@ -101,6 +109,12 @@ def _boxes(name: str, rows: Any) -> np.ndarray:
   if boxes.ndim != 2 or boxes.shape[1] != 5 or not np.isfinite(boxes).all():
     raise ValueError(
       f'boxes of {name} must be lists of five numbers, x0, y0, x1, y1, score'
+    )
+  ordered = (boxes[:, :2] <= boxes[:, 2:4]).all()
+  if not ordered or boxes[:, 4].min() < 0 or boxes[:, 4].max() > 1:
+    raise ValueError(
+      f'boxes of {name} must be corners x0 <= x1, y0 <= y1 (not widths and '
+      'heights) and a score from 0 to 1'
     )
   return boxes
 

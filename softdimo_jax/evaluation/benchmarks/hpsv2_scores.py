@@ -66,6 +66,8 @@ def style_prompts(
     prompts = sources.read_file(path)
     if prompts.num_empty:  # images are numbered by prompts
       raise UserError(f'{path} has {prompts.num_empty} empty prompts')
+    if len(set(prompts.places)) < len(prompts):
+      raise UserError(f'{path} has several prompts in one record')
     found[style] = list(prompts.texts[:limit])
   return found
 

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import pathlib
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -186,11 +187,13 @@ def image_batches(
 # Errors raised for damaged files and invalid arrays.
 _BROKEN = (
   ValueError,
+  TypeError,
   KeyError,
   EOFError,
   OSError,
   zlib.error,
   zipfile.BadZipFile,
+  tokenize.TokenError,  # of a damaged header
 )
 
 
@@ -225,6 +228,8 @@ def _moments(
       raise ValueError(f'it contains only {held[0]} of {" and ".join(pair)}')
     if held:
       count = int(arrays[_COUNT]) if _COUNT in arrays else None
+      if count is not None and count < 1:
+        raise ValueError(f'{_COUNT} is {count}, not a number of images')
       mean, covariance = (arrays[name] for name in pair)
       _check_moments(mean, covariance, pair)
       return FeatureStatistics(
@@ -259,7 +264,7 @@ def _features(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
   if _FEATURES not in arrays:
     return None
   features = arrays[_FEATURES]
-  if features.ndim != 2 or features.dtype.kind != 'f':
+  if features.ndim != 2 or features.dtype.kind != 'f' or not features.size:
     raise ValueError(
       f'{_FEATURES} must be float [N, D], got {features.dtype} {features.shape}'
     )
@@ -278,6 +283,11 @@ def _image_shape(archive: zipfile.ZipFile) -> tuple[int, ...] | None:
     raise ValueError(
       f'{_IMAGES} must be uint8 images [N, H, W, 1 or 3], got {dtype} {shape}'
     )
+  if min(shape) < 1:
+    raise ValueError(f'{_IMAGES} has no pixels: its shape is {shape}')
+  # Believed without this, a damaged shape takes all memory.
+  if math.prod(shape) > archive.getinfo(f'{_IMAGES}.npy').file_size:
+    raise ValueError(f'{_IMAGES} ends early: its shape is {shape}')
   return shape
 
 
@@ -298,6 +308,7 @@ def _provenance(
     (entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()
   )
   protocol = json.loads(str(arrays[_PROTOCOL])) if _PROTOCOL in arrays else {}
+  _check_protocol(protocol)
   return Provenance(
     path=str(path),
     fingerprint=hashlib.sha256(repr(entries).encode()).hexdigest(),
@@ -306,14 +317,20 @@ def _provenance(
   )
 
 
-def _check_not_empty(reference: Reference) -> None:
-  parts = (
-    reference.pool,
-    reference.spatial,
-    reference.features,
-    reference.images,
+def _check_protocol(protocol: Any) -> None:
+  size = protocol.get('image_size') if isinstance(protocol, dict) else ''
+  right = size is None or (
+    isinstance(size, list)
+    and len(size) == 2
+    and all(isinstance(side, int) for side in size)
   )
-  if all(part is None for part in parts):
+  if not right or not isinstance(protocol.get('network', {}), dict):
+    raise ValueError(f'its {_PROTOCOL} is not one of save_reference')
+
+
+def _check_not_empty(reference: Reference) -> None:
+  moments = reference.pool or reference.spatial
+  if moments is reference.features is reference.images is None:
     raise UserError(
       f'{reference.provenance.path} contains neither moments (mu, sigma) nor '
       'features (feats) nor images (arr_0), but '

@@ -42,6 +42,22 @@ def test_kinds(tmp_path, name, text, expected):
   [
     ('a.yaml', '- a\n- b', 'not a list of prompts; pass text'),
     ('a.txt', b'PAR1', 'pyarrow|parquet'),
+    ('a.txt', b'1.jpg\ta\n2.jpg\tb\n', 'each line has a tab'),
+    (
+      'a.txt',
+      b'caption\na\nb\n',
+      'begins with the name of a column',
+    ),
+    ('a.txt', b'[\n "a",\n "b",\n]\n', 'is not a list of prompts: it begins'),
+    ('a.txt', b"['a', 'b']\n", 'is not a list of prompts'),
+    ('a.txt', b'<!DOCTYPE html>', 'is not a list of prompts'),
+    ('a.txt', b'version https://git-lfs.github', 'is not a list of prompts'),
+    ('a.jsonl', b'{"text": "a", "text": "b"}', "has the key 'text' twice"),
+    (
+      'a.jsonl',
+      b'{"text": "a", "id": 1}\n{"text": "b", "image_id": 1}',
+      'names its image by',
+    ),
     ('a.txt', b'\x1f\x8b\x08', 'is binary, not a list'),
     ('a.txt', b'a\nb\0', r'is binary, not text: line 2'),
     ('a.txt', 'a'.encode('utf-16'), 'is UTF-16, not UTF-8'),

@@ -36,6 +36,10 @@ def record(index, number, **more):
   return {'filename': name, 'detections': {}, **more}
 
 
+def boxed(*boxes, **more):
+  return json.dumps({'filename': 'a', 'detections': {'b': boxes}, **more})
+
+
 @pytest.fixture
 def folder(tmp_path):
   """Two pictures of each of two prompts; the first of each is red."""
@@ -191,6 +195,18 @@ def compressed(counts):
       '1 colors for 0 boxes of b',
     ),
     ('{"filename": "a", "detections": {}}\n' * 2, 'two records for a'),
+    ('', 'contains no detections'),
+    ('{"filename": ["a"], "detections": {}}', 'its filename is'),
+    (
+      '{"filename": "a", "detections": {"b": [], "b": []}}',
+      "has the key 'b' twice",
+    ),
+    # Widths and heights, percents, and the score in the first place.
+    (boxed([9, 9, 4, 4, 0.9]), 'must be corners'),
+    (boxed([0, 0, 4, 4, 90]), 'a score from 0 to 1'),
+    (boxed([0.9, 0, 4, 4, 8]), 'a score from 0 to 1'),
+    (boxed(BOX, BOX, BOX, colors={'b': 'red'}), 'colors of b must be a list'),
+    (boxed(BOX, colors={'b': [None]}), 'colors of b must be names'),
   ],
 )
 def test_wrong_files_are_one_sentence(tmp_path, text, message):

@@ -1,6 +1,8 @@
 """Files of the field are read; what cannot be used is named in one sentence."""
 
+import io
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -122,6 +124,13 @@ def test_images_are_streamed_in_order(write):
     ({'arr_0': np.zeros((2, 4, 4, 3))}, 'arr_0 must be uint8'),
     ({'arr_0': np.zeros((2, 4, 4, 4), np.uint8)}, 'arr_0 must be uint8'),
     ({'mu': np.array([None] * 6)}, 'allow_pickle'),
+    ({'count': np.array([5, 5])}, 'scalar'),
+    ({'count': np.array(-1)}, 'count is -1'),
+    ({'protocol': np.array('[]')}, 'protocol is not one'),
+    ({'protocol': np.array('{"image_size": 8}')}, 'protocol is not one'),
+    ({'protocol': np.array('{"network": [1]}')}, 'protocol is not one'),
+    ({'feats': np.zeros((0, 6))}, r'feats must be float \[N, D\]'),
+    ({'arr_0': np.zeros((0, 4, 4, 3), np.uint8)}, 'arr_0 has no pixels'),
   ],
 )
 def test_bad_arrays(write, change, message):
@@ -157,6 +166,24 @@ def test_files_that_are_none(write, tmp_path):
     read_reference(path)
   with pytest.raises(UserError, match=r'neither moments .* but other'):
     read_reference(write(other=np.zeros(3)))
+
+
+@pytest.mark.parametrize(
+  ('old', 'new', 'message'),
+  [
+    (b'(2, 4, 4, 3), }', b'(9999999, 4,3)}', 'arr_0 must be uint8'),
+    (b'(2, 4, 4, 3), }', b'(99999,4,4,3),}', 'arr_0 ends early: its shape'),
+    (b'(2, 4, 4, 3), }', b'(-2,4, 4, 3), }', 'arr_0 has no pixels'),
+    (b"{'descr'", b"{{descr'", 'cannot be used'),
+  ],
+)
+def test_damaged_shapes_take_no_memory(tmp_path, old, new, message):
+  buffer = io.BytesIO()
+  np.save(buffer, np.zeros((2, 4, 4, 3), np.uint8))
+  with zipfile.ZipFile(tmp_path / 'a.npz', 'w') as archive:
+    archive.writestr('arr_0.npy', buffer.getvalue().replace(old, new))
+  with pytest.raises(UserError, match=message):
+    read_reference(tmp_path / 'a.npz')
 
 
 def test_corrupt_images(write):

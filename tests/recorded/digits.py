@@ -16,8 +16,7 @@ def get_config():
     config[stage].guidance_scale = 1.0
   config.dimo.optimizer.learning_rate = 5e-4
   config.softdimo.optimizer.learning_rate = 1.5e-4
-  config.softdimo.auxiliary.optimizer.learning_rate = 1e-3
-  config.softdimo.gan.update(updates=1, delay_steps=4, ramp_steps=4)
+  config.softdimo.gan.update(delay_steps=4, ramp_steps=4)
   config.softdimo.steps = 150
   config.loop.checkpoint_every = 1000
   config.evaluation.guidance_scales = (1.0,)

@@ -79,7 +79,7 @@ def infer(
     for option, value in overrides.items():
       if read.get(option, value) != value:
         say(f'{folder}: takes {option}={value}, not {read[option]} as there')
-    return known.options(shapes, **(read | overrides))
+    return known.options(shapes, **{**read, **overrides})
   except ConversionError:
     raise
   except (IndexError, ValueError, ZeroDivisionError) as error:

@@ -164,7 +164,7 @@ def test_the_configuration_decides_for_a_file_and_its_conversion(
 
 def test_an_activation_is_never_guessed(model):
   file, *_ = model
-  with pytest.raises(UserError, match='do not tell its activation.*--activat'):
+  with pytest.raises(UserError, match=r'do not tell its activation.*--activat'):
     weights.find(str(file), 'clip', default=CLIP)
 
 

@@ -235,7 +235,7 @@ def test_renamed_encoders_are_named(tmp_path):
     for name, array in case.state_dict().items()
   }
   file = case.write(tmp_path, renamed)
-  with pytest.raises(UserError, match='no official entry encoder.down.N'):
+  with pytest.raises(UserError, match=r'no official entry encoder\.down\.N'):
     command.run(command.Conversion(case.family, str(file), check=True))
 
 

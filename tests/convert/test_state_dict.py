@@ -64,7 +64,7 @@ def test_what_is_left_out_is_said_once(caplog):
     ({'ema': MEAN, 'ema_fast': RAW}, r'several averages \(ema, ema_fast\)'),
     (
       {'model': RAW, 'state_dict': MEAN},
-      r'several trees \(state_dict, model\)',
+      r'trees \(state_dict, model\)',
     ),
     ({'generator': RAW, 'discriminator': MEAN}, 'several trees'),
     ({'model': RAW, 'ema': {'shadow_params': [TWO]}}, 'have no names'),

@@ -180,7 +180,7 @@ def _row(
   }
 
 
-def _classifier() -> tuple[ColorClassifier, dict[str, str]]:
+def _classifier() -> tuple[ColorClassifier, dict[str, Any]]:
   try:
     weights = official.find(_CLIP.value, 'clip', default=openai_vit_l)
   except UserError as error:

@@ -10,6 +10,7 @@ hpsv2.json next to the images; repeating the command continues an interrupted
 one. Exit codes: see `softdimo_jax.runtime.cli`.
 """
 
+import hashlib
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -169,7 +170,11 @@ class _Scorer:
     row['num_images'] = sum(map(len, all_scores))
     if any(missing.values()):
       row['missing'] = sum(missing.values())
-    protocol = {'network': dict(self._probe.fingerprint), 'missing': missing}
+    protocol = {
+      'network': dict(self._probe.fingerprint),
+      'prompt_ids_sha256': hashlib.sha256(ids.tobytes()).hexdigest(),
+      'missing': missing,
+    }
     return row, protocol
 
   def _style(

@@ -5,11 +5,12 @@
   python -m softdimo_jax.convert --family=maskbit --check \
     --manifest=tests/golden/maskbit_generator_14bit_full.json
 
-Weights are a .pth, .pt, .bin, .ckpt, .safetensors or .msgpack file, a folder
-that contains one, org/name on the Hugging Face Hub, or org/name/path/in/repo.
-Every entry must be known and every parameter must be set. Sizes are inferred
-from the shapes of the entries; the last five flags give what shapes do not
-determine.
+Weights are a .pth, .pt, .bin, .ckpt, .safetensors or .msgpack file, its shards,
+a folder that contains one, org/name on the Hugging Face Hub, or
+org/name/path/in/repo. If a file contains averages, they are converted. Every
+entry must be known and every parameter must be set. Sizes are inferred from the
+shapes of the entries, and what shapes do not determine is read from the
+configurations beside CLIP's weights, or given by the last five flags.
 """
 
 import pathlib
@@ -33,6 +34,12 @@ _MANIFEST = flag_types.path(
   'manifest', None, 'JSON with `entries` of [name, shape, dtype], for --check.'
 )
 _CHECK = flags.DEFINE_bool('check', False, 'Report without writing anything.')
+_TREE = flags.DEFINE_string(
+  'tree',
+  None,
+  "Which of several trees in a file to read: keys joined by '/', or a prefix "
+  'of the names. Default: averages if there are any, else the weights.',
+)
 _NUM_HEADS = flag_types.count(
   'num_heads',
   None,
@@ -60,9 +67,8 @@ _ACTIVATION = flags.DEFINE_enum(
   'activation',
   None,
   tuple(layers.ACTIVATIONS),
-  'Activation of a text tower, or both towers of clip. Default: gelu for '
-  'clip_text and for clip with the widths of ViT-H/14 and g/14, else '
-  'quick_gelu.',
+  'Activation of a text tower, or both towers of clip. Default: that in '
+  'config.json or open_clip_config.json beside the weights.',
 )
 
 
@@ -83,6 +89,7 @@ def main(argv: list[str]) -> None:
       manifest=_path(_MANIFEST.value),
       out=_path(_OUT.value),
       check=_CHECK.value,
+      tree=_TREE.value,
       overrides={k: v for k, v in overrides.items() if v is not None},
     )
   )

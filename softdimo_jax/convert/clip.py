@@ -5,7 +5,7 @@ The text half uses the rules of `clip_text`, which cover both layouts.
 
 import math
 
-from softdimo_jax.convert import clip_text, tree
+from softdimo_jax.convert import clip_config, clip_text, tree
 from softdimo_jax.convert.block import (
   encoder_layer_rules,
   residual_block_rules,
@@ -21,9 +21,9 @@ from softdimo_jax.convert.shapes import (
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.networks.text.clip import CLIPTextTower
 
-# Width -> heads of the image towers of LAION's ViT-H/14 and ViT-g/14; other
-# towers have heads of width 64.
-_LAION_HEADS = {1280: 16, 1408: 16}
+# Width -> heads of the image towers of LAION's ViT-H/14, g/14 and bigG/14;
+# other towers have heads of width 64.
+_LAION_HEADS = {1280: 16, 1408: 16, 1664: 16}
 # Entries that determine the sizes, in the two layouts.
 _HF_IMAGE = {
   'patches': 'vision_model.embeddings.patch_embedding.weight',
@@ -73,7 +73,8 @@ OPENCLIP_IMAGE_RULES = (
 RULES = (
   *tree.under('image', (*HF_IMAGE_RULES, *OPENCLIP_IMAGE_RULES)),
   *tree.under('text', clip_text.RULES),
-  tree.Rule('logit_scale', 'logit_scale'),
+  # Some files have it as [1].
+  tree.Rule('logit_scale', 'logit_scale', tree.scalar),
 )
 
 
@@ -102,17 +103,16 @@ def clip_options(
     shapes: shapes of the official entries.
     num_heads: heads of the image tower.
     text_heads: heads of the text tower.
-    activation: activation of both towers. Default: gelu for the widths of
-      ViT-H/14 and ViT-g/14, else OpenAI's quick_gelu; LAION's models of
-      OpenAI's sizes must override it.
+    activation: activation of both towers, which no shape tells.
+
+  Raises:
+    ConversionError: if the activation is not given.
   """
   if _OPENCLIP_IMAGE['patches'] in shapes:
     names, text = _OPENCLIP_IMAGE, clip_text.openclip_text_options
   else:
     names, text = _HF_IMAGE, clip_text.clip_text_options
   width, _, patch, _ = shapes[names['patches']]
-  if activation is None:
-    activation = 'gelu' if width in _LAION_HEADS else 'quick_gelu'
   prompts = text(shapes, num_heads=text_heads, activation=activation)
   patches = shapes[names['positions']][0] - 1
   return {
@@ -124,7 +124,7 @@ def clip_options(
       'num_heads': heads_of_64(width, num_heads or _LAION_HEADS.get(width)),
       'mlp_width': shapes[names['mlp']][0],
       'projection_width': prompts['projection_width'],
-      'activation': activation,
+      'activation': prompts['activation'],
     },
     'text': prompts,
   }
@@ -140,4 +140,5 @@ CLIP_MODEL = CheckpointFormat(
   ('visual_projection.weight', 'visual.conv1.weight'),
   clip_options,
   convert_clip,
+  clip_config.of_model,
 )

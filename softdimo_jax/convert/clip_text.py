@@ -6,7 +6,7 @@ open_clip's, because they share no names. Files of whole CLIP models work too.
 
 from collections.abc import Mapping
 
-from softdimo_jax.convert import tree
+from softdimo_jax.convert import clip_config, tree
 from softdimo_jax.convert.block import (
   encoder_layer_rules,
   residual_block_rules,
@@ -35,11 +35,8 @@ OPENCLIP_RULES = (
 
 RULES = (*HF_RULES, *OPENCLIP_RULES)
 
-# Non-parameters in older files: ranges, and OpenAI's sizes.
-CONSTANTS = (
-  r'(?:text|vision)_model\.embeddings\.position_ids',
-  r'input_resolution|context_length|vocab_size',
-)
+# OpenAI's sizes, entries of older files.
+CONSTANTS = (r'input_resolution|context_length|vocab_size',)
 # The image half of the model, and constants.
 IGNORED = (
   r'(?:vision_model|visual_projection|visual)\..*',
@@ -68,13 +65,16 @@ _HF_NAMES = {
 
 
 def clip_text_options(
-  shapes: Shapes, *, num_heads: int | None = None, activation: str = 'gelu'
+  shapes: Shapes,
+  *,
+  num_heads: int | None = None,
+  activation: str | None = None,
 ) -> Options:
-  """Options of `CLIPTextTower` for transformers; ViT-H's default activation."""
+  """Options of `CLIPTextTower` for transformers."""
   return {
     **_sizes(shapes, _HF_NAMES, num_heads),
     'projection_width': shapes['text_projection.weight'][0],
-    'activation': activation,
+    'activation': clip_config.checked(activation),
   }
 
 
@@ -90,13 +90,13 @@ def openclip_text_options(
   shapes: Shapes,
   *,
   num_heads: int | None = None,
-  activation: str = 'quick_gelu',
+  activation: str | None = None,
 ) -> Options:
-  """Options of `CLIPTextTower` for open_clip; MaskGen's default activation."""
+  """Options of `CLIPTextTower` for open_clip."""
   return {
     **_sizes(shapes, _OPENCLIP_NAMES, num_heads),
     'projection_width': shapes['text_projection'][1],
-    'activation': activation,
+    'activation': clip_config.checked(activation),
   }
 
 
@@ -119,7 +119,12 @@ CLIP_TEXT = CheckpointFormat(
   'text_model.final_layer_norm.weight',
   clip_text_options,
   convert_clip_text,
+  clip_config.of_text,
 )
 OPENCLIP_TEXT = CheckpointFormat(
-  CLIPTextTower, 'ln_final.weight', openclip_text_options, convert_clip_text
+  CLIPTextTower,
+  'ln_final.weight',
+  openclip_text_options,
+  convert_clip_text,
+  clip_config.of_text,
 )

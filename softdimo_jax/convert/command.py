@@ -26,6 +26,7 @@ class Conversion:
     out: folder to write.
     check: whether to write nothing.
     overrides: constructor options that shapes do not determine.
+    tree: which of several trees in a file to read; None for the usual one.
   """
 
   family: str
@@ -34,6 +35,7 @@ class Conversion:
   out: pathlib.Path | None = None
   check: bool = False
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  tree: str | None = None
 
 
 def run(conversion: Conversion) -> None:
@@ -56,16 +58,19 @@ def _run_manifest(conversion: Conversion, manifest: pathlib.Path) -> None:
   if not conversion.check:
     raise UserError('a manifest has no weights to convert; add --check')
   _check_out(conversion)
-  _convert(conversion, str(manifest), sources.load_listing(manifest))
+  _convert(conversion, manifest, sources.load_listing(manifest), None)
 
 
 def _run_weights(conversion: Conversion, weights: str) -> None:
   _check_out(conversion)
   path = sources.locate(weights)
-  options, params = _convert(conversion, str(path), sources.load(path))
+  state_dict = sources.load(path, conversion.tree)
+  options, params = _convert(conversion, path, state_dict, path.parent)
   if conversion.out is None:
     return
-  source = folder.Source(weights, path.name, sources.checksum(path))
+  source = folder.Source(
+    weights, path.name, sources.checksum(path), conversion.tree
+  )
   folder.save_converted(
     conversion.out, conversion.family, options, params, source
   )
@@ -80,17 +85,19 @@ def _check_out(conversion: Conversion) -> None:
 
 
 def _convert(
-  conversion: Conversion, where: str, state_dict: registry.StateDict
+  conversion: Conversion,
+  where: pathlib.Path,
+  state_dict: registry.StateDict,
+  config_folder: pathlib.Path | None,
 ) -> tuple[Options, Params]:
   """Options and parameters of a state dict, reported on standard output."""
   try:
     options = registry.infer(
-      conversion.family, state_dict, conversion.overrides
+      conversion.family, state_dict, conversion.overrides, config_folder
     )
     module = registry.build(conversion.family, options)
     print(f'{conversion.family}: {_described(options)}')
-    convert = registry.FORMATS[conversion.family].convert
-    params, report = convert(state_dict, module)
+    params, report = registry.convert(conversion.family, state_dict, module)
   except ValueError as error:  # Modules that reject their options raise it too.
     if isinstance(error, ConversionError) and error.report is not None:
       _print(error.report)

@@ -32,11 +32,13 @@ class Source:
     weights: file, folder or Hub id, as given.
     file: name of the official file.
     sha256: checksum of that file, in hexadecimal.
+    tree: part of the file, if one was chosen.
   """
 
   weights: str
   file: str
   sha256: str
+  tree: str | None = None
 
 
 def check_new(folder: pathlib.Path) -> None:

@@ -1,12 +1,13 @@
 """Description of a format of official checkpoints."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 
-from softdimo_jax.convert.shapes import Options
+from softdimo_jax.convert.shapes import Options, Shapes
 from softdimo_jax.convert.tree import Array, Report
 from softdimo_jax.types import Params
 
@@ -26,12 +27,15 @@ class CheckpointFormat:
       the released checkpoints' values.
     convert: (state dict as released, module of its sizes) -> (parameters,
       report). Raises ConversionError unless the two fit exactly.
+    config: (folder of the weights, shapes) -> keyword arguments of `options`
+      that its configuration files give; None if no such files are known.
   """
 
   module: Callable[..., nn.Module]
   mark: str | tuple[str, ...]
   options: Callable[..., Options]
   convert: Callable[[StateDict, Any], Converted]
+  config: Callable[[pathlib.Path, Shapes], Options] | None = None
 
   @property
   def marks(self) -> tuple[str, ...]:

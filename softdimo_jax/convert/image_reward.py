@@ -92,11 +92,8 @@ RULES = (
   *tree.under('text', _text_rules()),
   *tree.under('head', head_rules(r'mlp\.')),
 )
-# A range, and BLIP's own similarity, which the score does not use.
-IGNORED = (
-  rf'{_TEXT}\.embeddings\.position_ids',
-  r'blip\.(?:vision|text)_proj\.(?:weight|bias)',
-)
+# BLIP's own similarity, which the score does not use.
+IGNORED = (r'blip\.(?:vision|text)_proj\.(?:weight|bias)',)
 
 
 def convert_image_reward(

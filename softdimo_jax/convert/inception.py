@@ -12,9 +12,6 @@ from softdimo_jax.networks.inception import Inception
 # Classes of torchvision's Inception; FID's has 1008.
 _IMAGENET_CLASSES = 1000
 
-# Counter of training steps, absent from some files.
-_COUNTER = r'.+\.bn\.num_batches_tracked'
-
 
 def _unit_rules(name: str, path: str) -> tuple[tree.Rule, ...]:
   """Rules of a `BasicConv2d`, whose statistics become parameters."""
@@ -40,7 +37,7 @@ RULES = (
 def convert_inception(state_dict: StateDict, model: Inception) -> Converted:
   """torch-fidelity's `FeatureExtractorInceptionV3` -> parameters."""
   target = tree.parameter_shapes(model, image(model.resolution))
-  return tree.convert(state_dict, RULES, target, ignored=[_COUNTER])
+  return tree.convert(state_dict, RULES, target)
 
 
 def inception_options(shapes: Shapes) -> Options:

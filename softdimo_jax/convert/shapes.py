@@ -33,9 +33,17 @@ class Shapes(dict[str, tuple[int, ...]]):
     raise ConversionError(f'there is no official entry {name}')
 
   def count(self, pattern: str) -> int:
-    """One past the largest index that `pattern` matches in the names."""
+    """One past the largest index that `pattern` matches in the names.
+
+    Raises:
+      ConversionError: if it matches none, for instance of a renamed encoder.
+    """
     matches = (re.match(pattern, name) for name in self)
-    return max((int(match[1]) + 1 for match in matches if match), default=0)
+    count = max((int(match[1]) + 1 for match in matches if match), default=0)
+    if not count:
+      like = pattern.replace('\\', '').replace('(d+)', 'N')
+      raise ConversionError(f'there is no official entry {like}*')
+    return count
 
 
 def heads(width: int, num_heads: int) -> int:

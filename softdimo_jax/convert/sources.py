@@ -1,22 +1,23 @@
-"""Reads weights from a file, a folder or the Hub, by file extension."""
+"""Reads weights from a file, its shards, a folder or the Hub."""
 
 import hashlib
 import json
 import pathlib
-import re
-from collections.abc import Iterable
+from typing import Any
 
 import flax.serialization
 import huggingface_hub
 import jax
 import numpy as np
 import safetensors.numpy
+from huggingface_hub.errors import EntryNotFoundError
 
-from softdimo_jax.convert import state_dict, torch_file
+from softdimo_jax.convert import listing, state_dict, torch_file
 from softdimo_jax.convert.tree import ConversionError
 from softdimo_jax.errors import UserError
 
-_HUB_ID = re.compile(r'\w[\w.-]*/\w[\w.-]*(/.+)?')
+# Configurations that say what shapes do not, see `clip_config`.
+CONFIGS = ('config.json', 'open_clip_config.json', 'preprocessor_config.json')
 
 StateDict = dict[str, np.ndarray]
 Listing = dict[str, jax.ShapeDtypeStruct]
@@ -24,6 +25,8 @@ Listing = dict[str, jax.ShapeDtypeStruct]
 
 def locate(weights: str) -> pathlib.Path:
   """The local file of weights, downloaded if necessary.
+
+  It stands for all its shards if it is an index or the first of them.
 
   Args:
     weights: a file, a folder that contains one, or a Hub id: org/name for a
@@ -38,9 +41,7 @@ def locate(weights: str) -> pathlib.Path:
   if path.is_dir():
     files = [file.name for file in path.iterdir() if file.is_file()]
     return path / _only(files, weights)
-  # org/name.bin is more likely a mistyped path than a repository.
-  looks_like_file = weights.count('/') < 2 and path.suffix in _EXTENSIONS
-  if looks_like_file or not _HUB_ID.fullmatch(weights):
+  if not listing.is_hub_id(weights):
     raise UserError(
       f'{weights} is neither a file nor a Hub id (org/name or '
       'org/name/path/in/repo)'
@@ -53,7 +54,10 @@ def _download(weights: str) -> pathlib.Path:
   repo, file = f'{org}/{name}', '/'.join(inside)
   try:
     file = file or _only(huggingface_hub.list_repo_files(repo), repo)
-    return pathlib.Path(huggingface_hub.hf_hub_download(repo, file))
+    path = pathlib.Path(huggingface_hub.hf_hub_download(repo, file))
+    if path.suffix in (*listing.EXTENSIONS, '.json'):
+      _download_beside(repo, pathlib.PurePosixPath(file).parent, path)
+    return path
   except UserError:
     raise
   except Exception as error:  # Network, name and access errors share no base.
@@ -63,35 +67,84 @@ def _download(weights: str) -> pathlib.Path:
     ) from error
 
 
-def _only(names: Iterable[str], where: str) -> str:
-  files = sorted(n for n in names if pathlib.Path(n).suffix in _EXTENSIONS)
-  if len(files) != 1:
+def _download_beside(
+  repo: str, folder: pathlib.PurePosixPath, path: pathlib.Path
+) -> None:
+  """Downloads the other shards, and the configurations that exist."""
+  for part in _parts(path):
+    if part != path:
+      huggingface_hub.hf_hub_download(repo, str(folder / part.name))
+  for name in CONFIGS:
+    try:
+      huggingface_hub.hf_hub_download(repo, str(folder / name))
+    except EntryNotFoundError:
+      continue  # Whoever needs it refuses the weights.
+
+
+def _only(names: list[str], where: str) -> str:
+  found, left = listing.candidates(names)
+  if len(found) != 1:
     raise UserError(
-      f'{where} contains {len(files)} weight files'
-      + (f' ({", ".join(files)}); name one: {where}/FILE' if files else '')
+      f'{where} contains {len(found)} weight files'
+      + (f' ({", ".join(found)}); name one: {where}/FILE' if found else '')
     )
-  return files[0]
+  if left:
+    state_dict.say(
+      f'{where}: reads {found[0]}, and leaves out {", ".join(left)}'
+    )
+  return found[0]
 
 
-def load(path: pathlib.Path) -> StateDict:
-  """State dict of a file, by official name.
+def load(path: pathlib.Path, tree: str | None = None) -> StateDict:
+  """State dict of a file and its other shards, by official name.
+
+  Args:
+    path: from `locate`.
+    tree: which of several trees in the file, see `state_dict.extract`.
 
   Raises:
-    UserError: if the extension is unknown, or the file is truncated, damaged,
-      not a state dict or attempts to run code.
+    UserError: if the extension is unknown, or a file is missing, truncated,
+      damaged, not a state dict or attempts to run code.
   """
-  if path.suffix not in _READERS:
+  state: StateDict = {}
+  for part in _parts(path):
+    read = _load_file(part, tree)
+    if twice := sorted(state.keys() & read.keys()):
+      raise UserError(f'{part}: {twice[0]} is in another shard too')
+    state |= read
+  if expected := listing.names_of(path):
+    differing = sorted(expected ^ state.keys())
+    if differing:
+      raise UserError(
+        f'{path}: the index and its shards differ in {differing[0]}'
+      )
+  return state_dict.strip_prefixes(state)
+
+
+def _load_file(path: pathlib.Path, tree: str | None) -> StateDict:
+  extension = path.suffix.lower()
+  if extension not in _READERS:
     raise UserError(
-      f'{path} has an unknown extension; choose one of {", ".join(_EXTENSIONS)}'
+      f'{path} has an unknown extension; choose one of '
+      f'{", ".join(listing.EXTENSIONS)}'
     )
+  if not path.is_file():
+    raise UserError(f'{path} is missing')
   try:
-    return _READERS[path.suffix](path)
+    return _READERS[extension](path, tree)
   except ConversionError as error:
     raise UserError(f'{path}: {error}') from error
   except Exception as error:  # Readers raise many kinds for damaged files.
     raise UserError(
       f'{path} cannot be read; it is truncated or damaged ({_brief(error)})'
     ) from error
+
+
+def _parts(path: pathlib.Path) -> list[pathlib.Path]:
+  try:
+    return listing.parts(path)
+  except ConversionError as error:
+    raise UserError(f'{path}: {error}') from error
 
 
 def load_listing(path: pathlib.Path) -> Listing:
@@ -118,18 +171,24 @@ def load_listing(path: pathlib.Path) -> Listing:
 
 
 def checksum(path: pathlib.Path) -> str:
-  """SHA-256 of a file, in hexadecimal."""
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+  """SHA-256 of a file, or of those of its shards, in hexadecimal."""
+  digests = []
+  for part in _parts(path):
+    with part.open('rb') as file:
+      digests.append(hashlib.file_digest(file, 'sha256').hexdigest())
+  if len(digests) == 1:
+    return digests[0]
+  return hashlib.sha256('\n'.join(digests).encode()).hexdigest()
 
 
-def _safetensors(path: pathlib.Path) -> StateDict:
-  return state_dict.extract(safetensors.numpy.load_file(path), np.ndarray)
+def _safetensors(path: pathlib.Path, tree: str | None) -> StateDict:
+  content: Any = safetensors.numpy.load_file(path)
+  return state_dict.extract(content, np.ndarray, str(path), tree)
 
 
-def _msgpack(path: pathlib.Path) -> StateDict:
-  tree = flax.serialization.msgpack_restore(path.read_bytes())
-  return state_dict.extract(tree, np.ndarray)
+def _msgpack(path: pathlib.Path, tree: str | None) -> StateDict:
+  content = flax.serialization.msgpack_restore(path.read_bytes())
+  return state_dict.extract(content, np.ndarray, str(path), tree)
 
 
 _READERS = {
@@ -141,7 +200,6 @@ _READERS = {
   '.msgpack': _msgpack,
   '': _msgpack,  # Google's files have no extension.
 }
-_EXTENSIONS = tuple(extension for extension in _READERS if extension)
 
 
 def _brief(error: Exception) -> str:

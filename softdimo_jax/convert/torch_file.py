@@ -177,10 +177,14 @@ class _Unpickler(pickle.Unpickler):
     return _Storage(key, _STORAGES[storage_type], size)
 
 
-def load(path: pathlib.Path) -> dict[str, np.ndarray]:
+def load(path: pathlib.Path, tree: str | None = None) -> dict[str, np.ndarray]:
   """State dict of a torch checkpoint, by official name.
 
   Storages of optimiser states and other objects are not read.
+
+  Args:
+    path: the file.
+    tree: see `state_dict.extract`.
 
   Raises:
     ConversionError: if the pickle refers to a forbidden name, or the file is
@@ -192,13 +196,16 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
       file.seek(0)
       raise ConversionError(_why_no_archive(file))
     with zipfile.ZipFile(file) as archive:
-      return _read(archive)
+      return _read(archive, str(path), tree)
 
 
-def _read(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+def _read(
+  archive: zipfile.ZipFile, where: str, tree: str | None
+) -> dict[str, np.ndarray]:
   root = _root(archive)
   with archive.open(f'{root}data.pkl') as file:
-    tensors = state_dict.extract(_Unpickler(file).load(), _Tensor)
+    content = _Unpickler(file).load()
+  tensors = state_dict.extract(content, _Tensor, where, tree)
   # Tied weights share a storage.
   flat = {
     storage: _elements(archive.read(f'{root}data/{storage.key}'), storage)

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from softdimo_jax.convert.constants import is_constant
 from softdimo_jax.types import Params
 
 Array = Any  # np.ndarray, jax.Array or jax.ShapeDtypeStruct
@@ -45,6 +46,11 @@ class ConversionError(ValueError):
 def identity(array: Array) -> Array:
   """The array unchanged, for norms, biases, tables and codebooks."""
   return array
+
+
+def scalar(array: Array) -> Array:
+  """An array of one number [], [1] or [1, 1] -> []."""
+  return array.reshape(())
 
 
 def linear_kernel(weight: Array) -> Array:
@@ -200,7 +206,8 @@ def convert(
     rules: rules, of which every entry matches exactly one, unless `ignored`.
     target: parameter tree whose leaves have `shape` and `dtype`, as from
       `parameter_shapes`; entries are cast to the dtype.
-    ignored: patterns of full official names to ignore.
+    ignored: patterns of full official names to ignore, beside the buffers of
+      `constants`.
     strict: whether missing parameters and unexpected entries are errors;
       otherwise the report lists them and the tree lacks the missing leaves.
 
@@ -215,7 +222,7 @@ def convert(
   pieces: dict[str, dict[int | None, Array]] = {}
   used, skipped, unexpected = [], [], []
   for name, array in state_dict.items():
-    if any(re.fullmatch(pattern, name) for pattern in ignored):
+    if _is_ignored(name, array, ignored):
       skipped.append(name)
     elif matched := _find_rule(name, rules):
       _place(name, array, *matched, pieces)
@@ -234,6 +241,14 @@ def convert(
   if strict:
     report.check()
   return traverse_util.unflatten_dict(leaves, sep='/'), report
+
+
+def _is_ignored(name: str, array: Array, patterns: tuple[str, ...]) -> bool:
+  try:
+    known = is_constant(name, array)
+  except ValueError as error:
+    raise ConversionError(str(error)) from error
+  return known or any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def _find_rule(

@@ -58,7 +58,7 @@ def find(
       tower, prompts.
     kernel_gain: see `rule_params`, for 'rule'.
     overrides: constructor options that the shapes in an official file do not
-      determine.
+      determine; without them, the configuration files beside it are read.
 
   Raises:
     UserError: if there are no such weights, or they are of another family.
@@ -74,9 +74,8 @@ def find(
   path = sources.locate(where)
   state = sources.load(path)
   try:
-    module = registry.build(
-      family, registry.infer(family, state, overrides or {})
-    )
+    options = registry.infer(family, state, overrides or {}, path.parent)
+    module = registry.build(family, options)
   except ValueError as error:
     raise UserError(f'{where}: {error}') from error
   # Read again on demand, because a host's memory does not fit several such
@@ -86,7 +85,7 @@ def find(
 
 def _converted(path: pathlib.Path, family: str, module: nn.Module) -> Params:
   try:
-    return registry.FORMATS[family].convert(sources.load(path), module)[0]
+    return registry.convert(family, sources.load(path), module)[0]
   except ConversionError as error:
     raise UserError(f'{path}: {error}') from error
 

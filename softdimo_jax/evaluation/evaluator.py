@@ -1,6 +1,7 @@
 """Evaluation of image sets: networks, reference, metrics and protocol."""
 
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -164,9 +165,10 @@ class Evaluator:
     }
     probes.extract(images, list(views.values()), self._notice, title)
     stores = {name: store for name, (_, store) in views.items()}
+    embedded, prompt_ids_sha256 = self._prompt_features(prompts, len(images))
     features = Features(
       **stores,
-      prompts=self._prompt_features(prompts, len(images)),
+      prompts=embedded,
       reference=reference,
       **self._reference_features(reference),
     )
@@ -179,7 +181,8 @@ class Evaluator:
       logging.warning('%s; the other metrics are', sentence)
     return row | {
       'num_images': len(images),
-      'protocol': self._protocol(images, size, reference),
+      'protocol': self._protocol(images, size, reference)
+      | {'prompt_ids_sha256': prompt_ids_sha256},
     }
 
   def save_reference(self, images: ImageSet, path: pathlib.Path) -> None:
@@ -240,10 +243,14 @@ class Evaluator:
 
   def _prompt_features(
     self, prompts: Sequence[str] | None, count: int
-  ) -> np.ndarray | None:
-    """CLIP features of the prompts; repeated prompts are encoded once."""
+  ) -> tuple[np.ndarray | None, str | None]:
+    """CLIP features of the prompts, and the digest of their token ids.
+
+    Repeated prompts are encoded once. The ids tell prompts, prefix and
+    vocabulary at once.
+    """
     if 'clip' not in self._probes:
-      return None
+      return None, None
     prompts = prompts or ()
     if len(prompts) != count:
       raise UserError(
@@ -264,7 +271,8 @@ class Evaluator:
     features = embeddings.embed_prompts(
       network.module, network.params, tokens.ids
     )
-    return features[inverse]
+    digest = hashlib.sha256(tokens.ids[inverse].tobytes()).hexdigest()
+    return features[inverse], digest
 
   def _protocol(
     self,

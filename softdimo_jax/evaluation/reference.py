@@ -109,7 +109,7 @@ class ReferenceSet:
     """
     protocol = self.reference.provenance.protocol if self.reference else {}
     known = dict(protocol.get('network', {}))
-    for name in ('params_sha256', 'resize'):
+    for name in ('params_sha256', 'options', 'resize'):
       if name in known and known[name] != network.get(name):
         raise UserError(
           f'{self.path} was made with {name}={known[name]}, but our features '

@@ -1,8 +1,6 @@
 """Pretrained parameters that a run loads instead of training them."""
 
-import dataclasses
 import pathlib
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,15 +11,11 @@ from softdimo_jax.convert.rule_weights import RULE, rule_params
 from softdimo_jax.convert.tree import parameter_shapes
 from softdimo_jax.errors import UserError
 from softdimo_jax.families.family import Family
+from softdimo_jax.networks.options import meaningful_options
 from softdimo_jax.runtime import checkpoint
 from softdimo_jax.types import Params
 
 WEIGHTS = ('converted', RULE)
-# Fields of a module that do not change the meaning of its parameters.
-_FREE = (
-  *('parent', 'name', 'dropout', 'table_scale', 'timestep_mode'),
-  *('grid', 'dtype', 'attention', 'remat', 'unroll'),
-)
 
 
 def load(
@@ -64,15 +58,6 @@ def load(
   needed = {k: v for k, v in shapes.items() if k not in optional}
   _check_shapes(stage, folder, params, needed)
   return params
-
-
-def meaningful_options(module: nn.Module) -> dict[str, Any]:
-  """Fields of a module that change the meaning of its parameters."""
-  return {
-    field.name: getattr(module, field.name)
-    for field in dataclasses.fields(module)
-    if field.name not in _FREE
-  }
 
 
 def _existing(stage: str, folder: str) -> pathlib.Path:

@@ -218,7 +218,9 @@ def _towers(module: Module, options: ml_collections.ConfigDict) -> Module:
 
 
 def _clip(name: str, scaled: bool, options: ml_collections.ConfigDict) -> _Part:
-  found = _find(name, 'clip', CLIP, options)
+  # HPSv2's file has no configuration beside it.
+  overrides = {'activation': 'gelu'} if name == 'hpsv2' else None
+  found = _find(name, 'clip', CLIP, options, overrides=overrides)
   module = _towers(found.module, options)
   return _Part(
     reward=CLIPReward(

@@ -220,6 +220,25 @@ def test_a_checkpoint_of_another_family_is_named(maskgit):
     convert({'weight': np.zeros(2, np.float32)}, family='maskbit', overrides={})
 
 
+def test_entries_under_a_prefix_are_found_with_a_flag(maskgit):
+  state, convert = maskgit
+  state = {f'student.{name}': array for name, array in state.items()}
+  state |= {'teacher.x': np.zeros(2, np.float32)}
+  with pytest.raises(UserError, match='give --tree=student'):
+    convert(state)
+
+
+def test_renamed_encoders_are_named(tmp_path):
+  case = CASES['taming']
+  renamed = {
+    name.replace('encoder.down.', 'encoder.downs.'): array
+    for name, array in case.state_dict().items()
+  }
+  file = case.write(tmp_path, renamed)
+  with pytest.raises(UserError, match=r'no official entry encoder\.down\.N'):
+    command.run(command.Conversion(case.family, str(file), check=True))
+
+
 def test_overrides_must_fit(maskgit):
   state, convert = maskgit
   for overrides, message in (

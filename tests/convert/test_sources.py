@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import safetensors.flax
 import safetensors.numpy
+from huggingface_hub.errors import EntryNotFoundError
 
-from softdimo_jax.convert import sources
+from softdimo_jax.convert import listing, sources
 from softdimo_jax.errors import UserError
 from tests.convert import torch_format
 
@@ -89,8 +90,8 @@ def test_a_folder_must_contain_one_file(tmp_path):
     sources.locate(str(tmp_path))
   (tmp_path / 'model.bin').touch()
   assert sources.locate(str(tmp_path)) == tmp_path / 'model.bin'
-  (tmp_path / 'model.safetensors').touch()
-  with pytest.raises(UserError, match=r'model\.bin, model\.safetensors'):
+  (tmp_path / 'other.safetensors').touch()
+  with pytest.raises(UserError, match=r'model\.bin, other\.safetensors'):
     sources.locate(str(tmp_path))
 
 
@@ -103,6 +104,8 @@ class _Hub:
     monkeypatch.setattr(huggingface_hub, 'list_repo_files', self.files)
 
   def download(self, repo_id, filename):
+    if filename in sources.CONFIGS:
+      raise EntryNotFoundError(filename)
     self.asked.append((repo_id, filename))
     return str(self.folder / filename)
 
@@ -120,6 +123,87 @@ def test_hub_ids(tmp_path, monkeypatch):
   (tmp_path / 'other.pth').touch()
   with pytest.raises(UserError, match=r'name one: org/name_14bit/FILE'):
     sources.locate('org/name_14bit')
+
+
+def shards(folder, *, index=True):
+  """Two shards of a state dict, as transformers writes them."""
+  folder.mkdir(exist_ok=True)
+  names = [f'model-0000{n}-of-00002.safetensors' for n in (1, 2)]
+  state = {'a': np.zeros(2, np.float32), 'b': np.ones(3, np.float32)}
+  for name, (entry, array) in zip(names, state.items(), strict=True):
+    safetensors.numpy.save_file({entry: array}, folder / name)
+  file = folder / 'model.safetensors.index.json'
+  if index:
+    weight_map = dict(zip(state, names, strict=True))
+    file.write_text(json.dumps({'metadata': {}, 'weight_map': weight_map}))
+  return file, names
+
+
+def test_shards_are_one_checkpoint(tmp_path, monkeypatch):
+  file, names = shards(tmp_path)
+  (tmp_path / 'optimizer.bin').touch()
+  for path in (tmp_path, file, *(tmp_path / name for name in names)):
+    assert list(sources.load(sources.locate(str(path)))) == ['a', 'b']
+  assert sources.checksum(file) == sources.checksum(tmp_path / names[0])
+  hub = _Hub(tmp_path, monkeypatch)
+  assert list(sources.load(sources.locate('org/name'))) == ['a', 'b']
+  assert [name for _, name in hub.asked] == [file.name, *names]
+  file.unlink()
+  assert sources.locate(str(tmp_path)) == tmp_path / names[0]
+
+
+def test_shards_that_do_not_fit_are_refused(tmp_path):
+  file, names = shards(tmp_path)
+  content = json.loads(file.read_text())
+  content['weight_map']['c'] = names[1]
+  file.write_text(json.dumps(content))
+  with pytest.raises(UserError, match='index and its shards differ in c'):
+    sources.load(file)
+  file.write_text('{}')
+  with pytest.raises(UserError, match='not an index of shards'):
+    sources.load(file)
+  (tmp_path / names[1]).write_bytes((tmp_path / names[0]).read_bytes())
+  with pytest.raises(UserError, match='a is in another shard too'):
+    sources.load(tmp_path / names[0])
+  (tmp_path / names[1]).unlink()
+  with pytest.raises(UserError, match=f'{names[1]} is missing'):
+    sources.load(tmp_path / names[0])
+
+
+@pytest.mark.parametrize(
+  ('names', 'found'),
+  [
+    (['pytorch_model.bin', 'model.safetensors'], ['model.safetensors']),
+    (
+      ['pytorch_model.bin', 'flax_model.msgpack'],
+      ['flax_model.msgpack', 'pytorch_model.bin'],
+    ),
+    (
+      [
+        'diffusion_pytorch_model.safetensors',
+        'diffusion_pytorch_model.bin',
+        'onnx/model.bin',
+      ],
+      ['diffusion_pytorch_model.safetensors'],
+    ),
+    (
+      ['model.safetensors', 'model.fp16.safetensors'],
+      ['model.fp16.safetensors', 'model.safetensors'],
+    ),
+    (['training_args.bin', 'a/model.PTH', 'config.json'], ['a/model.PTH']),
+  ],
+)
+def test_safetensors_are_preferred_to_the_same_weights(names, found):
+  chosen, left = listing.candidates(names)
+  assert chosen == found
+  assert not set(chosen) & set(left)
+
+
+def test_what_a_folder_leaves_out_is_said(tmp_path, caplog):
+  safetensors.numpy.save_file(STATE, tmp_path / 'model.safetensors')
+  torch_format.save(tmp_path / 'pytorch_model.bin', STATE)
+  assert sources.locate(str(tmp_path)) == tmp_path / 'model.safetensors'
+  assert 'leaves out pytorch_model.bin' in caplog.text
 
 
 def test_errors_of_the_hub(monkeypatch):

@@ -24,14 +24,19 @@ LISTINGS = {
   'meissonic_transformer': ('meissonic', {}, 1_006_946_304, []),
   'meissonic_transformer_nodown': ('meissonic', {}, 998_555_648, []),
   'meissonic_vq': ('meissonic_vq', {}, 146_244_675, []),
-  'clip_text': ('clip_text', {}, 354_032_640, []),
+  'clip_text': ('clip_text', {'activation': 'gelu'}, 354_032_640, []),
   'clip_text_quick': (
     'clip_text',
     {'activation': 'quick_gelu'},
     123_650_304,
     [],
   ),
-  'openclip_text': ('openclip_text', {}, 123_650_304, ['logit_scale']),
+  'openclip_text': (
+    'openclip_text',
+    {'activation': 'quick_gelu'},
+    123_650_304,
+    ['logit_scale'],
+  ),
 }
 OFFICIAL = {
   'maskgen': official_generators.maskgen,
@@ -83,7 +88,8 @@ def test_text_towers_are_found_in_whole_models():
     else:
       more = [*more, 'text_model.embeddings.position_ids']
     whole = listing | dict.fromkeys(more, listing[next(iter(listing))])
-    module = registry.build(name, registry.infer(name, listing, {}))
+    options = registry.infer(name, listing, {'activation': 'gelu'})
+    module = registry.build(name, options)
     _, report = registry.FORMATS[name].convert(whole, module)
     assert set(more) <= set(report.ignored)
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import flax.linen as nn
@@ -22,6 +22,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from softdimo_jax.errors import UserError
+from softdimo_jax.networks import options
 from softdimo_jax.runtime import storage
 from softdimo_jax.runtime.files import write_atomically
 
@@ -97,8 +98,8 @@ def shard_file(spec: CacheSpec, shard: int) -> str:
   return f'{spec.kind.stem}-{shard:05d}-of-{spec.num_shards:05d}.array_record'
 
 
-def module_fingerprint(module: nn.Module, params: Any) -> dict[str, str]:
-  """JSON values that identify a module with its parameters.
+def module_fingerprint(module: nn.Module, params: Any) -> dict[str, Any]:
+  """JSON values that identify a module with its parameters and options.
 
   Args:
     module: Linen module.
@@ -110,7 +111,16 @@ def module_fingerprint(module: nn.Module, params: Any) -> dict[str, str]:
     name = jax.tree_util.keystr(path)
     digest.update(f'{name} {array.dtype} {array.shape}\n'.encode())
     digest.update(array.tobytes())
-  return {'name': type(module).__name__, 'params_sha256': digest.hexdigest()}
+  return {
+    'name': type(module).__name__,
+    'params_sha256': digest.hexdigest(),
+    'options': options.described(module),
+  }
+
+
+def same_module(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+  """Whether two fingerprints agree; earlier versions recorded no options."""
+  return all(found.get(name) == value for name, value in recorded.items())
 
 
 class RecordCacheWriter:

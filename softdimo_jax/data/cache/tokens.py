@@ -20,6 +20,7 @@ from softdimo_jax.data.cache.records import (
   RecordCache,
   RecordCacheWriter,
   module_fingerprint,
+  same_module,
 )
 from softdimo_jax.data.images.source import check_classes
 from softdimo_jax.errors import UserError
@@ -148,7 +149,8 @@ class TokenCache(RecordCache[TokenCacheSpec]):
 
   def check_tokenizer(self, tokenizer: nn.Module, params: Any) -> None:
     """Raises UserError if another tokenizer made the tokens."""
-    if self.spec.tokenizer != module_fingerprint(tokenizer, params):
+    found = module_fingerprint(tokenizer, params)
+    if not same_module(self.spec.tokenizer, found):
       raise UserError(
         f'token cache {self.folder} was made by another tokenizer; write a new '
         'one with this tokenizer to another folder'

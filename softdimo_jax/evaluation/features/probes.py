@@ -129,7 +129,7 @@ def _prepared(
     return np.stack(list(pool.map(lambda x: prepare(x, side), images)))
 
 
-def network_fingerprint(weights: Weights, params: Any) -> dict[str, str]:
+def network_fingerprint(weights: Weights, params: Any) -> dict[str, Any]:
   """JSON values that identify a network with its weights."""
   return {'weights': weights.source} | module_fingerprint(
     weights.module, params

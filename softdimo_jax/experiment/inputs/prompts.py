@@ -29,7 +29,6 @@ from softdimo_jax.data.prompts.text_tokens import (
   load_byte_pairs,
 )
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import pretrained
 from softdimo_jax.experiment.checks import between, choice
 from softdimo_jax.experiment.inputs.interface import (
   Conditions,
@@ -223,8 +222,7 @@ class Prompts(Inputs):
     return {
       'length': tower.length,
       'features': {name: list(shape) for name, shape in self._shapes.items()},
-      'tower': module_fingerprint(tower, self.tower)
-      | {'options': pretrained.meaningful_options(tower)},
+      'tower': module_fingerprint(tower, self.tower),
       'tokens': {
         'clean': self.tokenizer.clean,
         'pad_id': self.tokenizer.pad_id,

@@ -244,7 +244,7 @@ def _distillation(
 
 def _post_training(**changes: Any) -> ConfigDict:
   config = _distillation(
-    'dimo', 1.5e-4, 2e-3, steps=1000, reward={'weight': 2.0}, **changes
+    'dimo', 1.5e-4, 2e-3, steps=1000, reward={'weight': 8.0}, **changes
   )
   config.reward.terms = ConfigDict(_TERMS)
   return config

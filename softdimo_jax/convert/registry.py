@@ -137,7 +137,7 @@ def _not_of(name: str, state_dict: StateDict) -> str:
     for mark in marks
     if entry.endswith(f'.{mark}')
   ]
-  hint = f'; its first entries are {shortened(list(state_dict))}'
+  hint = f'; its first entries are {shortened(list(state_dict)) or "none"}'
   if prefixes:
     hint = f'; give --tree={" or --tree=".join(prefixes)}'
   return (

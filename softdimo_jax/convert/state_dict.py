@@ -7,7 +7,7 @@ said, and a choice that is not clear is refused.
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from absl import logging
@@ -53,9 +53,8 @@ def extract(
       'expected a state dict, not an object of type '
       f'{type(checkpoint).__name__}'
     )
-  chosen = (
-    _named(checkpoint, tree) if tree else _chosen(checkpoint, array_type, where)
-  )
+  read = functools.partial(_chosen, array_type=array_type, where=where)
+  chosen = _named(checkpoint, tree, read) if tree else read(checkpoint)
   flat = traverse_util.flatten_dict(dict(chosen))
   state = {'/'.join(map(str, path)): leaf for path, leaf in flat.items()}
   for name, leaf in state.items():
@@ -80,18 +79,27 @@ def say(sentence: str) -> None:
   logging.warning('%s', sentence)
 
 
-def _named(checkpoint: Mapping[str, Any], tree: str) -> Mapping[str, Any]:
-  """The tree at the end of a path of keys, or the names with a prefix."""
+def _named(
+  checkpoint: Mapping[str, Any],
+  tree: str,
+  read: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+) -> Mapping[str, Any]:
+  """The tree at the end of a path of keys, or the names with a prefix.
+
+  Prefixes are those of names in the checkpoint or in its weights, from `read`.
+  """
   found: Any = checkpoint
   for key in tree.split('/'):
     found = found.get(key) if isinstance(found, Mapping) else None
   if isinstance(found, Mapping):
     return found
   prefix = f'{tree}.'
+  if not any(str(name).startswith(prefix) for name in checkpoint):
+    checkpoint = read(checkpoint)
   part = {
     name.removeprefix(prefix): leaf
     for name, leaf in checkpoint.items()
-    if isinstance(name, str) and name.startswith(prefix)
+    if str(name).startswith(prefix)
   }
   if not part:
     keys = ', '.join(str(key) for key in list(checkpoint)[:10])
@@ -100,9 +108,15 @@ def _named(checkpoint: Mapping[str, Any], tree: str) -> Mapping[str, Any]:
 
 
 def _chosen(
-  checkpoint: Mapping[str, Any], array_type: type, where: str
+  checkpoint: Mapping[str, Any],
+  array_type: type,
+  where: str,
+  path: tuple[str, ...] = (),
 ) -> Mapping[str, Any]:
-  """The tree of weights of a checkpoint, which may be the checkpoint."""
+  """The tree of weights of a checkpoint, which may be the checkpoint.
+
+  `path` are the keys that lead to it.
+  """
   holding = {k: v for k, v in checkpoint.items() if _holds(v, array_type)}
   averages = dict(_averages(holding, array_type))
   trees = {k: v for k, v in holding.items() if isinstance(v, Mapping)}
@@ -114,8 +128,9 @@ def _chosen(
     return checkpoint
   if len(names) > 1:
     kind = 'averages' if averages else 'trees'
+    full = ['/'.join((*path, str(name))) for name in names]
     raise ConversionError(
-      f'it contains several {kind} ({", ".join(map(str, names))}); {_CHOOSE}'
+      f'it contains several {kind} ({", ".join(full)}); {_CHOOSE}'
     )
   name = names[0]
   tree = averages.get(name, checkpoint.get(name))
@@ -128,7 +143,7 @@ def _chosen(
   if left:
     kind = 'the averages ' if averages else ''
     say(f'{where}: reads {kind}{name}, and leaves out {", ".join(left)}')
-  return _chosen(tree, array_type, where)
+  return _chosen(tree, array_type, where, (*path, str(name)))
 
 
 def _averages(

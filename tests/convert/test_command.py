@@ -228,17 +228,6 @@ def test_entries_under_a_prefix_are_found_with_a_flag(maskgit):
     convert(state)
 
 
-def test_renamed_encoders_are_named(tmp_path):
-  case = CASES['taming']
-  renamed = {
-    name.replace('encoder.down.', 'encoder.downs.'): array
-    for name, array in case.state_dict().items()
-  }
-  file = case.write(tmp_path, renamed)
-  with pytest.raises(UserError, match=r'no official entry encoder\.down\.N'):
-    command.run(command.Conversion(case.family, str(file), check=True))
-
-
 def test_overrides_must_fit(maskgit):
   state, convert = maskgit
   for overrides, message in (

@@ -66,6 +66,7 @@ def test_what_is_left_out_is_said_once(caplog):
       {'model': RAW, 'state_dict': MEAN},
       r'trees \(state_dict, model\)',
     ),
+    ({'model': {'a': RAW, 'b': MEAN}}, 'trees .model/a, model/b'),
     ({'generator': RAW, 'discriminator': MEAN}, 'several trees'),
     ({'model': RAW, 'ema': {'shadow_params': [TWO]}}, 'have no names'),
     ({'model': RAW, 'ema': [TWO]}, 'have no names'),
@@ -82,6 +83,7 @@ def test_a_tree_can_be_chosen():
   assert extract(content, 'model') == RAW
   assert extract(content, 'ema/fast') == MEAN
   flat = {'student.a.weight': ONE, 'teacher.a.weight': TWO}
-  assert extract(flat, 'teacher') == MEAN
+  for content in (flat, {'state_dict': flat, 'epoch': 1}):
+    assert extract(content, 'teacher') == MEAN
   with pytest.raises(ConversionError, match='no --tree=x; its keys are model'):
     extract(content, 'x')

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from softdimo_jax.convert import torch_file
+from softdimo_jax.convert import sources, torch_file
 from softdimo_jax.convert.tree import ConversionError
 from tests.convert import torch_format
 from tests.convert.torch_format import Call, Global
@@ -42,7 +42,7 @@ def test_arrays_of_every_layout_are_read(tmp_path, wrapper):
   state = {f'module.{name}': array for name, array in STATE.items()}
   content = state if wrapper is None else {'iter': 7, wrapper: state}
   torch_format.save(file, content)
-  check_equal(torch_file.load(file), STATE)
+  check_equal(sources.load(file), STATE)
 
 
 def test_parameters_are_tensors(tmp_path):

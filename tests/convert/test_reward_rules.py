@@ -96,7 +96,7 @@ def test_a_file_becomes_a_folder_and_a_module(family, extension, tmp_path):
 
 def test_entries_that_no_score_reads_are_ignored():
   state, module = example('image_reward')
-  ids = np.zeros((1, 3), np.int64)
+  ids = np.arange(3)[None]
   _, report = convert('image_reward', state | {LEFT_OUT[0]: ids}, module)
   assert sorted(report.ignored) == sorted(LEFT_OUT)
 

@@ -144,8 +144,16 @@ def test_an_unknown_activation_is_refused():
 @pytest.mark.parametrize(
   ('name', 'family', 'overrides'),
   [
-    ('clip_text', 'clip_text', {'num_heads': 2}),
-    ('openclip_text', 'openclip_text', {'num_heads': 4}),
+    (
+      'clip_text',
+      'clip_text',
+      {'num_heads': 2, 'activation': 'gelu'},
+    ),
+    (
+      'openclip_text',
+      'openclip_text',
+      {'num_heads': 4, 'activation': 'quick_gelu'},
+    ),
   ],
 )
 def test_a_tower_of_a_file_becomes_a_folder_and_a_module(

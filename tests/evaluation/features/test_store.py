@@ -56,5 +56,5 @@ def test_features_that_are_not_finite_are_refused(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(UserError, match='choose another --out'):
+  with pytest.raises(UserError, match='choose another path'):
     store(tmp_path / 'file')

@@ -35,6 +35,7 @@ def held(output: str | os.PathLike[str]) -> Iterator[None]:
   output = pathlib.Path(output).absolute()
   name = f'{output.name}.lock'
   path = output.with_name(name) if output.suffix == '.npz' else output / NAME
+  new = not path.parent.exists()
   file = _locked(path, output)
   try:
     yield
@@ -42,6 +43,8 @@ def held(output: str | os.PathLike[str]) -> Iterator[None]:
     # While it is still locked: the next process finds another file or none.
     with contextlib.suppress(OSError):
       path.unlink()
+      if new:  # A mistake found in the block leaves no empty folder.
+        path.parent.rmdir()
     os.close(file)
 
 

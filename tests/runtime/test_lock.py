@@ -36,6 +36,11 @@ def test_a_second_owner_is_refused_and_a_released_lock_leaves_nothing(
   with lock.held(output):
     pass
   assert not list(tmp_path.rglob('*lock*'))
+  assert not list(tmp_path.iterdir())  # only folders that it made
+  output.mkdir()
+  with lock.held(output / 'samples.npz'), lock.held(output):
+    pass
+  assert output.exists()
 
 
 def test_the_lock_of_a_killed_process_holds_nothing(tmp_path):

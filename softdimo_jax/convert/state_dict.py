@@ -94,11 +94,12 @@ def _named(
   if isinstance(found, Mapping):
     return found
   prefix = f'{tree}.'
-  if not any(str(name).startswith(prefix) for name in checkpoint):
-    checkpoint = read(checkpoint)
+  names = checkpoint
+  if not any(str(name).startswith(prefix) for name in names):
+    names = read(checkpoint)
   part = {
     name.removeprefix(prefix): leaf
-    for name, leaf in checkpoint.items()
+    for name, leaf in names.items()
     if str(name).startswith(prefix)
   }
   if not part:

@@ -83,7 +83,7 @@ def test_a_tree_can_be_chosen():
   assert extract(content, 'model') == RAW
   assert extract(content, 'ema/fast') == MEAN
   flat = {'student.a.weight': ONE, 'teacher.a.weight': TWO}
-  for content in (flat, {'state_dict': flat, 'epoch': 1}):
-    assert extract(content, 'teacher') == MEAN
+  for wrapped in (flat, {'state_dict': flat, 'epoch': 1}):
+    assert extract(wrapped, 'teacher') == MEAN
   with pytest.raises(ConversionError, match='no --tree=x; its keys are model'):
     extract(content, 'x')

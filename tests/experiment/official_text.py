@@ -47,7 +47,12 @@ SYSTEMS = {
       {'num_heads': 4, 'num_classes': 5},
     ),
     'tokenizer': ('tatitok', 'tatitok', _TATITOK, {}),
-    'text': ('openclip_text', 'openclip_text', _OPENCLIP, {'num_heads': 4}),
+    'text': (
+      'openclip_text',
+      'openclip_text',
+      _OPENCLIP,
+      {'num_heads': 4, 'activation': 'quick_gelu'},
+    ),
   },
   'meissonic': {
     'teacher': (
@@ -58,7 +63,12 @@ SYSTEMS = {
     ),
     # Its norms have 32 groups.
     'tokenizer': ('meissonic_vq', 'meissonic_vq', _WIDER, {}),
-    'text': ('clip_text', 'clip_text', _HF_CLIP, {'num_heads': 2}),
+    'text': (
+      'clip_text',
+      'clip_text',
+      _HF_CLIP,
+      {'num_heads': 2, 'activation': 'gelu'},
+    ),
   },
 }
 # A shipped configuration with the sizes of the converted checkpoints.

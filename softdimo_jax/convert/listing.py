@@ -35,6 +35,11 @@ def is_hub_id(name: str) -> bool:
   return not looks_like_file and bool(_HUB_ID.fullmatch(name))
 
 
+def is_weights(name: str) -> bool:
+  """Whether a name is that of a weight file, a shard or an index."""
+  return _key(name) is not None
+
+
 def candidates(names: Iterable[str]) -> tuple[list[str], list[str]]:
   """Weight files of a folder or repository.
 

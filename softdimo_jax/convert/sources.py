@@ -55,7 +55,7 @@ def _download(weights: str) -> pathlib.Path:
   try:
     file = file or _only(huggingface_hub.list_repo_files(repo), repo)
     path = pathlib.Path(huggingface_hub.hf_hub_download(repo, file))
-    if path.name.endswith((*listing.EXTENSIONS, '.index.json')):
+    if listing.is_weights(path.name):
       _download_beside(repo, pathlib.PurePosixPath(file).parent, path)
     return path
   except UserError:

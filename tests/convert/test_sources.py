@@ -199,6 +199,13 @@ def test_safetensors_are_preferred_to_the_same_weights(names, found):
   assert not set(chosen) & set(left)
 
 
+def test_vocabularies_are_no_weights():
+  for name in ('vocab.txt', 'merges.txt', 'config.json', 'vocab.json'):
+    assert not listing.is_weights(name)
+  for name in ('a.pt', 'm.safetensors.index.json', 'm.bin.index.fp16.json'):
+    assert listing.is_weights(name)
+
+
 def test_what_a_folder_leaves_out_is_said(tmp_path, caplog):
   safetensors.numpy.save_file(STATE, tmp_path / 'model.safetensors')
   torch_format.save(tmp_path / 'pytorch_model.bin', STATE)

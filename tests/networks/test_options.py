@@ -4,9 +4,8 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from softdimo_jax.convert import folder, weights
+from softdimo_jax.convert import weights
 from softdimo_jax.data.cache.records import module_fingerprint, same_module
 from softdimo_jax.evaluation.features import probes
 from softdimo_jax.networks import options
@@ -36,22 +35,16 @@ def test_fingerprints_tell_options():
   assert not same_module(old | {'params_sha256': '0'}, first)
 
 
-@pytest.mark.parametrize('kind', ['clip', 'inception'])
-def test_features_of_a_replaced_folder_are_not_reused(tmp_path, kind):
+def test_features_of_a_replaced_folder_are_not_reused(tmp_path):
   def probe():
-    found = weights.find(str(tmp_path / kind), kind, default=CLIP)
-    if kind == 'clip':
-      return probes.clip_probe(found, 'crop', 4)
-    return probes.inception_probe(found, 'clean', 4)
+    found = weights.find(str(tmp_path / 'clip'), 'clip', default=CLIP)
+    return probes.clip_probe(found, 'crop', 4)
 
-  released.save(tmp_path / kind, kind)
+  released.save(tmp_path / 'clip', 'clip')
   before = probe().fingerprint
-  file = tmp_path / kind / 'model.json'
+  # The same parameters, converted with another flag.
+  file = tmp_path / 'clip' / 'model.json'
   model = json.loads(file.read_text())
-  if kind == 'clip':  # The same parameters, converted with another flag.
-    model['options']['image']['activation'] = 'quick_gelu'
-  else:
-    model['options']['resolution'] = 76
+  model['options']['image']['activation'] = 'quick_gelu'
   file.write_text(json.dumps(model))
   assert probe().fingerprint != before
-  assert folder.is_converted(tmp_path / kind)

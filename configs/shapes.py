@@ -85,7 +85,7 @@ def _base(family: str) -> ConfigDict:
     },
     evaluation=defaults.evaluation(
       per_category=96,
-      batch_size=96,  # larger ones do not fit in the cache of a core
+      batch_size=96,
       teacher_steps=(1, 9),
       # That of the distillation, and the teacher's best.
       guidance_scales=(1.0, 2.0),

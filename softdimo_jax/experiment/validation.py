@@ -262,6 +262,10 @@ def _validate_sampling(
   steps = {'sampling': (options.steps,)}
   if 'evaluation' in config:
     steps['evaluation.teacher_steps'] = config.evaluation.teacher_steps
+    for field in ('teacher_steps', 'guidance_scales'):
+      _validate_distinct(
+        f'evaluation.{field}', config.evaluation.get(field, ())
+      )
   for stage in config.stages:
     if config[stage].kind == 'preference':
       steps[f'{stage}.teacher_steps'] = config[stage].teacher_steps
@@ -273,6 +277,14 @@ def _validate_sampling(
         sampling.make_plan(name, count, length * groups, **plan)
       except ValueError as error:
         raise ValueError(f'{field}: {error}') from error
+
+
+def _validate_distinct(name: str, values: tuple[float, ...]) -> None:
+  if len(set(values)) < len(values):
+    raise ValueError(
+      f'{name}={values} has a value twice, and the report would have rows '
+      'twice; a flag that is given twice adds to a tuple'
+    )
 
 
 def _validate_optimizer(name: str, config: ml_collections.ConfigDict) -> None:

@@ -53,8 +53,11 @@ def _locked(path: pathlib.Path, output: pathlib.Path) -> int:
   while True:
     with storage.written(output):
       path.parent.mkdir(parents=True, exist_ok=True)
-      # Not inherited by other programs that this one starts.
-      file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+      try:
+        # Not inherited by other programs that this one starts.
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+      except FileNotFoundError:  # The last owner just removed its folder.
+        continue
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       if _is_at(file, path):

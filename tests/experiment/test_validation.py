@@ -66,6 +66,8 @@ def test_variants_of_digits_are_valid(variants):
     ('sampling.plan.name', 'magic', 'magic'),
     ('sampling.steps', 17, '17 sampling steps'),
     ('evaluation.teacher_steps', (1, 17), '17 sampling steps'),
+    ('evaluation.teacher_steps', (1, 4, 1), '(1, 4, 1) has a value twice'),
+    ('evaluation.guidance_scales', (2, 2.0), '(2, 2.0) has a value twice'),
     ('softdimo.temperature', 0.0, 'gan.temperature=0.0 must be positive'),
     ('dimo.init.noise_unit', 'rms', "('absolute', 'table')"),
     ('dimo.auxiliary.updates', 0, 'auxiliary.updates=0 must be at least 1'),

@@ -329,8 +329,8 @@ def _check_protocol(protocol: Any) -> None:
 
 
 def _check_not_empty(reference: Reference) -> None:
-  moments = reference.pool or reference.spatial
-  if moments is reference.features is reference.images is None:
+  parts = (reference.pool, reference.spatial, reference.features)
+  if reference.images is None and all(part is None for part in parts):
     raise UserError(
       f'{reference.provenance.path} contains neither moments (mu, sigma) nor '
       'features (feats) nor images (arr_0), but '

@@ -49,7 +49,10 @@ _OUT = flag_types.output('out', None, 'Output folder of the images.')
 _PER_PROMPT = flag_types.count('num', 4, 'Images per prompt.')
 _IMAGES = flag_types.path('images', None, 'Folder of images to score.')
 _DETECTIONS = flag_types.path(
-  'detections', None, 'JSON file of detections in --images.'
+  'detections',
+  None,
+  'JSON file of detections in --images; boxes are [x0, y0, x1, y1, score] in '
+  'pixels.',
 )
 _CLIP = network_flags.weights(
   'clip',

@@ -7,21 +7,24 @@ The file has JSON lines, one per picture:
    "masks": {"bench": [{"size": [H, W], "counts": ...}, ...]},
    "colors": {"bench": ["red", ...]}}
 
-or is one JSON list of these records. `masks` are COCO's run lengths, as a list
-or encoded string; `colors` names the colour of each detection. Both are
-optional: missing colours are classified if a prompt requires them.
+or is one JSON list of these records. Boxes are corners in pixels. `masks` are
+COCO's run lengths, as a list or encoded string; `colors` names the colour of
+each detection. Both are optional: missing colours are classified if a prompt
+requires them. Other keys are refused.
 """
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from softdimo_jax.data.prompts.records import unknown_key
 from softdimo_jax.errors import UserError
 from softdimo_jax.runtime.files import read_text, unique_json
 
+_FIELDS = ('filename', 'detections', 'masks', 'colors')
 # COCO's run lengths: bits per character, and code of the first character.
 _BITS, _FIRST = 5, 48
 
@@ -50,6 +53,8 @@ def read_detections(path: str | os.PathLike[str]) -> dict[str, Picture]:
   pictures = {}
   for number, record in enumerate(_records(path), start=1):
     try:
+      if unknown := unknown_key(record, _FIELDS):
+        raise ValueError(f'it {unknown}')
       name = record['filename']
       if not isinstance(name, str):
         raise ValueError(f'its filename is {name!r}')
@@ -64,7 +69,21 @@ def read_detections(path: str | os.PathLike[str]) -> dict[str, Picture]:
     pictures[name] = picture
   if not pictures:
     raise UserError(f'{path} contains no detections')
+  _check_pixels(path, pictures.values())
   return pictures
+
+
+def _check_pixels(
+  path: str | os.PathLike[str], pictures: Iterable[Picture]
+) -> None:
+  """Raises UserError if all boxes are shares of the picture's sides."""
+  every = [x[:, :4] for picture in pictures for x in picture.boxes.values()]
+  corners = np.concatenate([np.empty((0, 4), np.float32), *every])
+  if corners.any() and corners.min() >= 0 and corners.max() <= 1:
+    raise UserError(
+      f'no box of {path} is larger than a pixel; boxes must be x0, y0, x1, y1 '
+      'in pixels, not shares of the width and height'
+    )
 
 
 def _records(path: str | os.PathLike[str]) -> list[Any]:

@@ -24,16 +24,10 @@ import numpy as np
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.evaluation.metrics import FeatureStatistics
+from softdimo_jax.evaluation.sets import moments
 from softdimo_jax.runtime.files import write_atomically
 
-# Names of (mean, covariance): ADM, clean-fid, pytorch-fid, EDM and ours; then
-# JAX implementations.
-_POOL_KEYS = (('mu', 'sigma'), ('ref_mu', 'ref_sigma'))
-_SPATIAL_KEYS = (('mu_s', 'sigma_s'),)
-_FEATURES, _IMAGES = 'feats', 'arr_0'
-_COUNT, _PROTOCOL = 'count', 'protocol'
-# Largest asymmetry of a covariance, relative to its largest entry.
-_ASYMMETRY = 1e-4
+_FEATURES, _IMAGES, _PROTOCOL = 'feats', 'arr_0', 'protocol'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,19 +99,19 @@ def read_reference(
     np.load(path, allow_pickle=False) as arrays,
   ):
     reference = Reference(
-      pool=_moments(arrays, _POOL_KEYS),
-      spatial=_moments(arrays, _SPATIAL_KEYS),
+      pool=moments.read(arrays, moments.POOL_KEYS),
+      spatial=moments.read(arrays, moments.SPATIAL_KEYS),
       features=_features(arrays),
       images=_image_shape(archive),
       provenance=_provenance(path, archive, arrays),
     )
   _check_not_empty(reference)
-  for moments, ours in (
+  for stored, ours in (
     (reference.pool, width),
     (reference.spatial, spatial_width),
   ):
-    if moments is not None:
-      _check_width(path, 'moments', len(moments.mean), ours)
+    if stored is not None:
+      _check_width(path, 'moments', len(stored.mean), ours)
   if reference.features is not None:
     _check_width(path, 'features', reference.features.shape[1], width)
   return reference
@@ -148,7 +142,7 @@ def save_reference(
       raise ValueError(f'moments of {pool.count} and {spatial.count} images')
     arrays |= {'mu_s': spatial.mean, 'sigma_s': spatial.covariance}
   if pool.count is not None:
-    arrays[_COUNT] = np.array(pool.count)
+    arrays[moments.COUNT] = np.array(pool.count)
   buffer = io.BytesIO()
   arrays[_PROTOCOL] = np.array(json.dumps(protocol))
   np.savez(buffer, **arrays)
@@ -216,48 +210,6 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
     raise UserError(f'{path} is not a complete .npz file') from error
   with archive:
     yield archive
-
-
-def _moments(
-  arrays: Mapping[str, np.ndarray], names: tuple[tuple[str, str], ...]
-) -> FeatureStatistics | None:
-  """Moments under the first pair of names that occurs in the file."""
-  for pair in names:
-    held = [name for name in pair if name in arrays]
-    if len(held) == 1:
-      raise ValueError(f'it contains only {held[0]} of {" and ".join(pair)}')
-    if held:
-      count = int(arrays[_COUNT]) if _COUNT in arrays else None
-      if count is not None and count < 1:
-        raise ValueError(f'{_COUNT} is {count}, not a number of images')
-      mean, covariance = (arrays[name] for name in pair)
-      _check_moments(mean, covariance, pair)
-      return FeatureStatistics(
-        count=count,
-        mean=mean.astype(np.float64),
-        covariance=covariance.astype(np.float64),
-      )
-  return None
-
-
-def _check_moments(
-  mean: np.ndarray, covariance: np.ndarray, names: tuple[str, str]
-) -> None:
-  both = ' and '.join(names)
-  if mean.ndim != 1 or covariance.shape != mean.shape * 2:
-    raise ValueError(
-      f'{both} must be [D] and [D, D], got {mean.shape} and {covariance.shape}'
-    )
-  if {mean.dtype.kind, covariance.dtype.kind} != {'f'}:
-    raise ValueError(
-      f'{both} must be float, got {mean.dtype} and {covariance.dtype}'
-    )
-  if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-    raise ValueError(f'{both} contain NaN or infinity')
-  asymmetry = np.abs(covariance - covariance.T).max()
-  largest = np.abs(covariance).max()
-  if asymmetry > _ASYMMETRY * largest or covariance.diagonal().min() < 0:
-    raise ValueError(f'{names[1]} is not a covariance')
 
 
 def _features(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:

@@ -35,6 +35,12 @@ def test_records_may_begin_with_a_mark(tmp_path):
       {'include': [{'class': 'dog', 'count': 1, 'color': None}]},
       'a class and a count',
     ),
+    ({'includes': []}, "line 1 .* unknown key 'includes'; known are tag, inc"),
+    ({'include': []}, 'asks for nothing'),
+    (
+      {'include': [{'class': 'dog', 'count': 1, 'colour': 'red'}]},
+      "unknown key 'colour'; known are class, count, color",
+    ),
     (
       {'include': [{'class': 'a', 'count': 1, 'position': ['above', 0]}]},
       'no earlier entry',

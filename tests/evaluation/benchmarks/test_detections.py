@@ -207,6 +207,11 @@ def compressed(counts):
     (boxed([0.9, 0, 4, 4, 8]), 'a score from 0 to 1'),
     (boxed(BOX, BOX, BOX, colors={'b': 'red'}), 'colors of b must be a list'),
     (boxed(BOX, colors={'b': [None]}), 'colors of b must be names'),
+    (boxed([0.1, 0.2, 0.5, 1, 0.9]), 'in pixels, not shares'),
+    (
+      boxed(BOX, colours={'b': ['red']}),
+      "record 1 .* unknown key 'colours'; known are filename, detect",
+    ),
   ],
 )
 def test_wrong_files_are_one_sentence(tmp_path, text, message):

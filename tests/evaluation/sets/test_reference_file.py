@@ -118,6 +118,8 @@ def test_images_are_streamed_in_order(write):
     ({'mu': np.zeros(6, int)}, 'must be float, got int64 and float64'),
     ({'sigma': -np.eye(6)}, 'sigma is not a covariance'),
     ({'sigma': np.triu(np.ones((6, 6)))}, 'sigma is not a covariance'),
+    ({'sigma': np.eye(6) - 0.5}, 'sigma is not a covariance'),
+    ({'sigma_s': np.eye(4)[::-1]}, 'sigma_s is not a covariance'),
     ({'sigma_s': None}, 'contains only mu_s'),
     ({'feats': np.zeros(3)}, r'feats must be float \[N, D\]'),
     ({'feats': np.full((3, 2), np.inf)}, 'feats contains NaN'),
@@ -138,6 +140,13 @@ def test_bad_arrays(write, change, message):
   with pytest.raises(UserError, match=message) as caught:
     read_reference(write(**arrays))
   assert 'reference.npz' in str(caught.value)
+
+
+def test_covariances_of_few_images_that_were_rounded(write):
+  features = np.random.default_rng(0).gamma(0.1, size=(20, 200))
+  pool = FeatureStatistics.from_features(features)
+  path = write(mu=pool.mean, sigma=pool.covariance.astype(np.float32))
+  assert read_reference(path).pool is not None
 
 
 def test_other_widths(write):

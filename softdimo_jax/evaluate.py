@@ -100,6 +100,21 @@ _METHOD = sampling_flags.MethodFlags.define()
 flags.adopt_module_key_flags(sampling_flags)
 
 _RESULTS = 'results.json'
+_NEIGHBOURLY = frozenset({'pr', 'pr_float16', 'prdc'})
+# Metrics that read a flag; the others would ignore it.
+_READERS = {
+  'reference': measure.OF_REFERENCE,
+  'inception': measure.OF_INCEPTION,
+  'resize': measure.OF_INCEPTION,
+  'clip': {'clip_score'},
+  'clip_protocol': {'clip_score'},
+  'clip_vocabulary': {'clip_score'},
+  'cmmd_clip': {'cmmd'},
+  'neighbours': _NEIGHBOURLY,
+  'kid_subsets': {'kid'},
+  'kid_subset_size': {'kid'},
+}
+_OF_PROMPTS = ('prompt', 'prompts', 'field')
 _DEFAULT_NUM = 50_000
 _COLUMNS = ('steps', 'guidance_scale', 'temperature')
 
@@ -115,6 +130,7 @@ def main(argv: list[str]) -> None:
     raise UserError('give --temperature or --temperatures, not both')
   request = _request()
   request.check(has_prompts=sampling_flags.has_prompts())
+  _refuse_unread(request)
   _check_saving(request)
   with lock.held(request.out):
     rows = _evaluate(request, notice)
@@ -156,6 +172,19 @@ def _request() -> EvaluationRequest:
       kid_subset_size=_KID_SUBSET_SIZE.value,
     ),
   )
+
+
+def _refuse_unread(request: EvaluationRequest) -> None:
+  """Raises UserError for a flag that none of the metrics reads."""
+  readers = dict(_READERS)
+  if _IMAGES.value:  # a run reads its prompts to make the images
+    readers |= {flag: {'clip_score'} for flag in _OF_PROMPTS}
+  for flag, metrics in readers.items():
+    if not metrics & set(request.metrics):
+      names = [name for name in measure.METRICS if name in metrics]
+      sampling_flags.refuse(
+        (flag,), f'it is for --metrics={" or ".join(names)}'
+      )
 
 
 def _check_saving(request: EvaluationRequest) -> None:

@@ -76,8 +76,12 @@ def main(argv: list[str]) -> None:
     )
   if _IMAGES.value:
     sampling_flags.refuse_samplers(
-      also=('num', 'out', 'prompt', 'prompts', 'field')
+      also=('num', 'out', 'prompt', 'prompts', 'field', 'batch_size')
     )
+    if not _CLIP.value:
+      sampling_flags.refuse(
+        ('clip_vocabulary',), 'it is that of --clip, which is not given'
+      )
     _score(pathlib.Path(_IMAGES.value))
   else:
     _generate()

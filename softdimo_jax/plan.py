@@ -9,6 +9,7 @@ numbers are estimated from shapes. docs/performance.md explains the columns.
 """
 
 import itertools
+import re
 from collections.abc import Mapping
 
 import jax
@@ -117,18 +118,22 @@ def parse_mesh(text: str) -> dict[str, int]:
   """Parses 'data:64,fsdp:4'; `data` defaults to the remaining devices (-1).
 
   Raises:
-    ValueError: for another format.
+    ValueError: for another format, an unknown axis or one named twice, or a
+      size below 1.
   """
-  sizes = {'data': -1}
+  sizes: dict[str, int] = {}
   for part in text.split(','):
-    axis, colon, size = part.partition(':')
-    if axis not in sharding.AXES or not colon or not size.isdigit():
+    axis, _, size = part.partition(':')
+    # ASCII only: `int` also reads digits of other scripts.
+    if axis not in sharding.AXES or not re.fullmatch('[1-9][0-9]*', size):
       raise ValueError(
-        f'mesh={text}: write AXIS:SIZE,... with axes of {sharding.AXES}, such '
-        'as data:64,fsdp:4'
+        f'mesh={text}: write AXIS:SIZE,... with axes of {sharding.AXES} and '
+        'sizes from 1, such as data:64,fsdp:4'
       )
+    if axis in sizes:
+      raise ValueError(f'mesh={text}: the axis {axis} is named twice')
     sizes[axis] = int(size)
-  return sizes
+  return {'data': -1} | sizes
 
 
 def _validate(config: ml_collections.ConfigDict) -> None:

@@ -51,6 +51,8 @@ _DRAWN = 8
 def main(argv: list[str]) -> None:
   """Optimises, writes the folder and prints the latency."""
   cli.no_arguments(argv)
+  if not _STEPS.value:
+    sampling_flags.refuse(('learning_rate',), '--steps=0 ascends nowhere')
   run = sampling_flags.load_run()
   if not run.family.reads_text:
     raise UserError(

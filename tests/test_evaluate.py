@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests import released
@@ -41,3 +42,28 @@ def test_captions_follow_their_images(tmp_path):
   assert few == score(f'--prompts={table}', '--field=CAPTION', '--num=5')
   listed.write_text('\n'.join(texts[:5]))
   fails(evaluate(f'--prompts={listed}', '--num=5'), '12 images need 12 prompts')
+
+
+@pytest.mark.parametrize(
+  ('metrics', 'unread', 'reader'),
+  [
+    ('is', 'reference', 'fid or sfid or kid'),
+    ('clip_score', 'inception', 'fid or sfid or is'),
+    ('is', 'clip', 'clip_score'),
+    ('is', 'kid_subset_size', 'kid'),
+    ('is', 'field', 'clip_score'),
+    ('is', 'prompts', 'clip_score'),
+  ],
+)
+def test_flags_that_no_metric_reads(tmp_path, metrics, unread, reader):
+  given = dict.fromkeys(('inception', 'clip'), 'rule')
+  given |= {'prompts': 'few.txt'} if metrics == 'clip_score' else {}
+  read = {'is': ('inception',), 'clip_score': ('clip', 'prompts')}[metrics]
+  arguments = [f'--{name}={given[name]}' for name in read]
+  value = '5' if unread == 'kid_subset_size' else 'rule'
+  result = call(
+    'evaluate',
+    *(f'--images={tmp_path}', f'--metrics={metrics}', f'--{unread}={value}'),
+    *arguments,
+  )
+  fails(result, f'--{unread} does not apply here', f'--metrics={reader}')

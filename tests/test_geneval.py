@@ -54,6 +54,8 @@ def test_pictures_are_scored(pictures, tmp_path):
   path = detections(tmp_path, ['bench'], [], ['bench'], ['cup', 'bench'])
   score = (f'--images={pictures}', f'--detections={path}')
   fails(call('geneval', *score), 'the colour of cup', '--clip')
+  fails(call('geneval', *score, '--clip_vocabulary=rule'), '--clip')
+  fails(call('geneval', *score, '--batch_size=8'), '--batch_size')
   clip = released.save(tmp_path / 'clip', 'clip')
   clip = (f'--clip={clip}', '--clip_vocabulary=rule')
   result = succeeds(call('geneval', *score, *clip))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests import released
-from tests.commands import call, succeeds
+from tests.commands import call, fails, succeeds
 
 TEXTS = ['a red circle', 'a blue square', 'two blue squares']
 
@@ -37,3 +37,12 @@ def test_images_are_scored_by_style(tmp_path):
   succeeds(call('hpsv2', *arguments))
   (again,) = json.loads((images / 'hpsv2.json').read_text())['rows']
   assert again['missing'] == 1 and again['anime'] == row['anime']
+
+
+@pytest.mark.parametrize('styles', ['', 'anime,anime', 'anime,'])
+def test_styles_that_are_no_choice(tmp_path, styles):
+  result = call(
+    'hpsv2',
+    *(f'--images={tmp_path}', f'--benchmark={tmp_path}', f'--styles={styles}'),
+  )
+  fails(result, '--styles', 'none twice', 'concept-art')

@@ -150,6 +150,8 @@ def test_the_ending_of_a_picture_is_its_format(workdir, tmp_path):
     (['sample', '--steps=4'], ['--steps=4', 'softdimo', '--model=teacher']),
     (['export', '--guidance_scale=2', '--out=x.npz'], ['--guidance_scale']),
     (['sample', '--num=999999999'], ['--num=999999999', 'GB']),
+    (['sample', '--field=text'], ['--field', '--labels']),
+    (['sample', '--prompts=x.txt'], ['--prompts', '--labels']),
     (['sample', '--out=grid.gif'], ['--out=grid.gif', '.png']),
     (['sample', '--out=configs'], ['--out=configs', 'is a folder']),
     (['export', '--out=gs://b/x'], ['--out=gs://b/x', 'gs://']),

@@ -105,6 +105,11 @@ def test_test_time_optimisation(workdir, tmp_path):
     (['--prompt=a circle', '--model=teacher'], ['teacher', 'one-step']),
     (['--prompt=a circle', '--labels=1'], ['--labels', '--prompt']),
     (['--prompts=/nowhere.txt'], ['/nowhere.txt']),
+    (['--prompt=a circle', '--field=text'], ['--field', '--prompts']),
+    (
+      ['--prompt=a circle', '--steps=0', '--learning_rate=1'],
+      ['--learning_rate', '--steps=0'],
+    ),
   ],
 )
 def test_bad_prompts(workdir, arguments, words):

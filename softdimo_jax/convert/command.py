@@ -57,6 +57,8 @@ def run(conversion: Conversion) -> None:
 def _run_manifest(conversion: Conversion, manifest: pathlib.Path) -> None:
   if not conversion.check:
     raise UserError('a manifest has no weights to convert; add --check')
+  if conversion.tree is not None:
+    raise UserError('--tree is for --weights; a manifest has one tree')
   _check_out(conversion)
   _convert(conversion, manifest, sources.load_listing(manifest), None)
 

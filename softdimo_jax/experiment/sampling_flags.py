@@ -118,8 +118,7 @@ def prompts() -> PromptList:
   """
   typed = sources.typed(_PROMPT.value or (), '--prompt')
   if not _PROMPTS.value:
-    if _FIELD.value is not None:
-      raise UserError('--field applies to --prompts')
+    refuse(('field',), 'it is the column of --prompts, which is not given')
     return typed
   found = sources.read_file(_PROMPTS.value, _FIELD.value)
   print(found)
@@ -136,13 +135,12 @@ def conditions(run: Run, rewards: Iterable[str] = ()) -> Conditions:
       unreadable prompts.
   """
   if run.family.reads_text:
-    if _LABELS.value:
-      raise UserError('this run reads text; give --prompt instead of --labels')
+    refuse(('labels',), 'this run reads text; give --prompt')
     return run.inputs.conditions(_prompts(), rewards)
-  if _PROMPT.value or _PROMPTS.value:
-    raise UserError(
-      'this run is class-conditional; give --labels instead of prompts'
-    )
+  refuse(
+    ('prompt', 'prompts', 'field'),
+    'this run is class-conditional; give --labels',
+  )
   labels = _LABELS.value or range(run.family.null_label)
   return run.inputs.conditions(labels, rewards)
 

@@ -72,10 +72,21 @@ def test_batch_that_does_not_divide():
     plan('h100:256')
 
 
-@pytest.mark.parametrize('text', ['data', 'rows:2', 'data:x', 'data:2,,fsdp:2'])
+@pytest.mark.parametrize(
+  'text',
+  [
+    *('', 'data', 'rows:2', 'data:x', 'data:2,,fsdp:2'),
+    *('data:0', 'data:-1', 'data:2.0', 'data:\u0662'),
+  ],
+)
 def test_what_is_no_mesh(text):
   with pytest.raises(ValueError, match='AXIS:SIZE'):
     command.parse_mesh(text)
+
+
+def test_an_axis_named_twice():
+  with pytest.raises(ValueError, match='the axis data is named twice'):
+    command.parse_mesh('data:4,data:8')
 
 
 def test_mesh():

@@ -53,8 +53,14 @@ def style_prompts(
     limit: number of leading prompts to take per style; None takes all.
 
   Raises:
-    UserError: if a file is missing or not a list of prompts.
+    UserError: if no style is named or one twice, or a file is missing or not a
+      list of prompts.
   """
+  if not all(styles) or not styles or len(set(styles)) < len(styles):
+    raise UserError(
+      f'--styles={",".join(styles)} must name at least one style, and none '
+      f'twice; the benchmark has {", ".join(STYLES)}'
+    )
   found = {}
   for style in styles:
     path = pathlib.Path(folder) / f'{style}.json'

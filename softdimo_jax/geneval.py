@@ -42,7 +42,11 @@ from softdimo_jax.evaluation.report import table
 from softdimo_jax.experiment import images, network_flags, sampling_flags
 from softdimo_jax.networks.rewards.clip import openai_vit_l
 from softdimo_jax.runtime import cli, flag_types, lock
-from softdimo_jax.runtime.files import write_atomically
+from softdimo_jax.runtime.files import (
+  read_text,
+  unique_json,
+  write_atomically,
+)
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _OUT = flag_types.output('out', None, 'Output folder of the images.')
@@ -206,7 +210,13 @@ def _made_by(root: pathlib.Path) -> Any:
   claim = root / '.export.json'
   if not claim.exists():
     return None
-  return json.loads(claim.read_text('utf-8'))['made_by'] | {'records': None}
+  try:
+    return unique_json(read_text(claim))['made_by'] | {'records': None}
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f'{claim} is damaged ({error}); restore it, or delete it to score the '
+      'pictures without saying what made them'
+    ) from error
 
 
 if __name__ == '__main__':

@@ -20,6 +20,7 @@ from softdimo_jax.evaluation.report.columns import COLUMNS, NAMES
 from softdimo_jax.evaluation.report.comparison import compare
 from softdimo_jax.experiment import config
 from softdimo_jax.runtime import cli, paths
+from softdimo_jax.runtime.files import unique_json
 
 
 def main(argv: list[str]) -> None:
@@ -113,7 +114,7 @@ def _results(workdir: pathlib.Path) -> dict[str, Any]:
   if not path.exists():
     raise UserError(f'{path} does not exist; finish that run first')
   try:
-    results = json.loads(path.read_text('utf-8'))
+    results = unique_json(path.read_text('utf-8'))
     for row in results['rows']:
       _check_row(row)
     config.meaning(results['config'])

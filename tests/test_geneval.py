@@ -66,3 +66,20 @@ def test_pictures_are_scored(pictures, tmp_path):
   right = [picture['correct'] for picture in saved['pictures']]
   assert right[:3] == [True, False, False]  # the last is the colour's
   assert saved['pictures'][2]['reasons']
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{"num_images": 4}'])
+def test_a_damaged_claim_is_named(text, pictures, tmp_path):
+  path = detections(tmp_path, ['bench'], [], [], [])
+  (pictures / '.export.json').write_text(text)
+  score = (f'--images={pictures}', f'--detections={path}')
+  fails(call('geneval', *score), '.export.json is damaged')
+
+
+def test_a_record_that_counts_twice_is_refused(pictures, tmp_path):
+  path = detections(tmp_path, ['bench'], [], [], [])
+  (pictures / '00000' / 'metadata.jsonl').write_text(
+    json.dumps(PLAIN).replace('"count": 1', '"count": 2, "count": 1')
+  )
+  score = (f'--images={pictures}', f'--detections={path}')
+  fails(call('geneval', *score), "the key 'count' twice")

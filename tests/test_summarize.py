@@ -100,7 +100,11 @@ def test_means_are_over_all_runs(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'text', ['', '[]', '{"rows": []}', '{"rows": [], "config": null}']
+  'text',
+  [
+    *('', '[]', '{"rows": []}', '{"rows": [], "config": null}'),
+    '{"rows": [], "rows": [], "config": {}}',
+  ],
 )
 def test_damaged_results_are_named(text, tmp_path):
   (tmp_path / 'results.json').write_text(text)

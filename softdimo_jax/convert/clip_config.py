@@ -5,7 +5,6 @@ there, they must agree.
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from softdimo_jax.convert.state_dict import say
 from softdimo_jax.convert.tree import ConversionError
 from softdimo_jax.networks import layers
 from softdimo_jax.ops.preprocess import CLIP_MEAN
+from softdimo_jax.runtime.files import unique_json
 
 Config = Mapping[str, Any]
 
@@ -139,7 +139,7 @@ def _json(path: pathlib.Path) -> Config:
   if not path.is_file():
     return {}
   try:
-    config = json.loads(path.read_text('utf-8'))
+    config = unique_json(path.read_text('utf-8'))
   except (OSError, ValueError) as error:
     raise ConversionError(f'{path} cannot be read ({error})') from error
   return config if isinstance(config, dict) else {}

@@ -8,6 +8,7 @@ The folder is created complete or not at all.
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import pathlib
 import shutil
@@ -19,9 +20,11 @@ import flax.linen as nn
 from softdimo_jax.convert import registry
 from softdimo_jax.errors import UserError
 from softdimo_jax.runtime import checkpoint, checksums
+from softdimo_jax.runtime.files import unique_json
 from softdimo_jax.types import Params
 
 _MODEL, _PARAMS = 'model.json', 'params'
+_DIGEST = 'sha256'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,7 @@ def save_converted(
   }
   with _appearing(folder.absolute()) as partial:
     checkpoint.save_params(partial / _PARAMS, params)
-    text = json.dumps(model, indent=2)
+    text = json.dumps(model | {_DIGEST: _digest(model)}, indent=2)
     (partial / _MODEL).write_text(f'{text}\n', 'utf-8')
 
 
@@ -124,7 +127,7 @@ def load_module(folder: pathlib.Path, family: str | None = None) -> Any:
 
 def _read_model(folder: pathlib.Path) -> Any:
   try:
-    return json.loads((folder / _MODEL).read_text('utf-8'))
+    model = unique_json((folder / _MODEL).read_text('utf-8'))
   except (FileNotFoundError, NotADirectoryError) as error:
     raise UserError(
       f'{folder} is not a converted checkpoint (it has no {_MODEL}); create it '
@@ -132,6 +135,22 @@ def _read_model(folder: pathlib.Path) -> Any:
     ) from error
   except (OSError, ValueError) as error:
     raise UserError(f'{folder / _MODEL} cannot be read ({error})') from error
+  # Earlier versions stored no digest.
+  if isinstance(model, dict) and model.pop(_DIGEST, None) not in (
+    None,
+    _digest(model),
+  ):
+    raise UserError(
+      f'{folder / _MODEL} is damaged or was edited; delete {folder} and '
+      'convert the checkpoint again'
+    )
+  return model
+
+
+def _digest(model: Mapping[str, Any]) -> str:
+  """SHA-256 of what model.json says."""
+  text = json.dumps(model, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextlib.contextmanager

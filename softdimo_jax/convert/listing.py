@@ -4,12 +4,12 @@ A sharded checkpoint has files `model-00001-of-00002.safetensors` and mostly an
 index, `model.safetensors.index.json`, of the file of every entry.
 """
 
-import json
 import pathlib
 import re
 from collections.abc import Iterable
 
 from softdimo_jax.convert.tree import ConversionError
+from softdimo_jax.runtime.files import unique_json
 
 EXTENSIONS = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors', '.msgpack')
 
@@ -113,7 +113,7 @@ def names_of(path: pathlib.Path) -> set[str]:
 
 def _weight_map(path: pathlib.Path) -> dict[str, str]:
   try:
-    entries = json.loads(path.read_text('utf-8'))['weight_map']
+    entries = unique_json(path.read_text('utf-8'))['weight_map']
     if not entries or not all(isinstance(x, str) for x in entries.values()):
       raise TypeError(entries)
   except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:

@@ -1,7 +1,6 @@
 """Reads weights from a file, its shards, a folder or the Hub."""
 
 import hashlib
-import json
 import pathlib
 from typing import Any
 
@@ -15,6 +14,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from softdimo_jax.convert import listing, state_dict, torch_file
 from softdimo_jax.convert.tree import ConversionError
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime.files import unique_json
 
 # Configurations that say what shapes do not, see `clip_config`.
 CONFIGS = ('config.json', 'open_clip_config.json', 'preprocessor_config.json')
@@ -154,7 +154,7 @@ def load_listing(path: pathlib.Path) -> Listing:
     UserError: if the file is missing or not a manifest.
   """
   try:
-    entries = json.loads(path.read_text('utf-8'))['entries']
+    entries = unique_json(path.read_text('utf-8'))['entries']
     return state_dict.strip_prefixes(
       {
         name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))

@@ -11,7 +11,7 @@ import ml_collections
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config_paths
 from softdimo_jax.runtime import storage
-from softdimo_jax.runtime.files import write_atomically
+from softdimo_jax.runtime.files import unique_json, write_atomically
 
 CONFIG_FILE = 'config.json'
 # Folder, in the workdir, of stages and files of earlier configurations.
@@ -130,11 +130,11 @@ def load(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
   try:
-    stored = _completed(json.loads(path.read_text('utf-8')))
-  except ValueError as error:
+    stored = _completed(unique_json(path.read_text('utf-8')))
+  except (ValueError, LookupError, TypeError, AttributeError) as error:
     raise UserError(
-      f'{path} is not valid JSON ({error}); restore it or choose another '
-      '--workdir'
+      f'{path} is not the configuration of a run ({error}); restore it or '
+      'choose another --workdir'
     ) from error
   # Those of before were relative to where the command was started.
   config_paths.make_absolute(stored, names=False)

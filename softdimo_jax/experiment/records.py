@@ -15,7 +15,7 @@ import ml_collections
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config as config_lib
-from softdimo_jax.runtime.files import write_atomically
+from softdimo_jax.runtime.files import unique_json, write_atomically
 from softdimo_jax.training.distill.reward_term import used_terms
 
 _FILE = 'stage.json'
@@ -144,9 +144,9 @@ def load(folder: pathlib.Path) -> Record | None:
   if not path.exists():
     return None
   try:
-    stored = json.loads(path.read_text('utf-8'))
+    stored = unique_json(path.read_text('utf-8'))
     return Record(stored['name'], stored['settings'], stored['reads'])
-  except (ValueError, KeyError) as error:
+  except (ValueError, KeyError, TypeError) as error:
     raise UserError(
       f'{path} is damaged ({error}); restore it, or delete {folder} to train '
       'the stage anew'

@@ -1,7 +1,6 @@
 """Reads fixtures and compares their arrays with ours."""
 
 import dataclasses
-import json
 import pathlib
 import re
 import zipfile
@@ -12,6 +11,7 @@ import numpy as np
 
 from softdimo_jax.convert.rule_weights import rule_state_dict
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime.files import unique_json
 
 # For floating-point arrays, relative to the largest value; integers are exact.
 TOLERANCE = 2e-5
@@ -173,7 +173,7 @@ def load(folder: pathlib.Path, name: str) -> Fixture:
     UserError: if a file is missing or damaged.
   """
   try:
-    meta = json.loads((folder / f'{name}.json').read_text('utf-8'))
+    meta = unique_json((folder / f'{name}.json').read_text('utf-8'))
     with np.load(folder / f'{name}.npz', allow_pickle=False) as arrays:
       return Fixture(name, meta, _Arrays(arrays))
   except FileNotFoundError as error:

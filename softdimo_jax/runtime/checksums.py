@@ -5,6 +5,8 @@ import hashlib
 import json
 import pathlib
 
+from softdimo_jax.runtime import files
+
 FILE = 'checksums.json'
 # Orbax writes its times into this file when all else is finished. It says
 # nothing about values.
@@ -32,7 +34,7 @@ def damage(folder: pathlib.Path) -> str:
     sealed = seal_file.parent
     place = '' if sealed == folder else f'{sealed.relative_to(folder)}/'
     try:
-      stored = dict(json.loads(seal_file.read_bytes()))
+      stored = dict(files.unique_json(seal_file.read_bytes()))
     except (ValueError, TypeError):  # also bytes that are not UTF-8
       return f'{place}{FILE} is not valid JSON'
     found = _digests(sealed)

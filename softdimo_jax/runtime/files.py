@@ -66,13 +66,17 @@ def decoded(path: str | os.PathLike[str], data: bytes) -> str:
   return text.replace('\r\n', '\n').replace('\r', '\n')
 
 
-def unique_json(text: str) -> Any:
+def unique_json(text: str | bytes) -> Any:
   """`json.loads` that does not drop a value whose key occurs again.
 
   Raises:
-    ValueError: if the text is not JSON, or an object has a key twice.
+    ValueError: if the text is not JSON, an object has a key twice, or lists are
+      nested too deeply.
   """
-  return json.loads(text, object_pairs_hook=_unique)
+  try:
+    return json.loads(text, object_pairs_hook=_unique)
+  except RecursionError as error:
+    raise ValueError('its lists or objects are nested too deeply') from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any
 from softdimo_jax.errors import UserError
 from softdimo_jax.runtime import checkpoint, checksums
 from softdimo_jax.runtime.curves import MetricWriter, SilentWriter
-from softdimo_jax.runtime.files import write_atomically
+from softdimo_jax.runtime.files import unique_json, write_atomically
 from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Params
 
@@ -100,7 +100,7 @@ def best_record(folder: pathlib.Path) -> dict[str, Any] | None:
   if not path.exists():
     return None
   try:
-    record = json.loads(path.read_bytes())
+    record = unique_json(path.read_bytes())
     # Earlier versions stored no checksum.
     if record.pop(_CHECKSUM, None) in (None, _checksum(record)):
       return {name: record[name] for name in ('step', 'metric', 'value')}

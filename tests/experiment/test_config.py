@@ -83,3 +83,19 @@ def test_workdir_must_be_a_folder(tmp_path):
     config_lib.claim_workdir(tmp_path / 'file', digits.get_config())
   with pytest.raises(UserError, match='not the workdir of a run'):
     config_lib.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'text', ['', '[]', '3', '{"dimo": {"kind": "distill"}}', '{"a": 1, "a": 2}']
+)
+def test_a_damaged_configuration_is_named(text, tmp_path):
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(UserError, match='is not the configuration of a run'):
+    config_lib.load(tmp_path)
+
+
+@pytest.mark.parametrize('text', ['', '[]', 'null', '{"name": "a"}'])
+def test_a_damaged_record_is_named(text, tmp_path):
+  (tmp_path / 'stage.json').write_text(text)
+  with pytest.raises(UserError, match='is damaged'):
+    records.load(tmp_path)

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.runtime.files import read_text, write_atomically
+from softdimo_jax.runtime.files import read_text, unique_json, write_atomically
 
 
 def test_writes_text_and_bytes_into_new_folders(tmp_path):
@@ -41,3 +41,16 @@ def test_text_is_utf8_with_or_without_a_mark(tmp_path):
       read_text(path)
   with pytest.raises(UserError, match='nowhere cannot be read: No such file'):
     read_text(tmp_path / 'nowhere')
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('{"a": 1, "b": {"c": 1, "c": 2}}', "the key 'c' twice"),
+    ('[' * 100_000, 'nested too deeply'),
+    ('{', 'Expecting'),
+  ],
+)
+def test_json_that_is_in_doubt_is_refused(text, message):
+  with pytest.raises(ValueError, match=message):
+    unique_json(text)

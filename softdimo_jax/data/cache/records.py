@@ -24,7 +24,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from softdimo_jax.errors import UserError
 from softdimo_jax.networks import options
 from softdimo_jax.runtime import storage
-from softdimo_jax.runtime.files import write_atomically
+from softdimo_jax.runtime.files import unique_json, write_atomically
 
 MANIFEST = 'manifest.json'
 _VERSION = 1
@@ -263,7 +263,7 @@ def _read_manifest(
       f'-m softdimo_jax.{kind.command}'
     )
   try:
-    manifest = json.loads(path.read_text('utf-8'))
+    manifest = unique_json(path.read_text('utf-8'))
     if manifest['version'] != _VERSION:
       raise ValueError(f'version {manifest["version"]}, not {_VERSION}')
     shards = {

@@ -134,8 +134,8 @@ def _lines(path: pathlib.Path, text: str, choose: Choose) -> Iterator[Row]:
 def _json(path: pathlib.Path, text: str) -> Iterator[Row]:
   try:
     values = unique_json(text)
-  except (ValueError, RecursionError) as error:
-    if isinstance(error, RecursionError) or text.lstrip().startswith('['):
+  except ValueError as error:
+    if text.lstrip().startswith('['):
       raise UserError(f'{shown(path)} is not JSON: {error}') from error
     values = None
   if isinstance(values, list):
@@ -155,7 +155,7 @@ def _json(path: pathlib.Path, text: str) -> Iterator[Row]:
 def _object(path: pathlib.Path, number: int, line: str) -> dict[str, Any]:
   try:
     value = unique_json(line)
-  except (ValueError, RecursionError) as error:
+  except ValueError as error:
     raise UserError(
       f'line {number} of {shown(path)} is not JSON: {error}'
     ) from error

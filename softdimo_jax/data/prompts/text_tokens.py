@@ -7,7 +7,6 @@ repository on the Hugging Face Hub.
 import dataclasses
 import functools
 import html
-import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from softdimo_jax.convert import sources
 from softdimo_jax.convert.rule_weights import RULE
 from softdimo_jax.data.prompts import vocabularies
 from softdimo_jax.errors import UserError
-from softdimo_jax.runtime.files import read_text
+from softdimo_jax.runtime.files import read_text, unique_json
 
 # Prefix of every prompt in Di[M]O's CLIP score, with clean='openai'.
 DIMO_PREFIX = 'A photo depicts '
@@ -262,19 +261,17 @@ def load_byte_pairs(where: str) -> BytePairs:
     return BytePairs(*vocabularies.openai_byte_pairs(_OPENAI_ENDS))
   path = _locate(where, 'vocab.json')
   try:
-    ids = {token: int(i) for token, i in json.loads(read_text(path)).items()}
-  except (AttributeError, TypeError, ValueError) as error:
-    raise UserError(f'{path} is not a table of tokens and ids') from error
+    ids = dict(unique_json(read_text(path)).items())
+    vocabularies.check_ids(ids)
+  except (AttributeError, ValueError) as error:
+    raise UserError(
+      f'{path} is not a table of tokens and ids ({error})'
+    ) from error
   path = _locate(where, 'merges.txt')
-  lines = [
-    line
-    for line in read_text(path).split('\n')
-    if line and not line.startswith('#version')
-  ]
   try:
-    merges = [(first, second) for first, second in map(str.split, lines)]
+    merges = vocabularies.merges(read_text(path), ids)
   except ValueError as error:
-    raise UserError(f'{path} is not a list of token pairs') from error
+    raise UserError(f'{path} is not a list of token pairs ({error})') from error
   return BytePairs(ids, merges)
 
 
@@ -291,8 +288,13 @@ def load_word_pieces(where: str) -> dict[str, int]:
   if where == RULE:
     return vocabularies.single_letters(_WORD_PIECES)
   # Not `splitlines`, which also splits at characters that are pieces.
-  pieces = read_text(_locate(where, 'vocab.txt')).removesuffix('\n').split('\n')
-  return {piece: index for index, piece in enumerate(pieces)}
+  path = _locate(where, 'vocab.txt')
+  pieces = read_text(path).removesuffix('\n').split('\n')
+  ids = {piece: index for index, piece in enumerate(pieces)}
+  for index, piece in enumerate(pieces):
+    if ids[piece] != index:
+      raise UserError(f'{path} has {piece!r} twice; copy it again')
+  return ids
 
 
 def _locate(where: str, name: str) -> pathlib.Path:

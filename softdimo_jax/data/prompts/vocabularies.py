@@ -2,7 +2,10 @@
 
 import gzip
 import importlib.resources
+import re
 import string
+from collections.abc import Mapping
+from typing import Any
 
 # Names the vocabulary shared by all of OpenAI's and LAION's CLIPs.
 OPENAI = 'openai'
@@ -34,6 +37,31 @@ def single_letters(special: tuple[str, ...]) -> dict[str, int]:
   """BERT's special pieces, and printable ASCII at and after word starts."""
   letters = [letter for letter in string.printable if letter.isprintable()]
   return _numbered([*special, *letters, *(f'##{letter}' for letter in letters)])
+
+
+def check_ids(ids: Mapping[str, Any]) -> None:
+  """Raises ValueError unless each token has a whole number of its own."""
+  wrong = next((x for x in ids.values() if type(x) is not int or x < 0), None)
+  if wrong is not None:
+    raise ValueError(f'{wrong!r} is no id')
+  if len(set(ids.values())) < len(ids):
+    raise ValueError('two tokens have the same id')
+
+
+def merges(text: str, ids: Mapping[str, int]) -> list[tuple[str, str]]:
+  """The pairs of a merges.txt, one a line.
+
+  Raises:
+    ValueError: for another line, or if no pair makes a token that is neither a
+      byte nor special: without its last pairs, a file splits words otherwise.
+  """
+  lines = [x for x in text.split('\n') if x and not x.startswith('#version')]
+  pairs = [(first, second) for first, second in map(str.split, lines)]
+  made = {*_bytes(), *(first + second for first, second in pairs)}
+  for token in ids:
+    if token not in made and not re.fullmatch('<.*>', token):
+      raise ValueError(f'there is no pair for the token {token!r}')
+  return pairs
 
 
 def _bytes() -> list[str]:

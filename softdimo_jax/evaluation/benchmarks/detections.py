@@ -93,7 +93,7 @@ def _records(path: str | os.PathLike[str]) -> list[Any]:
       return unique_json(text)
     # Not `splitlines`, which also splits at characters that names may contain.
     return [unique_json(line) for line in text.split('\n') if line.strip()]
-  except (ValueError, RecursionError) as error:
+  except ValueError as error:
     raise UserError(
       f'{path} is neither a JSON list nor JSON lines: {error}'
     ) from error

@@ -24,6 +24,7 @@ from softdimo_jax.runtime.files import (
   read_bytes,
   read_text,
   shown,
+  unique_json,
   write_atomically,
 )
 
@@ -140,8 +141,8 @@ def _check_numbers(
 
 def _read_record(path: pathlib.Path) -> Record:
   try:
-    record = json.loads(read_text(path))
-  except (ValueError, RecursionError) as error:
+    record = unique_json(read_text(path))
+  except ValueError as error:
     raise UserError(f'{path} cannot be read as JSON ({error})') from error
   problem = (
     problem_of(record) if isinstance(record, dict) else 'is not an object'

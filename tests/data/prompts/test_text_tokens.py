@@ -160,7 +160,10 @@ def test_files_that_are_not_to_be_had(tmp_path, monkeypatch):
     ('vocab.json', b'{"a": 0}', r'lacks <\|startoftext\|>'),
     ('vocab.json', b'\xff', r'is not UTF-8 text \(line 1'),
     ('merges.txt', b'a b c\n', 'not a list of token pairs'),
-    ('merges.txt', b'q u\n', 'vocabulary is inconsistent'),
+    ('merges.txt', b'q u\n', 'no pair for the token'),
+    ('vocab.json', b'{"a": 0, "b": 0}', 'two tokens have the same id'),
+    ('vocab.json', b'{"a": 1.5}', r'1.5 is no id'),
+    ('vocab.json', b'{"a": 0, "a": 1}', "the key 'a' twice"),
   ],
 )
 def test_broken_byte_pairs(tmp_path, name, content, message):
@@ -168,6 +171,20 @@ def test_broken_byte_pairs(tmp_path, name, content, message):
   (tmp_path / name).write_bytes(content)
   with pytest.raises(UserError, match=message):
     CLIPTokenizer.load(folder)
+
+
+def test_pairs_of_unknown_tokens(tmp_path):
+  folder = write_byte_pairs(tmp_path)
+  with (tmp_path / 'merges.txt').open('a') as file:
+    file.write('q u\n')
+  with pytest.raises(UserError, match='vocabulary is inconsistent'):
+    CLIPTokenizer.load(folder)
+
+
+def test_a_piece_that_occurs_twice_moves_no_ids(tmp_path):
+  folder = write_word_pieces(tmp_path, [*PIECES[:6], 'cat', *PIECES[6:]])
+  with pytest.raises(UserError, match="has 'cat' twice"):
+    WordPieceTokenizer.load(folder)
 
 
 def test_broken_word_pieces(tmp_path):

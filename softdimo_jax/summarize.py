@@ -128,7 +128,9 @@ def _results(workdir: pathlib.Path) -> dict[str, Any]:
 
 def _check_row(row: dict[str, Any]) -> None:
   """Raises KeyError or ValueError unless its numbers can be averaged."""
-  _ = [row[name] for name in NAMES]
+  for name in NAMES:
+    if not isinstance(row[name], str | int | float | None):
+      raise ValueError(f'{name} is {row[name]!r}')
   for name, column in COLUMNS.items():
     value = row.get(name)
     if name == 'model' or not column.summary or value is None:

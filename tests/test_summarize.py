@@ -78,6 +78,17 @@ def test_the_mesh_and_the_seed_of_a_stage_may_differ(tmp_path):
   assert summarize.summarize(runs)[0]['fid'] == 2
 
 
+@pytest.mark.parametrize('field', ['model', 'steps', 'guidance_scale'])
+def test_rows_without_a_name_are_refused(field, tmp_path):
+  run = write(tmp_path / 'a', dimo=3)
+  path = tmp_path / 'a' / 'results.json'
+  results = json.loads(path.read_text())
+  results['rows'][0][field] = [1]
+  path.write_text(json.dumps(results))
+  with pytest.raises(UserError, match=rf'{field} is \[1\]'):
+    summarize.summarize([run])
+
+
 @pytest.mark.parametrize('value', ['NaN', 'Infinity', '"7"', 'true', '[1]'])
 def test_numbers_that_cannot_be_averaged_are_refused(value, tmp_path):
   run = write(tmp_path / 'a', dimo=3)

@@ -15,6 +15,7 @@ import ml_collections
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config as config_lib
+from softdimo_jax.experiment import ranges
 from softdimo_jax.runtime.files import unique_json, write_atomically
 from softdimo_jax.training.distill.reward_term import used_terms
 
@@ -151,6 +152,51 @@ def load(folder: pathlib.Path) -> Record | None:
       f'{path} is damaged ({error}); restore it, or delete {folder} to train '
       'the stage anew'
     ) from error
+
+
+def check(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+  """Checks that a stored configuration is that of the trained stages.
+
+  Another number of heads fits the same parameters, and makes other images.
+  Paths may differ, because files move; stages of versions that made others of
+  the same settings are not compared.
+
+  Args:
+    workdir: of the run.
+    config: as stored there.
+
+  Raises:
+    UserError: naming the fields that differ, or that cannot be read.
+  """
+  path = workdir / config_lib.CONFIG_FILE
+  try:
+    ranges.validate(config)
+    made = records(config)
+  except (ValueError, LookupError, TypeError, AttributeError) as error:
+    reason = ' '.join(str(error).split())
+    raise UserError(
+      f'{path} is not the configuration of a run ({reason}); restore it'
+    ) from error
+  for name, record in made.items():
+    stored, version = load(workdir / name), f'version of {name}'
+    if (
+      stored is None
+      or stored.settings.get(version) != (record.settings[version])
+    ):
+      continue
+    before, now = (
+      {
+        k: v
+        for k, v in x.settings.items()
+        if k.startswith(('model.', f'{name}.'))
+      }
+      for x in (stored, record)
+    )
+    if changed := config_lib.difference(before, now):
+      raise UserError(
+        f'{path} is not the configuration that stage {name} was trained with: '
+        f'{changed}; restore it'
+      )
 
 
 def write(folder: pathlib.Path, record: Record) -> None:

@@ -11,7 +11,7 @@ from absl import flags
 from softdimo_jax.data.prompts import sources
 from softdimo_jax.data.prompts.sources import PromptList
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import best_of, config, methods
+from softdimo_jax.experiment import best_of, config, methods, records
 from softdimo_jax.experiment.images import RunImages
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.methods import Method
@@ -51,12 +51,15 @@ def load_run() -> Run:
   """The run of --workdir.
 
   Raises:
-    UserError: if --workdir is missing or not the workdir of a run.
+    UserError: if --workdir is missing or not the workdir of a run, or if its
+      configuration is not that of its stages.
   """
   if not WORKDIR.value:
     raise UserError('give the run: --workdir=DIR')
   workdir = pathlib.Path(WORKDIR.value).absolute()
-  return Run(workdir, config.load(workdir))
+  stored = config.load(workdir)
+  records.check(workdir, stored)
+  return Run(workdir, stored)
 
 
 def refuse(names: Iterable[str], reason: str) -> None:

@@ -141,6 +141,11 @@ def _sentence(error: Exception) -> str:
     case OSError():
       reason = error.strerror or text or type(error).__name__
       return reason if error.filename is None else f'{error.filename}: {reason}'
+    case AttributeError() | KeyError() if _of_config(error):
+      return (
+        f'the configuration has no field {text.strip(_QUOTES)!r}; add it to '
+        'the file of --config, or restore config.json in the workdir'
+      )
     case jax.errors.JaxRuntimeError() if text.startswith('RESOURCE_EXHAUSTED'):
       return f'not enough memory on the device ({text}); {_LESS}'
     case _:
@@ -152,7 +157,16 @@ def _sentence(error: Exception) -> str:
 
 
 _INTERRUPTED = 'stopped by SIGINT; run the same command to start or continue it'
+_QUOTES = '"\''  # that ml_collections adds
 _LESS = 'use a smaller batch or fewer or smaller images'
+
+
+def _of_config(error: Exception) -> bool:
+  """Whether a field was missing in a configuration."""
+  frames = traceback.extract_tb(error.__traceback__)
+  return (
+    bool(frames) and 'ml_collections' in pathlib.Path(frames[-1].filename).parts
+  )
 
 
 def _place(error: Exception) -> str:

@@ -1,7 +1,9 @@
 """A workdir remembers the configuration of its run."""
 
+import functools
 import json
 
+import ml_collections
 import pytest
 
 from configs import digits, meissonic
@@ -99,3 +101,37 @@ def test_a_damaged_record_is_named(text, tmp_path):
   (tmp_path / 'stage.json').write_text(text)
   with pytest.raises(UserError, match='is damaged'):
     records.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'model.num_heads': 4}, 'model.num_heads was None and is 4'),
+    ({'dimo.temperature': 2.0}, 'stage dimo was trained with'),
+    ({'sampling.temperature': 'hot'}, "sampling.temperature='hot' must be"),
+    ({'stages': None}, 'is not the configuration of a run'),
+  ],
+)
+def test_stages_are_those_of_the_stored_configuration(
+  change, message, tmp_path
+):
+  config = digits.get_config()
+  for name, record in records.records(config).items():
+    records.write(tmp_path / name, record)
+  records.check(tmp_path, config)
+  config.data.held_out = 1  # the data may be elsewhere
+  records.check(tmp_path, config)
+  stored = config.to_dict()
+  for path, value in change.items():
+    *above, name = path.split('.')
+    functools.reduce(dict.__getitem__, above, stored)[name] = value
+  with pytest.raises(UserError, match=message):
+    records.check(tmp_path, ml_collections.ConfigDict(stored))
+
+
+def test_stages_of_another_version_are_not_compared(tmp_path):
+  config = digits.get_config()
+  record = records.records(config, version=99)['dimo']
+  records.write(tmp_path / 'dimo', record)
+  config.dimo.temperature = 2.0
+  records.check(tmp_path, config)

@@ -12,11 +12,11 @@ import zlib
 import pytest
 
 from softdimo_jax.errors import UserError
-from tests.faults import readers
+from tests.faults import commands, readers
 
 SEED = int(os.environ.get('FUZZ_SEED', random.SystemRandom().randrange(1000)))
 TIMES = int(os.environ.get('FUZZ_TIMES', '1'))
-TARGETS = readers.TARGETS
+TARGETS = readers.TARGETS | commands.TARGETS
 
 
 def changes(target: readers.Target):

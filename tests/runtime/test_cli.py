@@ -5,6 +5,7 @@ import os
 import types
 
 import jax
+import ml_collections
 import pytest
 
 from softdimo_jax.errors import UserError
@@ -47,6 +48,17 @@ def test_errors_are_one_sentence(error, words, capsys):
   said = capsys.readouterr().err
   assert stop.value.code == 2
   assert words in said and said.count('\n') == 1 and said.startswith('error: ')
+
+
+@pytest.mark.parametrize(
+  'read',
+  [lambda config: config.sampling.steps, lambda config: config['sampling']],
+)
+def test_a_field_that_a_configuration_lacks_is_named(read, capsys):
+  with pytest.raises(SystemExit) as stop:
+    cli.guard(lambda argv: read(ml_collections.ConfigDict()), [])
+  assert stop.value.code == 2
+  assert "has no field 'sampling'; add it" in capsys.readouterr().err
 
 
 def test_ctrl_c_has_the_code_of_signals(capsys):

@@ -176,6 +176,8 @@ def at(*keys: str | int, values: list) -> Change:
 def _places(value, keys) -> list:
   """(owner, key) of every value at the path."""
   key, *rest = keys
+  if not isinstance(value, list | dict):
+    return []
   if key == '*':
     found = range(len(value)) if isinstance(value, list) else list(value)
   else:

@@ -12,11 +12,11 @@ import zlib
 import pytest
 
 from softdimo_jax.errors import UserError
-from tests.faults import commands, readers
+from tests.faults import commands, flag_values, readers, runs
 
 SEED = int(os.environ.get('FUZZ_SEED', random.SystemRandom().randrange(1000)))
 TIMES = int(os.environ.get('FUZZ_TIMES', '1'))
-TARGETS = readers.TARGETS | commands.TARGETS
+TARGETS = readers.TARGETS | commands.TARGETS | runs.TARGETS
 
 
 def changes(target: readers.Target):
@@ -33,6 +33,11 @@ CASES = [
   for case in changes(target)
   for number in range(target.times * TIMES)
 ]
+
+
+RNG = random.Random(SEED)
+FLAGS = RNG.sample([*flag_values.bad_flags()], 60 * TIMES)
+FIELDS = flag_values.bad_fields(RNG, 40 * TIMES)
 
 
 @pytest.fixture(scope='session')
@@ -74,3 +79,15 @@ def test_input(name, pattern, change, harmless, number, whole, tmp_path):
     assert str(refusal).strip(), 'an error without a sentence'
     return
   assert found == expected, 'another result'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('command', 'argument'), FLAGS)
+def test_flag(command, argument, tmp_path):
+  flag_values.refuse_flag(command, argument, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('name', 'field', 'value'), FIELDS)
+def test_field(name, field, value, tmp_path):
+  flag_values.refuse_field(name, field, value, tmp_path)

@@ -39,12 +39,10 @@ _MESH = flags.DEFINE_multi_string(
   "Devices per mesh axis, e.g. data:64,fsdp:4; default: the configuration's. "
   'Repeat the flag for --sweep.',
 )
-_BATCH = flags.DEFINE_multi_integer(
+_BATCH = flag_types.counts(
   'batch',
-  None,
-  "Images per chip; default: the configuration's global batch.",
-  lower_bound=1,
-  upper_bound=bounds.MOST,
+  "Images per chip; default: the configuration's global batch. Repeat the flag "
+  'for --sweep.',
 )
 _REMAT = flags.DEFINE_multi_enum(
   'remat',

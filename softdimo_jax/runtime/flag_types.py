@@ -29,6 +29,12 @@ def count(
   return number(name, default, help, bounds.count(low))
 
 
+def counts(name: str, help: str) -> flags.FlagHolder[Any]:
+  """Whole numbers from 1, one each time that the flag is given; None if none."""
+  parser, serializer = _Number(bounds.count(1)), flags.ArgumentSerializer()
+  return flags.DEFINE_multi(parser, serializer, name, None, help)
+
+
 def seed(name: str, help: str) -> flags.FlagHolder[Any]:
   """A seed from 0 to 2^32 - 1; 0 by default."""
   return number(name, 0, help, bounds.SEED)

@@ -8,7 +8,7 @@ from typing import Any
 from softdimo_jax.errors import UserError
 from tests import commands, released
 from tests.experiment import official_text
-from tests.faults import damage, readers
+from tests.faults import damage, pictures
 from tests.faults.readers import RECORDS, TEXTS, Target
 
 
@@ -41,7 +41,7 @@ def _rows(path: pathlib.Path) -> Any:
 
 
 def _make_scored(root: pathlib.Path) -> None:
-  readers.TARGETS['pairs'].make(root)
+  pictures.TARGETS['pairs'].make(root)
   released.save(root / 'clip', 'clip')
 
 
@@ -62,7 +62,7 @@ def _make_geneval(root: pathlib.Path) -> None:
   lines = []
   for prompt, record in enumerate(RECORDS):
     folder = root / 'pictures' / f'{prompt:05d}'
-    readers.images(folder / 'samples', 2)
+    pictures.images(folder / 'samples', 2)
     (folder / 'metadata.jsonl').write_text(json.dumps(record))
     for number in range(2):
       boxes = {
@@ -130,7 +130,7 @@ KEEPS_DETECTIONS = {
 
 def _make_styles(root: pathlib.Path) -> None:
   for style in ('anime', 'photo'):
-    readers.images(root / 'images' / style, len(TEXTS))
+    pictures.images(root / 'images' / style, len(TEXTS))
     (root / f'{style}.json').write_text(json.dumps(TEXTS))
   released.save(root / 'clip', 'clip')
 
@@ -221,6 +221,7 @@ def _encoded(root: pathlib.Path) -> Any:
   run(
     *('encode_prompts', f'--config={root / "small.py"}', '--batch_size=2'),
     *(f'--prompts={root / "prompts.jsonl"}', f'--out={root / "out"}'),
+    f'--config.pretrained.text={root / "text"}',  # of this copy
   )
   files = sorted((root / 'out').glob('prompts-*'))
   return [file.read_bytes() for file in files]
@@ -230,9 +231,9 @@ TARGETS: dict[str, Target] = {
   'evaluate': Target(
     _make_scored,
     _score,
-    {'a.csv': readers.KEEPS_PAIRS, 'images/*': readers.KEEPS_PNG},
+    {'a.csv': pictures.KEEPS_PAIRS, 'images/*': pictures.KEEPS_PNG},
     {
-      'a.csv': readers.NO_PAIRS,
+      'a.csv': pictures.NO_PAIRS,
       'images/*': damage.HURT,
       'clip/params/**/*': damage.BROKEN,
       'clip/model.json': {
@@ -267,7 +268,7 @@ TARGETS: dict[str, Target] = {
     _styles,
     {
       '*.json': damage.KEEPS_TEXT | damage.KEEPS_JSON,
-      'images/*/*': readers.KEEPS_PNG,
+      'images/*/*': pictures.KEEPS_PNG,
     },
     {
       '*.json': damage.NO_JSON

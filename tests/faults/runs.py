@@ -12,7 +12,7 @@ import numpy as np
 
 from softdimo_jax.errors import UserError
 from tests import commands
-from tests.faults import damage, readers
+from tests.faults import damage, pictures, readers
 from tests.faults.commands import run
 from tests.faults.readers import Target
 
@@ -73,7 +73,7 @@ def _repeat(root: pathlib.Path) -> Any:
 def _make_classes(root: pathlib.Path) -> None:
   _copy('digits', root)
   for name in 'ab':
-    readers.images(root / 'data' / name, 3)
+    pictures.images(root / 'data' / name, 3)
 
 
 def _tokenize(root: pathlib.Path) -> Any:
@@ -118,7 +118,7 @@ TARGETS: dict[str, Target] = {
   'tokenize_dataset': Target(
     _make_classes,
     _tokenize,
-    {'data/*/*': readers.KEEPS_PNG},
+    {'data/*/*': pictures.KEEPS_PNG},
     {'data/*/*': damage.HURT, 'run/tokenizer/params/**/*': damage.BROKEN},
   ),
   'main': Target(

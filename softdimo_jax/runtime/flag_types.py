@@ -30,7 +30,7 @@ def count(
 
 
 def counts(name: str, help: str) -> flags.FlagHolder[Any]:
-  """Whole numbers from 1, one each time that the flag is given; None if none."""
+  """Whole numbers from 1, one each time that the flag is given, or None."""
   parser, serializer = _Number(bounds.count(1)), flags.ArgumentSerializer()
   return flags.DEFINE_multi(parser, serializer, name, None, help)
 

@@ -1,5 +1,6 @@
 """Values of flags that cannot be used are refused when they are read."""
 
+import functools
 import pathlib
 
 import pytest
@@ -12,11 +13,9 @@ from softdimo_jax.runtime import bounds, flag_types
 def values(monkeypatch):
   """Flags of this test only."""
   values = flags.FlagValues()
-  monkeypatch.setattr(
-    flags,
-    'DEFINE',
-    lambda *args, **kwargs: DEFINE(*args, flag_values=values, **kwargs),
-  )
+  for name in ('DEFINE', 'DEFINE_multi'):
+    define = functools.partial(getattr(flags, name), flag_values=values)
+    monkeypatch.setattr(flags, name, define)
   monkeypatch.setattr(
     flags,
     'register_validator',
@@ -25,7 +24,7 @@ def values(monkeypatch):
   return values
 
 
-DEFINE, REGISTER = flags.DEFINE, flags.register_validator
+REGISTER = flags.register_validator
 
 
 def parse(values, text):
@@ -127,4 +126,13 @@ def test_pictures_have_a_format(values, tmp_path):
     (tmp_path / 'grid.gif', 'must end with'),
   ):
     with pytest.raises(flags.IllegalFlagValueError, match=word):
+      parse(values, text)
+
+
+def test_a_flag_that_is_repeated_counts_as_others_do(values):
+  holder = flag_types.counts('x', '')
+  values(['command', '--x=8', '--x=16'])
+  assert holder.value == [8, 16]
+  for text in ('0', '1_0', '1.5', 'nan'):
+    with pytest.raises(flags.IllegalFlagValueError, match=f'--x={text}'):
       parse(values, text)

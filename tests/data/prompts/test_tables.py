@@ -85,7 +85,7 @@ def test_kinds(tmp_path, name, text, expected):
     ('a.csv', 'Text,text\na,b\n', 'two columns Text and text'),
     ('a.csv', 'text\n\n', 'contains no prompts'),
     ('a.json', '{"a":\n 1}', 'must be a JSON list of strings or objects'),
-    ('a.json', '[' * 100_000, 'is not JSON: maximum recursion'),
+    ('a.json', '[' * 100_000, 'is not JSON: its lists or objects are nested'),
     ('a.json', '1' * 5000, 'is not JSON: Exceeds the limit'),
     ('a.jsonl', '{"prompt": "a"}\n{', 'line 2 of .* is not JSON'),
     ('a.jsonl', '{"prompt": "a"}\n3', 'line 2 of .* is not a JSON object'),

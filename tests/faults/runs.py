@@ -6,6 +6,7 @@ import json
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from softdimo_jax.errors import UserError
 from tests import commands
 from tests.faults import damage, pictures, readers
 from tests.faults.commands import run
+from tests.faults.damage import Change
 from tests.faults.readers import Target
 
 
@@ -99,21 +101,38 @@ NO_CONFIG = damage.NO_JSON | {
   ),
   'another stage': damage.at(0, 'stages', values=[None, 'x', ['x'], [], 3]),
 }
-NO_RUN = {
-  'run/config.json': NO_CONFIG,
+_PARAMS = {
   'run/softdimo/params/**/*': damage.BROKEN,
   'run/tokenizer/params/**/*': damage.BROKEN,
-  'run/softdimo/stage.json': damage.NO_JSON,
 }
 
+
+def _some(changes: Mapping[str, Change], *names: str) -> dict[str, Change]:
+  return {name: changes[name] for name in names}
+
+
 TARGETS: dict[str, Target] = {
-  'sample': Target(lambda root: _copy('digits', root), _sample, {}, NO_RUN),
-  'export': Target(lambda root: _copy('digits', root), _export, {}, NO_RUN),
+  'sample': Target(
+    lambda root: _copy('digits', root),
+    _sample,
+    {},
+    {
+      'run/config.json': NO_CONFIG,
+      'run/softdimo/stage.json': damage.NO_JSON,
+      **_PARAMS,
+    },
+  ),
+  'export': Target(
+    lambda root: _copy('digits', root),
+    _export,
+    {},
+    {'run/config.json': _some(NO_CONFIG, 'no section', 'no number'), **_PARAMS},
+  ),
   'tteo': Target(
     _make_prompted,
     _search,
-    {'prompts.jsonl': damage.KEEPS_TEXT | damage.KEEPS_JSON},
-    {'prompts.jsonl': damage.NO_JSON, **NO_RUN},
+    {'prompts.jsonl': _some(damage.KEEPS_TEXT, 'a byte order mark', 'CR')},
+    {'prompts.jsonl': _some(damage.NO_JSON, 'a cut', 'Latin-1'), **_PARAMS},
   ),
   'tokenize_dataset': Target(
     _make_classes,
@@ -121,16 +140,16 @@ TARGETS: dict[str, Target] = {
     {'data/*/*': pictures.KEEPS_PNG},
     {'data/*/*': damage.HURT, 'run/tokenizer/params/**/*': damage.BROKEN},
   ),
+  # It mends what it can, so that each case may train a stage.
   'main': Target(
     lambda root: _copy('digits', root),
     _repeat,
     {},
     {
-      'run/*/params/**/*': damage.HURT,
+      'run/*/params/**/*': _some(damage.HURT, 'a flipped bit', 'a truncation'),
       'run/results.json': damage.HURT,
-      'run/config.json': damage.HURT,
-      'run/*/stage.json': damage.HURT,
-      'run/*/metrics.jsonl': damage.HURT,
+      'run/config.json': _some(damage.HURT, 'nothing', 'a truncation'),
+      'run/*/stage.json': _some(damage.HURT, 'nothing', 'a truncation'),
     },
   ),
 }

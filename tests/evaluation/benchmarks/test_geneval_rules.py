@@ -183,6 +183,17 @@ class TestCrop:
     assert (part[~mask] == 0x99).all()
 
 
+@pytest.mark.parametrize(
+  ('distance', 'expected'), [(9e-4, set()), (1.1e-3, {'left of'})]
+)
+def test_objects_within_a_thousandth_of_a_pixel_are_in_one_place(
+  distance, expected
+):
+  point = np.array([5.0, 5, 5, 5])
+  moved = point + np.array([distance, 0, distance, 0])
+  assert geneval_rules.relations(point, moved) == expected
+
+
 class TestSummary:
   def test_categories_weigh_the_same_however_many_images_they_have(self):
     tags = ['colors'] * 8 + ['single_object'] * 2

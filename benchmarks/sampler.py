@@ -24,6 +24,7 @@ from softdimo_jax.generation.tokens import (
   multi_step_tokens,
   one_step_tokens,
 )
+from softdimo_jax.method.sampling import image_keys
 from softdimo_jax.runtime import cli
 
 _OPTIONS = options.Options.define('digits')
@@ -91,11 +92,12 @@ def _programs(size: sizes.Size):
   family = families.build(size.model)
   params = jax.device_put(jax_step.synthetic_params(family))
   batch, key = size.distillation.batch_size, jax.random.key(0)
+  keys = image_keys(0, batch)
   labels = jnp.arange(batch) % family.null_label
 
   def program(tokens_fn):
     compiled = jax.jit(functools.partial(tokens_fn, family))
-    return lambda: compiled(params, key, labels).block_until_ready()
+    return lambda: compiled(params, keys, labels).block_until_ready()
 
   programs = {
     'one step': program(

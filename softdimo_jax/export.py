@@ -76,7 +76,6 @@ def _open(
     **_SAMPLER.values,
     'conditions': list(conditions.names),
     'seed': sampling_flags.SEED.value,
-    'batch_size': batch,
   }
   return kind(
     _OUT.value,

@@ -7,12 +7,12 @@ python -m softdimo_jax.sample --workdir=DIR --prompt="a red circle" --num=16
 import math
 import time
 
-import jax
 import numpy as np
 from absl import flags
 
 from softdimo_jax.evaluation.sets import pictures
 from softdimo_jax.experiment import methods, sampling_flags
+from softdimo_jax.method import sampling
 from softdimo_jax.runtime import cli, flag_types, memory
 
 _NUM = flag_types.count(
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
   _, images = method.generate(
     run.params(stage),
     run.params('tokenizer'),
-    jax.random.key(sampling_flags.SEED.value),
+    sampling.image_keys(sampling_flags.SEED.value, _NUM.value),
     conditions.take(np.arange(_NUM.value) % len(conditions)),
     None,
   )

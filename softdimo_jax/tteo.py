@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 
@@ -25,6 +24,7 @@ from softdimo_jax.experiment import best_of, methods, sampling_flags
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.tteo import TTEO, Best
+from softdimo_jax.method import sampling
 from softdimo_jax.runtime import bounds, cli, flag_types, lock
 from softdimo_jax.runtime.files import write_atomically
 
@@ -108,7 +108,7 @@ def _optimize(
     run.params(stage),
     run.params('tokenizer'),
     run.reward_params(optimizer.terms),
-    jax.random.key(sampling_flags.SEED.value),
+    sampling.image_keys(sampling_flags.SEED.value, len(conditions)),
     conditions.take(np.arange(len(conditions))),
     conditions.prompt_ids,
   )
@@ -177,9 +177,9 @@ def _print_latency(
   one_step = methods.sampled(run, stage, 1)
   params = one_step.place(run.params(stage))
   tokenizer = one_step.place(run.params('tokenizer'))
-  text, key = first.take(np.arange(1)), jax.random.key(0)
+  text, keys = first.take(np.arange(1)), sampling.image_keys(0, 1)
   plain = _seconds(
-    lambda: one_step.generate(params, tokenizer, key, text, None)
+    lambda: one_step.generate(params, tokenizer, keys, text, None)
   )
   optimized = _seconds(lambda: _optimize(run, stage, optimizer, first))
   print(

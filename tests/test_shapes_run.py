@@ -211,7 +211,7 @@ def test_hpsv2_end_to_end(workdir, tmp_path):
   succeeds(call('hpsv2', at, *network, f'--out={images}', *options))
   saved = json.loads((images / 'hpsv2.json').read_text())
   made_by = saved['protocol']['images']['photo']['sampler']
-  assert made_by['batch_size'] == 3
+  assert made_by['best_of'] == 2 and 'batch_size' not in made_by
   (row,) = saved['rows']
   assert row['model'].startswith('softdimo, best of 2 by ')
   assert row['num_images'] == 6 and 'missing' not in row

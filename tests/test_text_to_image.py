@@ -25,6 +25,7 @@ from softdimo_jax.experiment.inputs import Draw
 from softdimo_jax.experiment.precompute.prompts import EncodingOptions
 from softdimo_jax.experiment.precompute.prompts import encode as encode_prompts
 from softdimo_jax.experiment.run import Run
+from softdimo_jax.method import sampling
 from softdimo_jax.runtime import checkpoint, sharding
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from tests import released
@@ -109,7 +110,7 @@ def test_prompts_to_distilled_images(name, request, tmp_path, caplog):
     _, images = methods.sampled(run, stage, 2).generate(
       run.params(stage),
       run.params('tokenizer'),
-      jax.random.key(0),
+      sampling.image_keys(0, 2),
       conditions.take(np.arange(2)),
       conditions.prompt_ids,
     )

@@ -79,8 +79,8 @@ def best_of_n(
   rewards = tteo.place(run.reward_params(tteo.terms))
   name = f'{stage}, best of {starts} by {", ".join(tteo.terms)}'
 
-  def generate(params, tokenizer, key, condition, prompt_ids):
-    best = tteo(params, tokenizer, rewards, key, condition, prompt_ids)
+  def generate(params, tokenizer, keys, condition, prompt_ids):
+    best = tteo(params, tokenizer, rewards, keys, condition, prompt_ids)
     return None, best.images
 
   return Method(
@@ -92,7 +92,6 @@ def best_of_n(
       'learning_rate': tteo.learning_rate,
       'rewards': dict(tteo.terms),
       'temperature': tteo.temperature,
-      'batch_size': tteo.batch_size,
     },
     generate=generate,
     place=tteo.place,

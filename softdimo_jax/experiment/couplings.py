@@ -10,8 +10,8 @@ from softdimo_jax.experiment.inputs import Scenes
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.families.start import Start
 from softdimo_jax.generation.tokens import multi_step_tokens
-from softdimo_jax.method import masking
-from softdimo_jax.networks.generators.condition import Condition, batch_size
+from softdimo_jax.method import masking, sampling
+from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.types import Params
 
@@ -36,15 +36,17 @@ def couplings(run: Run, name: str) -> dict[str, Any]:
   options.guidance_scale = config.guidance_scale
 
   def draw(
-    params: Params, key: jax.Array, condition: Condition
+    params: Params, items: tuple[jax.Array, Condition]
   ) -> tuple[jax.Array, jax.Array]:
-    initial_key, key = jax.random.split(key)
-    count = batch_size(condition)
-    initial = family.initial_tokens(initial_key, count, start)
+    keys, condition = items
+    initial_keys, keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    initial = jax.vmap(lambda key: family.initial_tokens(key, 1, start)[0])(
+      initial_keys
+    )
     tokens = multi_step_tokens(
       family,
       params,
-      key,
+      keys,
       condition,
       options=options,
       null=null,
@@ -53,11 +55,9 @@ def couplings(run: Run, name: str) -> dict[str, Any]:
     return initial, tokens
 
   condition = _conditions(run, name)
+  keys = sampling.image_keys(run.seed(name), config.num_examples)
   initial, tokens = Batched(draw)(
-    run.params('teacher'),
-    condition,
-    config.batch_size,
-    jax.random.key(run.seed(name)),
+    run.params('teacher'), (keys, condition), config.batch_size
   )
   kind = 'text' if family.reads_text else 'label'
   return {'initial': initial, 'tokens': tokens, kind: condition}

@@ -20,7 +20,8 @@ from softdimo_jax.experiment import methods
 from softdimo_jax.experiment.checks import choice
 from softdimo_jax.experiment.inputs import Inputs, LabelsInMemory, Scenes
 from softdimo_jax.experiment.run import Run
-from softdimo_jax.networks.generators.condition import Condition
+from softdimo_jax.method import sampling
+from softdimo_jax.networks.generators.condition import Condition, batch_size
 from softdimo_jax.rewards import scoring
 from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.training.distill.reward_term import used_terms
@@ -114,10 +115,9 @@ class _Curve:
   def __call__(self, state: TrainState) -> dict[str, float]:
     condition, measure = self._set
     teacher, tokenizer = self._frozen
+    keys = sampling.image_keys(_SEED, batch_size(condition))
     student = self.run.family.merge(state.model.ema, teacher)
-    _, images = self._method.generate(
-      student, tokenizer, jax.random.key(_SEED), condition, None
-    )
+    _, images = self._method.generate(student, tokenizer, keys, condition, None)
     try:
       return measure(images)
     except ValueError as error:

@@ -15,6 +15,7 @@ from softdimo_jax.experiment import records
 from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.methods import Method
 from softdimo_jax.experiment.run import Run
+from softdimo_jax.method import sampling
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.runtime.progress import Progress
 
@@ -22,8 +23,8 @@ from softdimo_jax.runtime.progress import Progress
 class RunImages(ImageSet):
   """Images of a run, generated range by range.
 
-  A range depends on its start, its length and the seed, but not on the ranges
-  generated before it.
+  An image depends on its index, its condition and the seed, but not on the
+  range or the batch that it is generated in.
   """
 
   def __init__(
@@ -44,7 +45,7 @@ class RunImages(ImageSet):
       seed: seed of the samples.
     """
     self._method, self._conditions, self._order = method, conditions, order
-    self._key = jax.random.key(seed)
+    self._seed = seed
     self._size = run.family.image_shape[:2]
     params, tokenizer = run.params(method.stage), run.params('tokenizer')
     self._fingerprint = {
@@ -60,6 +61,7 @@ class RunImages(ImageSet):
         'sha256': _digest([list(conditions.names), order.tolist()]),
       },
       'seed': seed,
+      'random_keys': 'of each image',  # of each batch in earlier versions
     }
     self._params = method.place(params), method.place(tokenizer)
 
@@ -75,7 +77,7 @@ class RunImages(ImageSet):
     chosen = self._order[start:stop]
     _, images = self._method.generate(
       *self._params,
-      jax.random.fold_in(self._key, start),
+      sampling.image_keys(self._seed, len(chosen), start),
       self._conditions.take(chosen),
       jax.tree.map(lambda array: array[chosen], self._conditions.prompt_ids),
     )

@@ -16,8 +16,8 @@ from softdimo_jax.method import sampling
 from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.types import Params
 
-# (generator params, tokenizer params, key, condition, prompt ids) -> (tokens
-# int32 [N, L, G] or None, images float32 [N, H, W, C]).
+# (generator params, tokenizer params, keys [N], condition, prompt ids) ->
+# (tokens int32 [N, L, G] or None, images float32 [N, H, W, C]).
 Generate = Callable[
   [Params, Params, jax.Array, Condition, Any],
   tuple[np.ndarray | None, np.ndarray],
@@ -32,8 +32,7 @@ class Method:
     name: name in rows and titles.
     stage: stage whose generator is used.
     options: every option that the images depend on, as JSON values; part of
-      their fingerprint. `batch_size` is included, since each batch has its own
-      random key.
+      their fingerprint.
     generate: generates images in [0, 1]; see `Generate`.
     place: puts parameters on the devices used by `generate`.
     steps: steps of the generator; 1 for students.
@@ -102,14 +101,14 @@ def sampled(
     used = {'temperature': student_temperature(run, stage, temperature)}
     count, scale = 1, run.config[stage].guidance_scale
 
-  def generate(params, tokenizer, key, condition, prompt_ids):
+  def generate(params, tokenizer, keys, condition, prompt_ids):
     del prompt_ids
-    return sampler(params, tokenizer, key, condition)
+    return sampler(params, tokenizer, keys, condition)
 
   return Method(
     name=stage,
     stage=stage,
-    options=used | {'batch_size': sampler.batch_size},
+    options=used,
     generate=generate,
     place=sampler.place,
     steps=count,
@@ -142,14 +141,14 @@ def _sampler(
   if run.config[stage].kind == 'teacher':
     _check_plan(run, options)
     null = run.null  # read here, since it must not be computed in a trace
-    tokens_fn = lambda params, key, condition: multi_step_tokens(
-      family, params, key, condition, options=options, null=null
+    tokens_fn = lambda params, keys, condition: multi_step_tokens(
+      family, params, keys, condition, options=options, null=null
     )
   else:
     init = run.config[stage].init
     drawn = student_temperature(run, stage, given['temperature'])
-    tokens_fn = lambda params, key, condition: one_step_tokens(
-      family, params, key, condition, init=init, temperature=drawn
+    tokens_fn = lambda params, keys, condition: one_step_tokens(
+      family, params, keys, condition, init=init, temperature=drawn
     )
   return Sampler(tokens_fn, family, batch_size)
 

@@ -20,6 +20,7 @@ from softdimo_jax.experiment.inputs import LabelsInMemory, Scenes
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.sampler import Sampler
 from softdimo_jax.generation.tokens import multi_step_tokens
+from softdimo_jax.method import sampling
 from softdimo_jax.runtime import distributed
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.training import (
@@ -262,6 +263,7 @@ def _preferences(run: Run, scenes: Scenes, name: str) -> dict[str, np.ndarray]:
   index = rng.choice(len(data), min(config.num_examples, len(data)), False)
   text = scenes.encode(data.prompt_ids[index])
   params, null = run.params('teacher'), scenes.null
+  keys = sampling.image_keys(seed, len(index))
   losers = [data.wrong_tokens[index]]
   for steps in config.teacher_steps:
     options = run.config.sampling.copy_and_resolve_references()
@@ -273,9 +275,7 @@ def _preferences(run: Run, scenes: Scenes, name: str) -> dict[str, np.ndarray]:
       run.family,
       _DRAWN,
     )
-    tokens, _ = sampler(
-      params, run.params('tokenizer'), jax.random.key(seed), text
-    )
+    tokens, _ = sampler(params, run.params('tokenizer'), keys, text)
     losers.append(tokens)
   return {
     'tokens': data.tokens[index],

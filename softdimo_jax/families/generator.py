@@ -230,11 +230,19 @@ class GeneratorCalls:
   ) -> jax.Array:
     """The one-step generator's input [B, L, D] (Di[M]O section 4.3).
 
-    A fresh x_init, embedded and perturbed, in training as at inference.
+    A fresh x_init, embedded and perturbed, in training as at inference, where
+    `sampled_embeddings` gives every sample its own key.
     """
     token_key, noise_key = jax.random.split(key)
     tokens = self.initial_tokens(token_key, batch, start)
     return self.perturbed(params, noise_key, tokens, start)
+
+  def sampled_embeddings(
+    self, params: Params, keys: jax.Array, start: Start
+  ) -> jax.Array:
+    """`initial_embeddings` [B, L, D] of samples with random keys [B]."""
+    draw = lambda key: self.initial_embeddings(params, key, 1, start)[0]
+    return jax.vmap(draw)(keys)
 
   def initial_tokens(
     self, key: jax.Array, batch: int, start: Start

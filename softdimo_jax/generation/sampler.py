@@ -21,10 +21,9 @@ class Sampler:
   Batches are split over this process's devices.
 
   Attributes:
-    tokens_fn: (generator params, key, condition) -> int tokens [B, L, G].
+    tokens_fn: (generator params, keys [B], condition) -> int tokens [B, L, G].
     family: generator and tokenizer.
-    batch_size: B per call; images depend on it, but not on the number of
-      devices.
+    batch_size: B per call; images do not depend on it.
   """
 
   tokens_fn: Callable[[Params, jax.Array, Condition], jax.Array]
@@ -43,12 +42,17 @@ class Sampler:
     self,
     params: Params,
     tokenizer_params: Params,
-    key: jax.Array,
+    keys: jax.Array,
     condition: Condition,
   ) -> tuple[np.ndarray, np.ndarray]:
     """Samples for host arrays: labels int [N], or text features of N prompts.
 
-    Labels are in [0, num_classes]; the last one is the unconditional class.
+    Args:
+      params: parameters of the whole generator.
+      tokenizer_params: parameters of the decoder.
+      keys: random keys [N] of the images, see `sampling.image_keys`.
+      condition: labels are in [0, num_classes]; the last one is the
+        unconditional class.
 
     Returns:
       (int32 tokens [N, L, G], float32 images [N, H, W, C] in [0, 1]).
@@ -59,7 +63,7 @@ class Sampler:
     if not self.family.reads_text:
       self._check_labels(np.asarray(condition))
     return self._run(
-      (params, tokenizer_params), condition, self.batch_size, key
+      (params, tokenizer_params), (keys, condition), self.batch_size
     )
 
   def _check_labels(self, labels: np.ndarray) -> None:
@@ -69,8 +73,8 @@ class Sampler:
       raise ValueError(f'label {outside[0]} is not in [0, {last}]')
 
   def _generate(
-    self, params: tuple[Params, Params], key: jax.Array, condition: Condition
+    self, params: tuple[Params, Params], items: tuple[jax.Array, Condition]
   ) -> tuple[jax.Array, jax.Array]:
-    generator, tokenizer = params
-    tokens = self.tokens_fn(generator, key, condition)
+    (generator, tokenizer), (keys, condition) = params, items
+    tokens = self.tokens_fn(generator, keys, condition)
     return tokens, decode_tokens(self.family, tokenizer, tokens, condition)

@@ -4,6 +4,8 @@ All functions are pure and meant to run under jit, except `encode_images`,
 which batches host arrays itself.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -13,7 +15,7 @@ from softdimo_jax.families.family import Family
 from softdimo_jax.families.start import Start
 from softdimo_jax.method import sampling
 from softdimo_jax.networks.call import call
-from softdimo_jax.networks.generators.condition import Condition, batch_size
+from softdimo_jax.networks.generators.condition import Condition
 from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.types import Params
 
@@ -21,7 +23,7 @@ from softdimo_jax.types import Params
 def one_step_tokens(
   family: Family,
   params: Params,
-  key: jax.Array,
+  keys: jax.Array,
   condition: Condition,
   *,
   init: ml_collections.ConfigDict,
@@ -32,7 +34,7 @@ def one_step_tokens(
   Args:
     family: generator and vocabulary.
     params: parameters of the whole generator.
-    key: random key.
+    keys: random keys [B] of the images, see `sampling.image_keys`.
     condition: labels int [B], or text features of B prompts.
     init: section of the distillation, see `Start.in_sampling`.
     temperature: sampling temperature; 0 takes the arg max.
@@ -40,21 +42,18 @@ def one_step_tokens(
   Returns:
     int32 [B, L, G].
   """
-  input_key, sample_key = jax.random.split(key)
+  input_keys, sample_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
   start = Start.in_sampling(init)
-  embeddings = family.initial_embeddings(
-    params, input_key, batch_size(condition), start
-  )
+  embeddings = family.sampled_embeddings(params, input_keys, start)
   logits = family.one_step(params, embeddings, condition, start).logits
-  return sampling.sample_tokens(
-    sample_key, logits[..., : family.vocab_size], temperature=temperature
-  )
+  draw = functools.partial(sampling.sample_tokens, temperature=temperature)
+  return jax.vmap(draw)(sample_keys, logits[..., : family.vocab_size])
 
 
 def multi_step_tokens(
   family: Family,
   params: Params,
-  key: jax.Array,
+  keys: jax.Array,
   condition: Condition,
   *,
   options: ml_collections.ConfigDict,
@@ -66,7 +65,7 @@ def multi_step_tokens(
   Args:
     family: generator and vocabulary.
     params: parameters of the whole generator.
-    key: random key.
+    keys: random keys [B] of the images, see `sampling.image_keys`.
     condition: labels int [B], or text features of B prompts.
     options: `steps`, `guidance_scale` (s in u + s (c - u); 1 runs the
       conditional branch only), and `plan` with `name` and options of
@@ -88,9 +87,9 @@ def multi_step_tokens(
 
   plan = options.plan.to_dict()
   return sampling.multi_step_sample(
-    key,
+    keys,
     logits_fn,
-    shape=(batch_size(condition), *family.token_shape),
+    shape=family.token_shape,
     num_codes=family.vocab_size,
     mask_id=family.mask_id,
     steps=options.steps,

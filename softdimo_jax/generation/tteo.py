@@ -58,8 +58,8 @@ class TTEO:
     temperature: temperature of the tokens, sampled and expected; 0 samples the
       arg max and expects at 1. All iterates of a start share their random
       numbers, so they differ by the embedding only.
-    batch_size: starts per call, over all local devices; images depend on it,
-      but not on the number of devices.
+    batch_size: starts per call, over all local devices; images do not depend
+      on it.
   """
 
   family: Family
@@ -85,7 +85,7 @@ class TTEO:
     params: Params,
     tokenizer: Params,
     reward_params: Mapping[str, Params],
-    key: jax.Array,
+    keys: jax.Array,
     text: Condition,
     prompt_ids: np.ndarray | Mapping[str, np.ndarray] | None,
   ) -> Best:
@@ -95,7 +95,8 @@ class TTEO:
       params: parameters of the whole student.
       tokenizer: parameters of the decoder.
       reward_params: parameters of the rewards, by name.
-      key: random key.
+      keys: random keys [P]; start n of a prompt draws with fold_in(key, n),
+        for any number of starts.
       text: condition of the prompts, host arrays [P, ...].
       prompt_ids: token ids int [P, T] of the prompts for the rewards, by name
         of the reward if these differ.
@@ -104,14 +105,19 @@ class TTEO:
     total = count * self.starts
     size = min(self.batch_size, total)
     starts = np.array_split(np.arange(total), range(size, total, size))
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
+    number = np.arange(self.starts)
+    keys = jax.vmap(fold, (0, None))(keys, number).reshape(total)
     result, images, first = jax.tree.map(
       lambda array: array.reshape(count, self.starts, *array.shape[1:]),
       joined(
         self._run.stream(
           (params, tokenizer, reward_params),
-          (take((text, prompt_ids), rows // self.starts) for rows in starts),
+          (
+            (keys[rows], *take((text, prompt_ids), rows // self.starts))
+            for rows in starts
+          ),
           size,
-          key,
         )
       ),
     )
@@ -126,14 +132,16 @@ class TTEO:
   def _optimize(
     self,
     all_params: tuple[Params, Params, Mapping[str, Params]],
-    key: jax.Array,
-    prompts: tuple[TextCondition, jax.Array | Mapping[str, jax.Array]],
+    items: tuple[jax.Array, TextCondition, jax.Array | Mapping[str, jax.Array]],
   ) -> tuple[Optimized, jax.Array, jax.Array]:
     """Returns (result, best images, first images); scores are [B, K + 1]."""
     params, tokenizer, reward_params = all_params
-    text, prompt_ids = prompts
-    start_key, draw_key = jax.random.split(key)
+    keys, text, prompt_ids = items
+    start_keys, draw_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     start = Start.in_sampling(self.init)
+    draw = functools.partial(
+      sampling.sample_tokens, temperature=self.temperature
+    )
     score = lambda images: scoring.total(
       scoring.scores(self.rewards, reward_params, images, prompt_ids),
       self.terms,
@@ -144,9 +152,7 @@ class TTEO:
       logits = logits[..., : self.family.vocab_size]
       probabilities = jax.nn.softmax(logits / (self.temperature or 1))
       soft = self.family.decode_soft(tokenizer, probabilities, text)
-      tokens = sampling.sample_tokens(
-        draw_key, logits, temperature=self.temperature
-      )
+      tokens = jax.vmap(draw)(draw_keys, logits)
       hard = decode_tokens(self.family, tokenizer, tokens, text)
       return (
         score(scoring.straight_through_clip(soft)),
@@ -154,9 +160,7 @@ class TTEO:
       )
 
     result = optimize_embeddings(
-      self.family.initial_embeddings(
-        params, start_key, batch_size(text), start
-      ),
+      self.family.sampled_embeddings(params, start_keys, start),
       evaluate,
       steps=self.steps,
       learning_rate=self.learning_rate,

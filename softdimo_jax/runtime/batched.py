@@ -45,8 +45,9 @@ class Batched:
     """Compiles nothing yet.
 
     Args:
-      function: (params, items) -> results, or (params, key, items) -> results;
-        trees of arrays [B, ...], in which no item depends on the others.
+      function: (params, items) -> results; trees of arrays [B, ...], in which
+        no item depends on the others. Random numbers are drawn from keys [B]
+        among the items, so that results do not depend on the batch.
     """
     self._mesh = sharding.local_mesh()
     self._compiled = jax.jit(function)
@@ -60,32 +61,27 @@ class Batched:
     params: Params,
     items: Any,
     batch_size: int,
-    key: jax.Array | None = None,
   ) -> Any:
     """Results of all items.
 
     Args:
       params: a tree of arrays, on the host or from `place`.
       items: a tree of arrays [N, ...], N >= 1.
-      batch_size: B, see `stream`.
-      key: see `stream`.
+      batch_size: B, rounded up to a multiple of the devices.
 
     Returns:
       A tree of host arrays [N, ...].
     """
-    whole = split_size(batch_size)
-    # Without a key, results do not depend on the batch, and none is padded.
-    size = whole if key is None else batch_size
+    size = split_size(batch_size)  # no batch but the last is padded
     starts = range(0, _count(items), size)
     batches = (take(items, slice(start, start + size)) for start in starts)
-    return joined(self.stream(params, batches, size, key))
+    return joined(self.stream(params, batches, size))
 
   def stream(
     self,
     params: Params,
     batches: Iterable[Any],
     batch_size: int,
-    key: jax.Array | None = None,
   ) -> Iterator[Any]:
     """Yields the results of every batch, one batch behind the reading.
 
@@ -94,34 +90,30 @@ class Batched:
       batches: trees of arrays [b, ...], 1 <= b <= B.
       batch_size: B; batches are padded with copies of their own items to B,
         rounded up to a multiple of the devices.
-      key: None if the function takes no key. Batch i gets the key
-        fold_in(key, i * B), on any number of devices: JAX draws the rows of an
-        array one by one, so that padding does not change the others.
 
     Yields:
       Trees of host arrays [b, ...].
     """
     size, placed, running = split_size(batch_size), self.place(params), None
-    for number, batch in enumerate(batches):
-      first = number * batch_size
-      keys = () if key is None else (jax.random.fold_in(key, first),)
-      started = _count(batch), self._start(placed, keys, _filled(batch, size))
+    for batch in batches:
+      started = _count(batch), self._start(placed, _filled(batch, size))
       if running is not None:
         yield _fetched(*running)
       running = started
     if running is not None:
       yield _fetched(*running)
 
-  def _start(
-    self, params: Params, keys: tuple[jax.Array, ...], batch: Any
-  ) -> Any:
+  def _start(self, params: Params, batch: Any) -> Any:
     with jax.set_mesh(self._mesh):
       placed = sharding.put_batch(batch, self._mesh)
-      return self._compiled(params, *keys, placed)
+      return self._compiled(params, placed)
 
 
 def _count(items: Any) -> int:
-  return len(jax.tree.leaves(items)[0])
+  counts = {len(leaf) for leaf in jax.tree.leaves(items)}
+  if len(counts) != 1:
+    raise ValueError(f'items of different numbers: {sorted(counts)}')
+  return counts.pop()
 
 
 def _filled(batch: Any, size: int) -> Any:

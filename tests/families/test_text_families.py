@@ -11,6 +11,7 @@ import pytest
 from softdimo_jax import families
 from softdimo_jax.generation.sampler import Sampler
 from softdimo_jax.generation.tokens import decode_tokens, multi_step_tokens
+from softdimo_jax.method import sampling
 from softdimo_jax.networks.generators.condition import with_null
 from softdimo_jax.training.distill.step import Distiller
 from softdimo_jax.training.state import Frozen, with_dtype
@@ -188,12 +189,14 @@ def test_samplers_give_the_decoder_the_text_of_every_image(name):
   options = ml_collections.ConfigDict(
     {'steps': 3, 'guidance_scale': 2.0, 'plan': plan}
   )
-  run = lambda params, key, text: multi_step_tokens(
-    n.family, params, key, text, options=options, null=n.null
+  run = lambda params, keys, text: multi_step_tokens(
+    n.family, params, keys, text, options=options, null=n.null
   )
   sampler = Sampler(run, n.family, 3)  # the last batch is padded
   text = jax.device_get(n.text)
-  tokens, images = sampler(n.params, n.tokenizer, jax.random.key(0), text)
+  tokens, images = sampler(
+    n.params, n.tokenizer, sampling.image_keys(0, BATCH), text
+  )
   assert tokens.max() < CODES
   expected = decode_tokens(n.family, n.tokenizer, tokens, n.text)
   np.testing.assert_allclose(images, expected, atol=1e-5)
@@ -292,7 +295,7 @@ def test_only_the_last_step_of_the_official_sampler_is_at_time_zero():
     plan = {'name': 'meissonic', 'official_times': official}
     options = {'steps': steps, 'guidance_scale': 2.0, 'plan': plan}
     return multi_step_tokens(
-      *(n.family, n.params, jax.random.key(0), n.text),
+      *(n.family, n.params, sampling.image_keys(0, BATCH), n.text),
       **{'options': ml_collections.ConfigDict(options), 'null': n.null},
     )
 

@@ -13,6 +13,7 @@ import pytest
 from softdimo_jax import families
 from softdimo_jax.families.start import Start
 from softdimo_jax.generation.tteo import TTEO
+from softdimo_jax.method import sampling
 from softdimo_jax.networks.rewards.clip import CLIP, CLIPImageTower
 from softdimo_jax.ops.preprocess import ImageTransform
 from softdimo_jax.rewards import scoring
@@ -87,7 +88,7 @@ class System:
       self.params,
       self.tokenizer,
       {'clip': self.clip},
-      jax.random.key(seed),
+      sampling.image_keys(seed, prompts),
       jax.tree.map(lambda x: np.asarray(x)[:prompts], self.text),
       CAPTIONS[:prompts],
     )
@@ -121,6 +122,16 @@ def test_batches_cover_every_start(system):
   best = system.run(starts=5, steps=1, batch_size=4)
   assert best.curves.shape == (PROMPTS, 5, 2)
   assert len(np.unique(best.curves[..., 0])) > 5
+
+
+def test_starts_do_not_depend_on_their_batch_or_number(system):
+  best = system.run(starts=5, steps=1, batch_size=4)
+  more = system.run(starts=7, steps=1, batch_size=14)
+  near = {'rtol': 1e-4, 'atol': 1e-5}
+  np.testing.assert_allclose(more.curves[:, :5], best.curves, **near)
+  np.testing.assert_allclose(more.first, best.first, **near)
+  one = system.run(prompts=1, starts=5, steps=1)
+  np.testing.assert_allclose(one.images, best.images[:1], **near)
 
 
 def split_starts(path):

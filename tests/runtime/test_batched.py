@@ -23,8 +23,10 @@ def scaled(params, items):
   }
 
 
-def noisy(params, key, items):
-  return items + params['scale'] * jax.random.normal(key, items.shape)
+def noisy(params, items):
+  keys, x = items
+  draw = lambda key: jax.random.normal(key, x.shape[1:])
+  return x + params['scale'] * jax.vmap(draw)(keys)
 
 
 def numbered(count):
@@ -67,15 +69,25 @@ def test_padding_is_made_of_items():
   assert found(PARAMS, items, 4).tolist() == [5, 5, 5, 5, 9, 9]
 
 
-def test_every_batch_has_its_own_key():
-  """Key of the batch that begins at item s: fold_in(key, s)."""
-  items, key = np.zeros((7, 2), np.float32), jax.random.key(5)
-  found = Batched(noisy)(PARAMS, items, 3, key)
-  expected = [
-    noisy(PARAMS, jax.random.fold_in(key, start), np.zeros((3, 2), np.float32))
-    for start in (0, 3, 6)
-  ]
-  np.testing.assert_allclose(found, np.concatenate(expected)[:7], rtol=1e-6)
+def keyed():
+  """Seven items with keys."""
+  return jax.random.split(jax.random.key(5), 7), np.zeros((7, 2), np.float32)
+
+
+def draws():
+  """Of one device in one batch; other batches and devices draw the same."""
+  return jax.jit(noisy)(PARAMS, keyed())
+
+
+def test_keys_are_items():
+  found = Batched(noisy)(PARAMS, keyed(), 3)
+  np.testing.assert_array_equal(found, draws())
+
+
+def test_items_of_different_numbers_are_refused():
+  items = np.zeros(3), np.zeros(4)
+  with pytest.raises(ValueError, match=r'different numbers: \[3, 4\]'):
+    Batched(scaled)(PARAMS, items, 4)
 
 
 def test_a_stream_takes_batches_of_any_length_and_stays_one_ahead():
@@ -90,14 +102,6 @@ def test_a_stream_takes_batches_of_any_length_and_stays_one_ahead():
     events.append(f'got {len(part)}')
   assert events == ['read 2', 'read 4', 'got 2', 'read 1', 'got 4', 'got 1']
   assert not list(Batched(scaled).stream(PARAMS, [], 4))
-
-
-def draws():
-  """Of one device; those of several are the same."""
-  key, zeros = jax.random.key(5), np.zeros((3, 2), np.float32)
-  keys = [jax.random.fold_in(key, start) for start in (0, 3, 6)]
-  noise = [jax.jit(noisy)(PARAMS, key, zeros) for key in keys]
-  return np.concatenate(noise)[:7]
 
 
 def test_sizes_below_one_are_refused():
@@ -122,8 +126,7 @@ def test_several_devices_share_a_batch():
     'for x, y in zip(*map(jax.tree.leaves, (found, expected))):\n'
     '  np.testing.assert_allclose(x, y, rtol=1e-6)\n'
     'assert len(fetched) == 3\n'
-    'items, key = np.zeros((7, 2), np.float32), jax.random.key(5)\n'
-    'draws = batched.Batched(t.noisy)(t.PARAMS, items, 3, key)\n'
+    'draws = batched.Batched(t.noisy)(t.PARAMS, t.keyed(), 3)\n'
     'np.testing.assert_array_equal(draws, t.draws())\n'
     'for leaf in jax.tree.leaves(fetched):\n'
     '  shards = [shard.data.shape[0] for shard in leaf.addressable_shards]\n'

@@ -5,7 +5,6 @@ import functools
 import math
 from typing import Any
 
-import jax
 import numpy as np
 
 from softdimo_jax.errors import UserError
@@ -18,6 +17,7 @@ from softdimo_jax.experiment.reports import results
 from softdimo_jax.experiment.reports.results import Row
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.tokens import decode_tokens
+from softdimo_jax.method import sampling
 from softdimo_jax.runtime.batched import Batched
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
@@ -67,9 +67,9 @@ def _score(run: Run, judge: Judge, method: Method) -> tuple[Row, np.ndarray]:
   scores, fastest = collections.defaultdict(list), math.inf
   pictures: list[np.ndarray] = []
   for seed in range(run.config.evaluation.seeds):
-    key = jax.random.key(seed)
+    keys = sampling.image_keys(seed, len(labels))
     (tokens, images), seconds = results.timed(
-      lambda key=key: method.generate(params, tokenizer, key, labels, None)
+      lambda keys=keys: method.generate(params, tokenizer, keys, labels, None)
     )
     fastest = min(fastest, seconds)  # The first pass compiles.
     pictures = pictures or [images]

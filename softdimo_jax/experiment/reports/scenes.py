@@ -21,6 +21,7 @@ from softdimo_jax.experiment.reports import results
 from softdimo_jax.experiment.reports.results import Row
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.generation.tokens import decode_tokens, encode_images
+from softdimo_jax.method import sampling
 from softdimo_jax.networks.generators.condition import TextCondition
 from softdimo_jax.rewards import scores
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -111,10 +112,9 @@ def _generated(
 ) -> tuple[np.ndarray, float]:
   """(images, wall time in seconds)."""
   params, tokenizer = run.params(method.stage), run.params('tokenizer')
+  keys = sampling.image_keys(_SEED, len(prompts.ids))
   (_, images), seconds = results.timed(
-    lambda: method.generate(
-      params, tokenizer, jax.random.key(_SEED), prompts.text, prompts.ids
-    )
+    lambda: method.generate(params, tokenizer, keys, prompts.text, prompts.ids)
   )
   return images, seconds
 

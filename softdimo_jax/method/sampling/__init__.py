@@ -4,17 +4,21 @@ All iterative samplers share one loop, `decode`, which follows a `Plan`: how
 many entries stay masked after each step, and the guidance, temperature and
 noise of each step. MaskGit, MaskBit, MaskGen, Meissonic, Google's MaskGIT and
 the Halton order differ in their plans only. The noise is an argument:
-`gumbel_noise(key, ...)` draws it, tests pass the official one.
+`gumbel_noise(keys, ...)` draws it, tests pass the official one.
 
     plan = maskbit_plan(64, 512, guidance_scale=8.1, choice_temperature=7.8)
-    noise = gumbel_noise(key, start.shape, num_codes)
+    noise = gumbel_noise(keys, start.shape[1:], num_codes)
     decode(logits_fn, plan, start, noise, num_codes=..., mask_id=...).tokens
 
 `multi_step_sample` does all of this from an all-masked image; `make_plan`
 builds a plan by name.
 """
 
-from softdimo_jax.method.sampling.draw import keep_likely, sample_tokens
+from softdimo_jax.method.sampling.draw import (
+  image_keys,
+  keep_likely,
+  sample_tokens,
+)
 from softdimo_jax.method.sampling.loop import (
   Decoding,
   LogitsFn,
@@ -66,6 +70,7 @@ __all__ = [
   'halton_order',
   'halton_plan',
   'halton_priority',
+  'image_keys',
   'keep_likely',
   'make_plan',
   'maskbit_plan',

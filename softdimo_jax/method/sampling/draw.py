@@ -1,7 +1,26 @@
-"""Independent categorical draws with temperature, top-k and top-p."""
+"""Random keys of images; categorical draws with temperature, top-k, top-p."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+
+def image_keys(seed: int, count: int, first: int = 0) -> jax.Array:
+  """Random keys of images: that of image i is fold_in(key(seed), i).
+
+  All random numbers of an image come from its key, so it is the same in batches
+  of any size, on any number of devices, and whatever else is generated.
+
+  Args:
+    seed: seed of all images.
+    count: N.
+    first: index of the first image among all that were asked for.
+
+  Returns:
+    Keys [N].
+  """
+  index = np.arange(first, first + count)
+  return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), index)
 
 
 def sample_tokens(
@@ -16,13 +35,13 @@ def sample_tokens(
 
   Args:
     key: random key.
-    logits: [B, L, G, V].
+    logits: [B, L, G, V], or [L, G, V] of one sample.
     temperature: divisor of the logits; 0 takes the arg max.
     top_k: see `keep_likely`.
     top_p: see `keep_likely`.
 
   Returns:
-    int32 [B, L, G].
+    int32, the shape of the logits without the codes.
   """
   logits = logits.astype(jnp.float32)
   if temperature == 0:

@@ -51,18 +51,21 @@ class Decoding:
 
 
 def gumbel_noise(
-  key: jax.Array, shape: tuple[int, int, int], num_codes: int
+  keys: jax.Array, shape: tuple[int, int], num_codes: int
 ) -> Noise:
-  """Fresh Gumbel noise at every step, for `shape` (B, L, G)."""
+  """Fresh Gumbel noise at every step, for samples with keys [B], each (L, G).
 
-  def draw(step: jax.Array) -> tuple[jax.Array, jax.Array]:
+  The noise of a sample depends on its key only.
+  """
+
+  def draw(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
     sample_key, choice_key = jax.random.split(jax.random.fold_in(key, step))
     return (
       jax.random.gumbel(sample_key, (*shape, num_codes)),
       jax.random.gumbel(choice_key, shape),
     )
 
-  return draw
+  return lambda step: jax.vmap(draw, (0, None))(keys, step)
 
 
 def decode(
@@ -85,7 +88,7 @@ def decode(
     logits_fn: see LogitsFn.
     plan: S steps.
     start: int [B, L, G], `mask_id` at entries to fill in.
-    noise: see Noise; `gumbel_noise` draws it from a key.
+    noise: see Noise; `gumbel_noise` draws it from keys.
     num_codes: number of leading logits that may be sampled. The official
       MaskGit also samples the mask's logit (num_codes = V + 1): such an entry
       counts as known, and the model keeps seeing the mask there.

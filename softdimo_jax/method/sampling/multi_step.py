@@ -68,10 +68,10 @@ def make_plan(
 
 
 def multi_step_sample(
-  key: jax.Array,
+  keys: jax.Array,
   logits_fn: LogitsFn,
   *,
-  shape: tuple[int, int, int],
+  shape: tuple[int, int],
   num_codes: int,
   mask_id: int,
   steps: int,
@@ -82,9 +82,9 @@ def multi_step_sample(
   """Samples tokens from a masked model.
 
   Args:
-    key: random key.
+    keys: random keys [B], one for each sample, which depends on no other.
     logits_fn: see `LogitsFn`.
-    shape: (B, L, G).
+    shape: (L, G).
     num_codes: number of leading logits that may be sampled: V, or V + 1 with
       the mask's, as in the official MaskGit; a mask in the result becomes
       V - 1.
@@ -102,14 +102,14 @@ def multi_step_sample(
   Raises:
     ValueError: as `make_plan`, and if 'halton' gets a grid that is not square.
   """
-  _, length, groups = shape
+  length, groups = shape
   priority = 0.0
   if plan == 'halton':
     side = math.isqrt(length)
     if side**2 != length:
       raise ValueError(f'halton needs a square grid, got {length} positions')
     priority = plans.halton_priority(side, groups)
-  tokens, masked = jnp.full(shape, mask_id), length * groups
+  tokens, masked = jnp.full((len(keys), *shape), mask_id), length * groups
   if start is not None:
     tokens, masked = start
     steps = min(steps, masked)
@@ -117,7 +117,7 @@ def multi_step_sample(
     logits_fn,
     make_plan(plan, steps, masked, **options),
     tokens,
-    gumbel_noise(key, shape, num_codes),
+    gumbel_noise(keys, shape, num_codes),
     num_codes=num_codes,
     mask_id=mask_id,
     priority=priority,

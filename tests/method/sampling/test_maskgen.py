@@ -116,6 +116,6 @@ def test_the_plan_has_a_name():
 def test_halton_orders_squares_only():
   with pytest.raises(ValueError, match='square grid, got 128 positions'):
     sampling.multi_step_sample(
-      None, None, shape=(1, 128, 1), num_codes=8, mask_id=8, steps=2,
+      None, None, shape=(128, 1), num_codes=8, mask_id=8, steps=2,
       plan='halton',
     )  # fmt: skip

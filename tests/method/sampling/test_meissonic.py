@@ -88,9 +88,9 @@ def test_it_is_found_by_its_name():
     return scale * jnp.zeros((*tokens.shape, CODES))
 
   tokens = sampling.multi_step_sample(
-    jax.random.key(0),
+    sampling.image_keys(0, 2),
     logits_fn,
-    shape=(2, LENGTH, 1),
+    shape=(LENGTH, 1),
     num_codes=CODES,
     mask_id=CODES,
     steps=3,

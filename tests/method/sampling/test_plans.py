@@ -11,8 +11,8 @@ from softdimo_jax.method import sampling
 from softdimo_jax.method.sampling import schedules
 from tests.golden import parity
 
-KEY = jax.random.key(0)
 BATCH, LENGTH, CODES = 3, 9, 5
+KEYS = sampling.image_keys(0, BATCH)
 
 # Compiling takes longer than running: spare it LLVM's costly passes.
 quick_jit = functools.partial(
@@ -40,7 +40,7 @@ def decode(plan, *, logits_fn=None, start=None, noise=None, **options):
   codes = options['num_codes']
   logits_fn = logits_fn or (lambda *_: jnp.zeros((*shape, CODES + 1)))
   start = jnp.full(shape, CODES) if start is None else start
-  noise = noise or sampling.gumbel_noise(KEY, shape, codes)
+  noise = noise or sampling.gumbel_noise(KEYS, shape[1:], codes)
   run = lambda: sampling.decode(
     logits_fn, plan, start, noise, mask_id=CODES, **options
   )
@@ -121,9 +121,9 @@ def test_a_sampled_mask_counts_as_known_and_stays():
   assert (decoding.tokens == CODES).all()
   assert (masks_left(decoding.steps)[-1] == 0).all()
   tokens = sampling.multi_step_sample(
-    KEY,
+    KEYS[:1],
     always_mask,
-    shape=(1, LENGTH, 1),
+    shape=(LENGTH, 1),
     num_codes=CODES + 1,
     mask_id=CODES,
     steps=3,

@@ -23,16 +23,16 @@ quick_jit = functools.partial(
 
 def sample(logits_fn, *, shape=SHAPE, num_codes=ENTRIES + 1, steps, **options):
   """Compiled `multi_step_sample` whose mask is the id after the codes."""
-  run = lambda key: sampling.multi_step_sample(
-    key,
+  run = lambda keys: sampling.multi_step_sample(
+    keys,
     logits_fn,
-    shape=shape,
+    shape=shape[1:],
     num_codes=num_codes,
     mask_id=num_codes,
     steps=steps,
     **options,
   )
-  return np.asarray(quick_jit(run)(KEY))
+  return np.asarray(quick_jit(run)(sampling.image_keys(0, shape[0])))
 
 
 def certain(tokens, num_codes=ENTRIES + 1):

@@ -34,7 +34,7 @@ from softdimo_jax.evaluation.sets.images import (
   ImageSet,
   open_images,
 )
-from softdimo_jax.experiment import network_flags, sampling_flags
+from softdimo_jax.experiment import config, network_flags, sampling_flags
 from softdimo_jax.runtime import bounds, cli, flag_types, lock
 from softdimo_jax.runtime.files import write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
@@ -129,6 +129,11 @@ def main(argv: list[str]) -> None:
   if _TEMPERATURES.value and _METHOD.sampler.temperature.value is not None:
     raise UserError('give --temperature or --temperatures, not both')
   request = _request()
+  if (request.out / config.CONFIG_FILE).exists():
+    raise UserError(
+      f'--out={request.out} is the workdir of a run, whose {_RESULTS} would be '
+      'overwritten; choose another folder'
+    )
   request.check(has_prompts=sampling_flags.has_prompts())
   _refuse_unread(request)
   _check_saving(request)
@@ -144,8 +149,11 @@ def _evaluate(
   """Rows of all sets; each is written as soon as it is finished."""
   rows = []
   for row, images, prompts, evaluator in _sets(request, notice):
+    captions = row.pop('captions')
     title = f'T={row["temperature"]:g}' if 'temperature' in row else 'features'
-    rows.append(row | evaluator.evaluate(images, prompts, title))
+    row |= evaluator.evaluate(images, prompts, title)
+    row['protocol'] |= {'captions': captions}
+    rows.append(row)
     _write(request.out, rows)
     if _SAVE_REFERENCE.value:
       evaluator.save_reference(images, pathlib.Path(_SAVE_REFERENCE.value))
@@ -203,15 +211,20 @@ def _check_saving(request: EvaluationRequest) -> None:
 def _sets(
   request: EvaluationRequest, notice: PreemptionNotice
 ) -> Iterator[tuple[Row, ImageSet, Sequence[str] | None, Evaluator]]:
-  """Yields (columns that name a row, images, prompts, evaluator)."""
+  """Yields (columns that name a row, images, prompts, evaluator).
+
+  The column `captions` says where prompts come from, for the protocol.
+  """
   if _IMAGES.value:
     sampling_flags.refuse_samplers(also=('temperatures',))
     images = open_images(_IMAGES.value, _NUM.value)
-    prompts = None
-    if sampling_flags.has_prompts():
+    prompts, captions = None, sampling_flags.prompt_source()
+    if captions is not None:
       given = sampling_flags.prompts()
       prompts = pairs.captions(given, images.available, images.chosen)
-    yield {'model': _IMAGES.value}, images, prompts, Evaluator(request, notice)
+      captions |= pairs.protocol(given)
+    row = {'model': _IMAGES.value, 'captions': captions}
+    yield row, images, prompts, Evaluator(request, notice)
     return
   run = sampling_flags.load_run()
   stage = run.generator(sampling_flags.MODEL.value)
@@ -221,6 +234,8 @@ def _sets(
   for temperature in _TEMPERATURES.value or [None]:
     title, images = _METHOD.images(run, stage, conditions, order, temperature)
     row = {'model': title} | _named(images.fingerprint['sampler'])
+    # Their checksum is in the fingerprint of the images made from them.
+    row['captions'] = sampling_flags.prompt_source()
     prompts = images.prompts() if run.family.reads_text else None
     yield row, images, prompts, evaluator
 

@@ -13,6 +13,7 @@ docs/evaluation.md specifies the file of detections. Exit codes: see
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
@@ -41,12 +42,8 @@ from softdimo_jax.evaluation.features.clip import image_embedder
 from softdimo_jax.evaluation.report import table
 from softdimo_jax.experiment import images, network_flags, sampling_flags
 from softdimo_jax.networks.rewards.clip import openai_vit_l
-from softdimo_jax.runtime import cli, flag_types, lock
-from softdimo_jax.runtime.files import (
-  read_text,
-  unique_json,
-  write_atomically,
-)
+from softdimo_jax.runtime import cli, flag_types, json_records, lock
+from softdimo_jax.runtime.files import read_bytes, write_atomically
 from softdimo_jax.runtime.preemption import PreemptionNotice
 
 _OUT = flag_types.output('out', None, 'Output folder of the images.')
@@ -144,7 +141,12 @@ def _score(root: pathlib.Path) -> None:
     'rows': rows,
     'protocol': {
       'rules': dataclasses.asdict(geneval_rules.OFFICIAL),
-      'detections': _DETECTIONS.value,
+      'detections': {
+        'path': _DETECTIONS.value,
+        'sha256': hashlib.sha256(read_bytes(_DETECTIONS.value)).hexdigest(),
+      },
+      'prompts_sha256': _digest([sample.record for sample in samples]),
+      'paired_by': 'names of the pictures',
       'colors': network or 'of the detections',
       'pictures': _made_by(root),
     },
@@ -162,6 +164,10 @@ def _score(root: pathlib.Path) -> None:
   write_atomically(root / _RESULTS, json.dumps(results, indent=2) + '\n')
   print(table.format_table(rows))
   print(f'verdicts per image in {root / _RESULTS}')
+
+
+def _digest(value: Any) -> str:
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _rows(
@@ -211,11 +217,11 @@ def _made_by(root: pathlib.Path) -> Any:
   if not claim.exists():
     return None
   try:
-    return unique_json(read_text(claim))['made_by'] | {'records': None}
+    return json_records.json_object(claim)['made_by'] | {'records': None}
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(
-      f'{claim} is damaged ({error}); restore it, or delete it to score the '
-      'pictures without saying what made them'
+      f'{claim} is damaged ({error}); restore it, or delete it to score '
+      'the pictures without saying what made them'
     ) from error
 
 

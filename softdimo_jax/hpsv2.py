@@ -87,7 +87,16 @@ def main(argv: list[str]) -> None:
     title, made_by = _generate(prompts, notice)
   row, protocol = scorer.score(pathlib.Path(root), prompts)
   row = {'model': title} | row
-  results = {'rows': [row], 'protocol': protocol | {'images': made_by}}
+  protocol |= {
+    'images': made_by,
+    'benchmark': {'folder': _BENCHMARK.value, 'limit': _LIMIT.value},
+    'prompts_sha256': {
+      style: hashlib.sha256('\0'.join(texts).encode()).hexdigest()
+      for style, texts in prompts.items()
+    },
+    'paired_by': 'numbers of the files',
+  }
+  results = {'rows': [row], 'protocol': protocol}
   path = pathlib.Path(root) / _RESULTS
   write_atomically(path, json.dumps(results, indent=2) + '\n')
   print(table.format_table([row]))

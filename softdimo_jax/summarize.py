@@ -81,12 +81,19 @@ def _check_alike(workdirs: list[str]) -> None:
       )
     seeds[seed] = workdir
   _, expected = _settings(first)
+  protocol = _results(pathlib.Path(first))['protocol']
   for workdir in others:
     changed = config.difference(expected, _settings(workdir)[1])
     if changed:
       raise UserError(
         f'{workdir} has another configuration than {first} ({changed}); '
         'summarize the runs of each configuration apart'
+      )
+    if _results(pathlib.Path(workdir))['protocol'] != protocol:
+      raise UserError(
+        f'{workdir} was measured by another protocol than {first} (section '
+        '`protocol` of results.json); evaluate both by one version, with the '
+        'same pretrained networks'
       )
 
 
@@ -118,7 +125,8 @@ def _results(workdir: pathlib.Path) -> dict[str, Any]:
     for row in results['rows']:
       _check_row(row)
     config.meaning(results['config'])
-    return {name: results[name] for name in ('config', 'rows')}
+    # Runs of before had none, and those without pretrained networks need none.
+    return {'protocol': {'pretrained': {}}} | results
   except (ValueError, LookupError, TypeError, AttributeError) as error:
     raise UserError(
       f'{path} is not the results of a run ({error}); run '

@@ -35,11 +35,16 @@ def test_captions_follow_their_images(tmp_path):
     out = succeeds(evaluate(*arguments)).out
     assert '12 prompts of' in out
     (row,) = json.loads((tmp_path / 'out' / 'results.json').read_text())['rows']
-    return row['clip_score']
+    found = row['protocol']['captions']
+    assert found['num_prompts'] == 12 and len(found['sha256']) == 64
+    return row['clip_score'], found['paired_by'], found['field']
 
-  assert score(f'--prompts={listed}') == score(f'--prompts={table}')
-  few = score(f'--prompts={listed}', '--num=5')
-  assert few == score(f'--prompts={table}', '--field=CAPTION', '--num=5')
+  value, *how = score(f'--prompts={listed}')
+  assert how == ['order', None]
+  assert score(f'--prompts={table}') == (value, 'names of the images', None)
+  value, *_ = score(f'--prompts={listed}', '--num=5')
+  again = score(f'--prompts={table}', '--field=CAPTION', '--num=5')
+  assert again == (value, 'names of the images', 'CAPTION')
   listed.write_text('\n'.join(texts[:5]))
   fails(evaluate(f'--prompts={listed}', '--num=5'), '12 images need 12 prompts')
 

@@ -1,5 +1,6 @@
 """GenEval's command scores a folder of pictures."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -61,6 +62,11 @@ def test_pictures_are_scored(pictures, tmp_path):
   result = succeeds(call('geneval', *score, *clip))
   assert 'oracle, best of 2' in result.out
   saved = json.loads((pictures / 'geneval.json').read_text())
+  digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  assert saved['protocol']['detections'] == {
+    'path': str(path),
+    'sha256': digest,
+  }
   row, oracle = saved['rows']
   assert row['single_object'] == 0.5 and oracle['single_object'] == 1
   right = [picture['correct'] for picture in saved['pictures']]

@@ -30,7 +30,9 @@ def test_images_are_scored_by_style(tmp_path):
     '--styles=anime,photo',
   )
   assert 'photo' in succeeds(call('hpsv2', *arguments)).out
-  (row,) = json.loads((images / 'hpsv2.json').read_text())['rows']
+  saved = json.loads((images / 'hpsv2.json').read_text())
+  assert saved['protocol']['prompts_sha256'].keys() == {'anime', 'photo'}
+  (row,) = saved['rows']
   assert row['num_images'] == 6 and 'missing' not in row
   assert row['average'] == pytest.approx((row['anime'] + row['photo']) / 2)
   (images / 'photo' / '00001.jpg').unlink()

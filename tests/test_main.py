@@ -70,8 +70,13 @@ def test_evaluated_images_are_those_of_export(workdir, tmp_path):
   np.testing.assert_allclose(*scores, rtol=1e-9)
 
 
-def test_evaluate_refuses_what_it_cannot_do(tmp_path):
+def test_evaluate_refuses_what_it_cannot_do(workdir, tmp_path):
   fails(call('evaluate'), '--workdir', '--images')
+  at = f'--workdir={workdir}'
+  fails(call('evaluate', at, f'--out={workdir}'), '--out', 'overwritten')
+  to = f'--out={workdir}'
+  other = ('--images=x', '--metrics=is', '--inception=rule')
+  fails(call('evaluate', *other, to), '--out', 'workdir of a run')
   (tmp_path / 'empty').mkdir()
   fails(
     call(

@@ -121,3 +121,26 @@ def test_damaged_results_are_named(text, tmp_path):
   (tmp_path / 'results.json').write_text(text)
   with pytest.raises(UserError, match='is not the results of a run'):
     summarize.summarize([str(tmp_path)])
+
+
+def test_another_protocol_is_refused(tmp_path):
+  runs = [write(tmp_path / name, dimo=1.0) for name in 'abc']
+  for name, digest in (('b', None), ('c', 'other')):
+    path = tmp_path / name / 'results.json'
+    results = json.loads(path.read_text())
+    pretrained = {'teacher': digest} if digest else {}
+    path.write_text(
+      json.dumps(results | {'protocol': {'pretrained': pretrained}})
+    )
+  assert summarize.summarize(runs[:2])
+  with pytest.raises(UserError, match='measured by another protocol'):
+    summarize.summarize(runs)
+
+
+@pytest.mark.parametrize('text', ['[]', '3', '{"rows": [', '{"rows": 3}'])
+def test_what_is_no_results_is_one_sentence(tmp_path, text):
+  for name in 'ab':
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'results.json').write_text(text)
+  with pytest.raises(UserError, match='is not the results of a run'):
+    summarize.summarize([str(tmp_path / name) for name in 'ab'])

@@ -1,5 +1,6 @@
 """Implementation of `python -m softdimo_jax.convert`."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -12,6 +13,7 @@ from softdimo_jax.convert import folder, registry, sources
 from softdimo_jax.convert.shapes import Options
 from softdimo_jax.convert.tree import ConversionError, Report, shortened
 from softdimo_jax.errors import UserError
+from softdimo_jax.runtime import lock
 from softdimo_jax.types import Params
 
 
@@ -65,6 +67,14 @@ def _run_manifest(conversion: Conversion, manifest: pathlib.Path) -> None:
 
 def _run_weights(conversion: Conversion, weights: str) -> None:
   _check_out(conversion)
+  with contextlib.ExitStack() as stack:
+    if conversion.out is not None:
+      stack.enter_context(lock.held(conversion.out, beside=True))
+    _write(conversion, weights)
+
+
+def _write(conversion: Conversion, weights: str) -> None:
+  """Checks and converts; writes unless only a check is wanted."""
   path = sources.locate(weights)
   state_dict = sources.load(path, conversion.tree)
   options, params = _convert(conversion, path, state_dict, path.parent)

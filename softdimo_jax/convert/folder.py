@@ -85,6 +85,25 @@ def is_converted(folder: pathlib.Path) -> bool:
   return (folder / _MODEL).exists()
 
 
+def identity(folder: pathlib.Path) -> str:
+  """Digest of what a converted checkpoint was made from.
+
+  Converting the same file again gives the same digest.
+
+  Raises:
+    UserError: if the folder was not converted, or is damaged.
+  """
+  model = _read_model(folder)
+  try:
+    source = {x: model['source'].get(x) for x in ('sha256', 'tree')}
+    made_from = [model['family'], model['options'], source]
+  except (AttributeError, KeyError, TypeError) as error:
+    raise UserError(f'{folder / _MODEL} is damaged ({error!r})') from error
+  return hashlib.sha256(
+    json.dumps(made_from, sort_keys=True).encode()
+  ).hexdigest()
+
+
 def load_converted(
   folder: pathlib.Path, family: str | None = None
 ) -> tuple[nn.Module, Params]:

@@ -23,6 +23,7 @@ _AVERAGES = re.compile(
 )
 # Keys of trees that may contain averages of gradients, but none of weights.
 _OPTIMIZERS = re.compile(r'opt|optim|sched|scaler|grad|lr_', re.IGNORECASE)
+_LIT = 'model_ema.'
 # Prefixes that DataParallel, torch.compile and Flax add to all names.
 _PREFIXES = ('module.', '_orig_mod.', 'params/')
 # Depth to which averages are looked for.
@@ -62,7 +63,38 @@ def extract(
       raise ConversionError(
         f'{name} is not a tensor, but an object of type {type(leaf).__name__}'
       )
-  return state
+  return state if tree else _with_lit_averages(state, where)
+
+
+def _with_lit_averages(state: dict[str, Any], where: str) -> dict[str, Any]:
+  """The weights with the averages of LitEma, whose names have lost their dots.
+
+  LitEma (latent diffusion, taming) stores `a.b.weight` of the model, or of its
+  part `model`, as `model_ema.abweight`.
+  """
+  averages = {
+    name.removeprefix(_LIT): leaf
+    for name, leaf in state.items()
+    if name.startswith(_LIT)
+  }
+  if not averages.keys() >= {'decay', 'num_updates'}:
+    return state
+  del averages['decay'], averages['num_updates']
+  kept = {k: v for k, v in state.items() if not k.startswith(_LIT)}
+  names = [
+    {name.removeprefix(start).replace('.', ''): name for name in kept}
+    for start in ('', 'model.')
+  ]
+  for squeezed, leaf in averages.items():
+    found = next((x[squeezed] for x in names if squeezed in x), None)
+    if found is None or kept[found].shape != leaf.shape:
+      raise ConversionError(
+        f'its averages {_LIT}{squeezed} belong to no entry; for the weights '
+        f'without averages, remove the entries {_LIT}*'
+      )
+    kept[found] = leaf
+  say(f'{where}: reads the averages {_LIT}*, and leaves out their weights')
+  return kept
 
 
 def strip_prefixes(state: Mapping[str, Any]) -> dict[str, Any]:

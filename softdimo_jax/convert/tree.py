@@ -275,6 +275,11 @@ def _place(
   pieces: dict[str, dict[int | None, Array]],
 ) -> None:
   """Transforms one entry and files it under its leaves and layer."""
+  if not isinstance(array, jax.ShapeDtypeStruct) and not _is_finite(array):
+    raise ConversionError(
+      f'{name} contains NaN or infinity; the file is damaged, or its training '
+      'diverged'
+    )
   layer = match.groupdict().get('layer')
   layer = None if layer is None else int(layer)
   try:
@@ -289,6 +294,10 @@ def _place(
     if layer in parts or (parts and (layer is None or None in parts)):
       raise ConversionError(f'{name} sets {match.expand(path)} a second time')
     parts[layer] = result
+
+
+def _is_finite(array: Array) -> bool:
+  return bool(np.isfinite(np.asarray(array)).all())
 
 
 def _finish(

@@ -10,12 +10,13 @@ import ml_collections
 
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config_paths
-from softdimo_jax.runtime import storage
-from softdimo_jax.runtime.files import unique_json, write_atomically
+from softdimo_jax.runtime import json_records, storage
+from softdimo_jax.runtime.files import write_atomically
 
 CONFIG_FILE = 'config.json'
 # Folder, in the workdir, of stages and files of earlier configurations.
 EARLIER = 'earlier'
+_SECTIONS = ('model', 'data')  # of every run
 _REPORTS = ('results.json', 'report.html')
 # Section that distributes the run over devices without changing what it
 # computes; it may differ when a run is resumed.
@@ -130,15 +131,17 @@ def load(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
   try:
-    stored = _completed(unique_json(path.read_text('utf-8')))
+    stored = _completed(json_records.json_object(path))
+    if missing := [x for x in _SECTIONS if not isinstance(stored.get(x), dict)]:
+      raise ValueError(f'it has no section {missing[0]!r}')
+    # Those of before were relative to where the command was started.
+    config_paths.make_absolute(stored, names=False)
+    return stored
   except (ValueError, LookupError, TypeError, AttributeError) as error:
     raise UserError(
       f'{path} is not the configuration of a run ({error}); restore it or '
       'choose another --workdir'
     ) from error
-  # Those of before were relative to where the command was started.
-  config_paths.make_absolute(stored, names=False)
-  return stored
 
 
 def _completed(config: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import ml_collections
 from softdimo_jax.errors import UserError
 from softdimo_jax.experiment import config as config_lib
 from softdimo_jax.experiment import ranges
-from softdimo_jax.runtime.files import unique_json, write_atomically
+from softdimo_jax.runtime import json_records
 from softdimo_jax.training.distill.reward_term import used_terms
 
 _FILE = 'stage.json'
@@ -145,8 +145,9 @@ def load(folder: pathlib.Path) -> Record | None:
   if not path.exists():
     return None
   try:
-    stored = unique_json(path.read_text('utf-8'))
-    return Record(stored['name'], stored['settings'], stored['reads'])
+    stored = json_records.read(path)
+    settings, read = dict(stored['settings']), dict(stored['reads'])
+    return Record(str(stored['name']), settings, read)
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(
       f'{path} is damaged ({error}); restore it, or delete {folder} to train '
@@ -202,7 +203,7 @@ def check(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
 def write(folder: pathlib.Path, record: Record) -> None:
   """Stores the record in the folder of its stage."""
   stored = {'digest': record.digest, **dataclasses.asdict(record)}
-  write_atomically(folder / _FILE, json.dumps(stored, indent=2) + '\n')
+  json_records.write(folder / _FILE, stored)
 
 
 def _part(

@@ -19,7 +19,7 @@ import ml_collections
 from softdimo_jax import families
 from softdimo_jax.convert.rule_weights import RULE
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import pretrained, records
+from softdimo_jax.experiment import pretrained, records, replaced
 from softdimo_jax.experiment.inputs import Draw, Inputs, open_inputs
 from softdimo_jax.families.family import Family
 from softdimo_jax.networks.generators.condition import TextCondition
@@ -84,6 +84,7 @@ class Run:
     Raises:
       UserError: if weights or data are missing or do not fit.
     """
+    self.check_pretrained()
     left = self.left if left is None else tuple(left)
     read = {x for name in left for x in records.reads(self.config, name).stages}
     if self.config.get('weights') != RULE:
@@ -98,6 +99,15 @@ class Run:
       for name in used_terms(self.config[stage].reward)
     }
     self.inputs.rewards(rewarded)
+
+  def check_pretrained(self) -> None:
+    """Checks that no pretrained network was replaced since it was read.
+
+    Raises:
+      UserError: naming the first one that was.
+    """
+    for name in self.config.stages:
+      replaced.check(self.folder(name), self.config, name)
 
   @property
   def left(self) -> tuple[str, ...]:

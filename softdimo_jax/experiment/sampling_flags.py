@@ -51,15 +51,18 @@ def load_run() -> Run:
   """The run of --workdir.
 
   Raises:
-    UserError: if --workdir is missing or not the workdir of a run, or if its
-      configuration is not that of its stages.
+    UserError: if --workdir is missing or not the workdir of a run, its
+      configuration is not that of its stages, or a pretrained network was
+      replaced.
   """
   if not WORKDIR.value:
     raise UserError('give the run: --workdir=DIR')
   workdir = pathlib.Path(WORKDIR.value).absolute()
   stored = config.load(workdir)
   records.check(workdir, stored)
-  return Run(workdir, stored)
+  run = Run(workdir, stored)
+  run.check_pretrained()
+  return run
 
 
 def refuse(names: Iterable[str], reason: str) -> None:
@@ -111,6 +114,17 @@ def prompt_file() -> str | None:
 def has_prompts() -> bool:
   """Whether --prompt or --prompts is given."""
   return bool(_PROMPT.value or _PROMPTS.value)
+
+
+def prompt_source() -> dict[str, Any] | None:
+  """JSON values that say where the flags take prompts from; None if nowhere."""
+  if not has_prompts():
+    return None
+  return {
+    'prompt': _PROMPT.value,
+    'prompts': _PROMPTS.value,
+    'field': _FIELD.value,
+  }
 
 
 def prompts() -> PromptList:

@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.experiment import curves, healing, records
+from softdimo_jax.experiment import curves, healing, records, replaced
 from softdimo_jax.experiment.couplings import couplings
 from softdimo_jax.experiment.inputs import LabelsInMemory, Scenes
 from softdimo_jax.experiment.run import Run
@@ -69,6 +69,7 @@ def train(run: Run, mesh: jax.sharding.Mesh, notice: PreemptionNotice) -> None:
     run.folder(name).mkdir(parents=True, exist_ok=True)
     if distributed.is_primary():
       records.write(run.folder(name), known[name])
+      replaced.note(run.folder(name), run.config, name)
     stage = noise.watched(build(run, name), run.family, run.config[name])
     # Bind no name to the state: it must be freed before the next stage.
     run.export(name, loop.run(stage, run.folder(name), mesh, options, notice))

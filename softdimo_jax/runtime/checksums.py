@@ -4,6 +4,7 @@ import concurrent.futures
 import hashlib
 import json
 import pathlib
+import time
 
 from softdimo_jax.runtime import files
 
@@ -13,6 +14,10 @@ FILE = 'checksums.json'
 _LEFT_OUT = (FILE, '_CHECKPOINT_METADATA')
 _DIGEST_BYTES = 16
 _CHUNK_BYTES = 2**22
+# A file that was written this recently (ns) may change without another time.
+_TICK = 2 * 10**9
+# Digests by path, size and time: a start asks for the same files repeatedly.
+_KNOWN: dict[tuple[pathlib.Path, int, int], str] = {}
 
 
 def seal(folder: pathlib.Path) -> None:
@@ -57,6 +62,17 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _digest(path: pathlib.Path) -> str:
+  """Digest of a file; read once while its size and time stay the same."""
+  status = path.stat()
+  if time.time_ns() - status.st_mtime_ns < _TICK:
+    return _read(path)
+  key = (path, status.st_size, status.st_mtime_ns)
+  if key not in _KNOWN:
+    _KNOWN[key] = _read(path)
+  return _KNOWN[key]
+
+
+def _read(path: pathlib.Path) -> str:
   digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
   with path.open('rb') as file:
     for chunk in iter(lambda: file.read(_CHUNK_BYTES), b''):

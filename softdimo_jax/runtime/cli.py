@@ -25,7 +25,7 @@ from softdimo_jax.errors import (
   Preempted,
   UserError,
 )
-from softdimo_jax.runtime import distributed, memory, storage
+from softdimo_jax.runtime import distributed, flag_types, memory, storage
 
 # Runtime errors that this process caused itself.
 _OWN_MISTAKES = ('INVALID_ARGUMENT', 'RESOURCE_EXHAUSTED', 'UNIMPLEMENTED')
@@ -85,7 +85,9 @@ def no_arguments(argv: list[str]) -> None:
 def parse(argv: list[str]) -> list[str]:
   """Reads the flags; ends the process with one sentence if they are wrong."""
   try:
-    return flags.FLAGS(argv)
+    left = flags.FLAGS(argv)
+    flag_types.check_outputs(flags.FLAGS)
+    return left
   except AttributeError as error:
     # A flag overrides a key that the configuration does not have.
     text = str(error).replace('\\n', '; ')

@@ -3,6 +3,7 @@
 A value that cannot be used is refused when the command line is read.
 """
 
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -75,10 +76,34 @@ def output(
   folder: Callable[[str], bool] = lambda path: True,
 ) -> flags.FlagHolder[Any]:
   """A folder to write; a file if `folder` says so of the path."""
-  holder = _define(_Path(), name, default, help, required)
+  parser = _Path(is_output=True)
+  holder = _define(parser, name, default, help, required)
   # A validator, since a default is parsed before anybody asks for it.
   flags.register_validator(name, lambda path: _writable(path, folder))
   return holder
+
+
+def check_outputs(values: flags.FlagValues) -> None:
+  """Checks that no output of the command line is one of its inputs.
+
+  Raises:
+    flags.IllegalFlagValueError: naming both flags.
+  """
+  found: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
+  for name in values:
+    parser, given = values[name].parser, values[name].value
+    if isinstance(parser, _Many):
+      parser = parser.one
+    if isinstance(parser, _Path) and given:
+      for path in [given] if isinstance(given, str) else given:
+        found[parser.is_output].append((name, os.path.realpath(path)))
+  inputs = {path: name for name, path in found[False] if os.path.exists(path)}
+  for name, path in found[True]:
+    if path in inputs:
+      raise flags.IllegalFlagValueError(
+        f'--{name}={path} is the input --{inputs[path]}, which would be '
+        'overwritten; choose another path'
+      )
 
 
 def picture(
@@ -159,8 +184,9 @@ class _Path(flags.ArgumentParser):
 
   syntactic_help = 'a path; ~ is expanded'
 
-  def __init__(self, address: bool = False):
+  def __init__(self, address: bool = False, is_output: bool = False):
     self._address = address
+    self.is_output = is_output
 
   def parse(self, argument: str) -> str:
     if self._address and paths.is_address(argument):
@@ -175,7 +201,7 @@ class _Many(flags.ArgumentParser):
   """Parses values separated by commas."""
 
   def __init__(self, one: _Number | _Path):
-    self._one = one
+    self.one = one
     self.syntactic_help = f'separated by commas, each {one.syntactic_help}'
 
   def parse(self, argument: Any) -> list[Any]:
@@ -188,10 +214,10 @@ class _Many(flags.ArgumentParser):
           'has an empty entry; leave the flag out, or write one,two'
         )
       try:
-        parsed.append(self._one.parse(part))
+        parsed.append(self.one.parse(part))
       except ValueError as error:
         raise ValueError(f'{part} {error}') from error
     return parsed
 
   def flag_type(self) -> str:
-    return f'{self._one.flag_type()} list'
+    return f'{self.one.flag_type()} list'

@@ -19,7 +19,9 @@ _UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextlib.contextmanager
-def held(output: str | os.PathLike[str]) -> Iterator[None]:
+def held(
+  output: str | os.PathLike[str], *, beside: bool = False
+) -> Iterator[None]:
   """Locks an output for the block; the lock dies with its process.
 
   The lock is that of a file, FOLDER/.lock or FILE.lock, which is removed in the
@@ -28,13 +30,16 @@ def held(output: str | os.PathLike[str]) -> Iterator[None]:
 
   Args:
     output: a folder, or a file if its name has the suffix .npz.
+    beside: whether the lock lies beside a folder too, because the folder
+      appears at once.
 
   Raises:
     UserError: if another process holds it, or it cannot be written.
   """
   output = pathlib.Path(output).absolute()
   name = f'{output.name}.lock'
-  path = output.with_name(name) if output.suffix == '.npz' else output / NAME
+  beside = beside or output.suffix == '.npz'
+  path = output.with_name(name) if beside else output / NAME
   new = not path.parent.exists()
   file = _locked(path, output)
   try:

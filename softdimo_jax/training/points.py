@@ -11,17 +11,14 @@ A resumed stage repeats the points after its checkpoint and finds the same best.
 """
 
 import dataclasses
-import json
 import pathlib
 import shutil
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 from softdimo_jax.errors import UserError
-from softdimo_jax.runtime import checkpoint, checksums
+from softdimo_jax.runtime import checkpoint, checksums, json_records
 from softdimo_jax.runtime.curves import MetricWriter, SilentWriter
-from softdimo_jax.runtime.files import unique_json, write_atomically
 from softdimo_jax.training.state import TrainState
 from softdimo_jax.types import Params
 
@@ -30,7 +27,7 @@ Evaluate = Callable[[TrainState], dict[str, float]]
 # Metrics of which the lowest value is the best; of others it is the highest.
 _LOWER = ('fid',)
 FOLDER = 'best'
-_RECORD, _CHECKSUM = 'best.json', 'crc32'
+_RECORD = 'best.json'
 
 
 @dataclasses.dataclass
@@ -80,8 +77,7 @@ class Points:
     shutil.rmtree(kept, ignore_errors=True)
     checkpoint.save_params(kept, params)
     record = {'step': step, 'metric': self.keep_best, 'value': value}
-    text = json.dumps(record | {_CHECKSUM: _checksum(record)}) + '\n'
-    write_atomically(kept.parent / _RECORD, text)
+    json_records.write(kept.parent / _RECORD, record)
     for path in kept.parent.iterdir():
       if path.is_dir() and path != kept:
         shutil.rmtree(path)
@@ -100,16 +96,13 @@ def best_record(folder: pathlib.Path) -> dict[str, Any] | None:
   if not path.exists():
     return None
   try:
-    record = unique_json(path.read_bytes())
-    # Earlier versions stored no checksum.
-    if record.pop(_CHECKSUM, None) in (None, _checksum(record)):
-      return {name: record[name] for name in ('step', 'metric', 'value')}
-  except (ValueError, AttributeError, KeyError):
-    pass
-  raise UserError(
-    f'{path} is damaged; restore it from a copy, or delete {folder} and run '
-    'again to train the stage anew'
-  )
+    record = json_records.read(path)
+    return {name: record[name] for name in ('step', 'metric', 'value')}
+  except (ValueError, KeyError) as error:
+    raise UserError(
+      f'{path} is damaged; restore it from a copy, or delete {folder} and run '
+      'again to train the stage anew'
+    ) from error
 
 
 def damage(folder: pathlib.Path) -> str:
@@ -126,10 +119,6 @@ def damage(folder: pathlib.Path) -> str:
     return ''
   kept = folder / FOLDER / str(record['step'])
   return checksums.damage(kept) if kept.exists() else f'{kept.name} is missing'
-
-
-def _checksum(record: dict[str, Any]) -> int:
-  return zlib.crc32(json.dumps(record, sort_keys=True).encode())
 
 
 def best_params(folder: pathlib.Path, step: int) -> Params:

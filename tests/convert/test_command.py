@@ -279,6 +279,7 @@ def test_a_killed_conversion_leaves_no_folder(maskgit, monkeypatch):
     ({'weights': 'x.pth', 'check': True, 'out': 'o'}, 'give --out'),
     ({'manifest': 'm.json', 'out': 'o'}, 'add --check'),
     ({'weights': 'x.pth', 'manifest': 'm.json', 'check': True}, 'give --wei'),
+    ({'manifest': 'm.json', 'check': True, 'tree': 'a'}, '--tree is for'),
     ({'weights': './no/such/x.pth', 'out': 'o'}, 'x.pth is neither a file'),
   ],
 )

@@ -87,3 +87,19 @@ def test_a_tree_can_be_chosen():
     assert extract(wrapped, 'teacher') == MEAN
   with pytest.raises(ConversionError, match='no --tree=x; its keys are model'):
     extract(content, 'x')
+
+
+LIT = {'model_ema.decay': ONE, 'model_ema.num_updates': ONE}
+
+
+@pytest.mark.parametrize('part', ['', 'model.'])
+def test_averages_of_lit_ema(part, caplog):
+  weights = {f'{part}a.b.weight': ONE, f'{part}a.b.steps': ONE}
+  content = {'state_dict': weights | LIT | {'model_ema.abweight': TWO}}
+  state_dict.say.cache_clear()
+  expected = weights | {f'{part}a.b.weight': TWO}
+  assert extract(content) == expected
+  assert 'reads the averages model_ema' in caplog.text
+  content['state_dict']['model_ema.other'] = TWO
+  with pytest.raises(ConversionError, match='other belong to no'):
+    extract(content)

@@ -151,6 +151,13 @@ def test_what_does_not_fit_is_an_error(change, message, make):
     tree.convert(make(state), RULES, TARGET)
 
 
+def test_weights_are_finite():
+  for value in (np.nan, -np.inf):
+    state = STATE | {'ln.bias': np.float32([0, value])}
+    with pytest.raises(ConversionError, match=r'ln\.bias contains NaN or inf'):
+      tree.convert(state, RULES, TARGET)
+
+
 def test_an_entry_that_matches_two_rules_is_an_error():
   rules = (*RULES, Rule(r'ln\.bias', 'ln/scale'))
   with pytest.raises(ConversionError, match=r'ln\.bias matches two rules'):

@@ -90,7 +90,11 @@ def test_workdir_must_be_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'text', ['', '[]', '3', '{"dimo": {"kind": "distill"}}', '{"a": 1, "a": 2}']
+  'text',
+  [
+    *('', '[]', '3', '{}', '{"data": 1}', '{"model": {'),
+    *('{"dimo": {"kind": "distill"}}', '{"a": 1, "a": 2}'),
+  ],
 )
 def test_a_damaged_configuration_is_named(text, tmp_path):
   (tmp_path / 'config.json').write_text(text)
@@ -137,3 +141,23 @@ def test_stages_of_another_version_are_not_compared(tmp_path):
   records.write(tmp_path / 'dimo', record)
   config.dimo.temperature = 2.0
   records.check(tmp_path, config)
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    lambda text: '[]',
+    lambda text: '3',
+    lambda text: text[: len(text) // 2],
+    lambda text: text.replace('"dimo.steps": ', '"dimo.steps": 1'),
+    lambda text: '{"name": "dimo", "settings": [1], "reads": {}}',
+  ],
+)
+def test_damaged_records_are_said(tmp_path, damage):
+  record = records.records(digits.get_config())['dimo']
+  records.write(tmp_path, record)
+  assert records.load(tmp_path) == record
+  path = tmp_path / 'stage.json'
+  path.write_text(damage(path.read_text()))
+  with pytest.raises(UserError, match=r'stage\.json is damaged'):
+    records.load(tmp_path)

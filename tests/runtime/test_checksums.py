@@ -128,3 +128,17 @@ def test_errors_of_disks_are_not_logged_with_tracebacks(caplog):
     except OSError:
       logging.exception('in a thread of Orbax')
     assert bool(caplog.records) == logged
+
+
+def test_files_are_read_once_while_they_stay_the_same(folder, monkeypatch):
+  reads = []
+  monkeypatch.setattr(checksums, '_read', lambda path: reads.append(path) or '')
+  long_ago = 10**18
+  for name in ('a', 'd/b'):
+    os.utime(folder / name, ns=(long_ago, long_ago))
+  for _ in range(3):
+    checksums.damage(folder)
+  assert len(reads) == 2
+  os.utime(folder / 'a', ns=(long_ago, long_ago + 1))
+  checksums.damage(folder)
+  assert len(reads) == 3

@@ -136,3 +136,19 @@ def test_a_flag_that_is_repeated_counts_as_others_do(values):
   for text in ('0', '1_0', '1.5', 'nan'):
     with pytest.raises(flags.IllegalFlagValueError, match=f'--x={text}'):
       parse(values, text)
+
+
+def test_an_output_is_no_input(values, tmp_path):
+  flag_types.path('reference', None, '')
+  flag_types.path_list('reuse', '')
+  flag_types.output('save', None, '', folder=lambda path: False)
+  file, link = tmp_path / 'a.npz', tmp_path / 'link.npz'
+  file.touch()
+  link.symlink_to(file)
+  for text in (f'--reference={file}', f'--reuse={tmp_path},{file}'):
+    values(['command', text, f'--save={link}'])
+    with pytest.raises(flags.IllegalFlagValueError, match=r'--save=.* --re'):
+      flag_types.check_outputs(values)
+    values(['command', text, f'--save={tmp_path / "b.npz"}'])
+    flag_types.check_outputs(values)
+    values.unparse_flags()

@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 
+from softdimo_jax.convert import command
 from softdimo_jax.errors import UserError
 from softdimo_jax.runtime import lock
 
@@ -69,3 +70,17 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
   with lock.held(tmp_path):
     pass
   assert 'let no other process write it' in caplog.text
+
+
+def test_one_process_at_a_time_converts(tmp_path):
+  conversion = command.Conversion(
+    'maskgit', weights='./no/such.pth', out=tmp_path / 'out'
+  )
+  with (
+    lock.held(tmp_path / 'out', beside=True),
+    pytest.raises(UserError, match='out is being written by'),
+  ):
+    command.run(conversion)
+  with pytest.raises(UserError, match=r'such\.pth is neither'):
+    command.run(conversion)
+  assert not list(tmp_path.iterdir())

@@ -17,20 +17,27 @@ import PIL.Image
 _FORMATS = ('JPEG', 'PNG', 'WEBP')
 _MODES = {1: 'L', 3: 'RGB'}
 _MASKBIT_SCALE = (0.8, 1.0)
-# Images with more pixels are refused: threads hold some copies of an image.
-# The largest of ImageNet has 61 million.
+# Images with more pixels are refused, since every thread holds one: of a plain
+# file, 4 bytes a pixel in Pillow and 3 in the result. The largest of ImageNet
+# has 61 million.
 _MOST_PIXELS = 2**26
+PIL.Image.MAX_IMAGE_PIXELS = None  # its own limits, which are higher
+# Pixels that are converted at once.
+_BAND = 2**20
+# How libjpeg can shrink an image while it decodes it.
+_SHRINKS = (2, 4, 8)
 # The long side of an image that is resized, as a multiple of the short one.
 _LONGEST = 32
 _EXIF_ORIENTATION = 274
-_TURNS = {
-  2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
-  3: PIL.Image.Transpose.ROTATE_180,
-  4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
-  5: PIL.Image.Transpose.TRANSPOSE,
-  6: PIL.Image.Transpose.ROTATE_270,
-  7: PIL.Image.Transpose.TRANSVERSE,
-  8: PIL.Image.Transpose.ROTATE_90,
+# Views, which take no memory.
+_TURNS: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {
+  2: np.fliplr,
+  3: lambda pixels: np.rot90(pixels, 2),
+  4: np.flipud,
+  5: lambda pixels: pixels.swapaxes(0, 1),
+  6: lambda pixels: np.rot90(pixels, -1),
+  7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
+  8: np.rot90,
 }
 # Pillow scales pixels of these PNG files to 8 bits, but not the level that the
 # file declares transparent.
@@ -47,7 +54,9 @@ class CorruptImage(Exception):
   """The bytes are not a complete image; the message says why."""
 
 
-def decode(data: bytes, channels: int = 3) -> np.ndarray:
+def decode(
+  data: bytes, channels: int = 3, *, shrink: bool = False
+) -> np.ndarray:
   """Pixels of a JPEG, PNG or WebP file.
 
   Grey, palette and CMYK images are converted, 16-bit images are scaled to 8
@@ -57,6 +66,8 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
   Args:
     data: contents of the file.
     channels: C, 1 for grey or 3 for RGB.
+    shrink: whether a JPEG file with more than 2^26 pixels is decoded at half,
+      a fourth or an eighth of its size; for images that are resized anyway.
 
   Returns:
     uint8 [H, W, C].
@@ -70,9 +81,11 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
     raise ValueError(f'channels={channels} must be 1 or 3')
   try:
     with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+      if shrink:
+        _shrink(image)
       _check(image)
       _load(image)
-      pixels = np.asarray(_turned(_convert(image, _MODES[channels]), image))
+      pixels = _turned(_converted(image, channels), image)
   except CorruptImage:
     raise
   except PIL.UnidentifiedImageError as error:
@@ -81,7 +94,19 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
     raise
   except Exception as error:  # parsers may raise anything
     raise CorruptImage(f'{type(error).__name__}: {error}') from error
-  return pixels.reshape(*pixels.shape[:2], channels)
+  return pixels
+
+
+def _shrink(image: PIL.Image.Image) -> None:
+  """Prepares a large JPEG to be decoded at a smaller size."""
+  width, height = image.size
+  # Of a progressive file, libjpeg holds everything.
+  if image.format != 'JPEG' or 'progressive' in image.info:
+    return
+  for factor in (1, *_SHRINKS):
+    if width * height <= _MOST_PIXELS * factor**2:
+      image.draft(image.mode, (width // factor, height // factor))
+      return
 
 
 def _check(image: PIL.Image.Image) -> None:
@@ -106,12 +131,24 @@ def _load(image: PIL.Image.Image) -> None:
     image.info['transparency'] = _TRANSPARENT[raw](transparent)
 
 
-def _turned(pixels: PIL.Image.Image, image: PIL.Image.Image) -> PIL.Image.Image:
+def _turned(pixels: np.ndarray, image: PIL.Image.Image) -> np.ndarray:
   try:
     turn = _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1))
   except Exception:  # damaged metadata say nothing about the pixels
     turn = None
-  return pixels if turn is None else pixels.transpose(turn)
+  return pixels if turn is None else turn(pixels)
+
+
+def _converted(image: PIL.Image.Image, channels: int) -> np.ndarray:
+  """Pixels [H, W, C], converted in bands of rows, so that copies are small."""
+  width, height = image.size
+  rows = max(1, _BAND // width)
+  pixels = np.empty((height, width, channels), np.uint8)
+  for top in range(0, height, rows):
+    band = image.crop((0, top, width, min(top + rows, height)))
+    part = np.asarray(_convert(band, _MODES[channels]))
+    pixels[top : top + rows] = part.reshape(*part.shape[:2], channels)
+  return pixels
 
 
 def _convert(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:

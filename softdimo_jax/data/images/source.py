@@ -91,7 +91,7 @@ class ImageSource(abc.ABC):
       raise IndexError(f'image {index} of {len(self)}')
     data, label = self.read(index)
     try:
-      image = pixels.decode(data, self.channels)
+      image = pixels.decode(data, self.channels, shrink=True)
     except pixels.CorruptImage as error:
       self._skip(index, error)
       return None

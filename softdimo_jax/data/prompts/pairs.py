@@ -8,6 +8,7 @@ import collections
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -52,6 +53,12 @@ def captions(
       f'{shown(available[-1])} to {prompts.texts[-1]!r}'
     )
   return [prompts.texts[found[index]] for index in chosen]
+
+
+def protocol(prompts: PromptList) -> dict[str, Any]:
+  """JSON values that say which captions they are, and how `captions` pairs."""
+  by = 'order' if prompts.ids is None else 'names of the images'
+  return prompts.fingerprint | {'paired_by': by}
 
 
 def matched(

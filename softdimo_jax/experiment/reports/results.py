@@ -17,6 +17,7 @@ from softdimo_jax.evaluation.report.page import (
   Report,
   write_report,
 )
+from softdimo_jax.experiment import replaced
 from softdimo_jax.experiment.methods import Method
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.runtime.curves import METRICS_FILE, read_metrics
@@ -73,7 +74,8 @@ def write(
     grids: image grids of the report.
     **texts: `title`, `summary` and `notes` of the report.
   """
-  results = {'config': run.config.to_dict()} | results
+  protocol = {'pretrained': replaced.identities(run.config)}
+  results = {'config': run.config.to_dict(), 'protocol': protocol} | results
   write_atomically(
     run.workdir / 'results.json', json.dumps(results, indent=2) + '\n'
   )

@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 
 from softdimo_jax.data.images import pixels
@@ -105,6 +106,31 @@ def test_a_transparent_level_lies_on_white(
   assert decoded[0].tolist() == [[255, 255, 255], other]
 
 
+@pytest.mark.parametrize('orientation', range(9))
+def test_turns_are_those_of_pillow(orientation):
+  exif = PIL.Image.Exif()
+  exif[274] = orientation
+  data = encode(PIL.Image.fromarray(COLOURS), exif=exif)
+  with PIL.Image.open(io.BytesIO(data)) as image:
+    expected = np.asarray(PIL.ImageOps.exif_transpose(image))
+  np.testing.assert_array_equal(pixels.decode(data), expected)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'LA', 'P', 'CMYK', 'I;16'])
+def test_bands_are_converted_like_the_whole(mode, monkeypatch):
+  rng = np.random.default_rng(0)
+  if mode == 'I;16':
+    image = PIL.Image.fromarray(rng.integers(0, 2**16, (9, 7), np.uint16))
+  else:
+    image = PIL.Image.fromarray(rng.integers(0, 256, (9, 7, 4), np.uint8))
+    image = image.convert('RGB' if mode in 'P CMYK' else 'RGBA').convert(mode)
+  data = encode(image, 'TIFF' if mode == 'CMYK' else 'PNG')
+  monkeypatch.setattr(pixels, '_FORMATS', ('PNG', 'TIFF'))
+  whole = pixels.decode(data)
+  monkeypatch.setattr(pixels, '_BAND', 14)
+  np.testing.assert_array_equal(pixels.decode(data), whole)
+
+
 @pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'WEBP'])
 def test_the_exif_orientation_is_applied(kind):
   image = PIL.Image.new('RGB', (16, 32))
@@ -143,6 +169,19 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch):
   monkeypatch.setattr(pixels, '_MOST_PIXELS', 47)
   with pytest.raises(pixels.CorruptImage, match='8x6 pixels are more than 47'):
     pixels.decode(encode(PIL.Image.fromarray(COLOURS)))
+
+
+def test_large_jpegs_are_shrunk_where_they_are_resized(monkeypatch):
+  monkeypatch.setattr(pixels, '_MOST_PIXELS', 32 * 24)
+  for side, expected in ((24, 24), (64, 16), (128, 16)):
+    data = encode(PIL.Image.new('RGB', (side, side), 'red'), 'JPEG')
+    assert pixels.decode(data, shrink=True).shape == (expected, expected, 3)
+  with pytest.raises(pixels.CorruptImage, match='128x128 pixels are more'):
+    pixels.decode(data)
+  for options in ({'kind': 'PNG'}, {'kind': 'JPEG', 'progressive': True}):
+    data = encode(PIL.Image.new('RGB', (128, 128)), **options)
+    with pytest.raises(pixels.CorruptImage, match='128x128 pixels are more'):
+      pixels.decode(data, shrink=True)
 
 
 def test_cmyk_becomes_rgb():

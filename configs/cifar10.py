@@ -68,15 +68,15 @@ def _base(family: str) -> ConfigDict:
       label_smoothing=0.0,
       optimizer={'warmup_steps': 500, 'weight_decay': 0.01},
     ),
-    dimo=_distillation('teacher', 1e-4, steps=10_000),
-    softdimo=_distillation('dimo', 5e-5, steps=4000, gan_weight=30.0),
+    dimo=_distillation('teacher', steps=10_000),
+    softdimo=_distillation('dimo', steps=4000, gan_weight=30.0),
     sampling=defaults.random_order(steps=64),
     evaluation=defaults.evaluation(
       num_images=10_000,
       seeds=1,
       batch_size=1000,
       teacher_steps=(1, 4, 8, 16, 64),
-      guidance_scales=(1.25, 1.75),
+      guidance_scales=(1.0, 2.0),
     ),
   )
 
@@ -132,18 +132,16 @@ def _maskbit() -> dict:
 
 
 def _distillation(
-  start: str, learning_rate: float, *, steps: int, gan_weight: float = 0.0
+  start: str, *, steps: int, gan_weight: float = 0.0
 ) -> ConfigDict:
-  # As in configs/digits.py, whose comments say why.
   return defaults.small_distillation(
     start,
-    learning_rate,
-    auxiliary_rate=10 * learning_rate,
+    1e-4,
+    auxiliary_rate=5e-4,
     steps=steps,
     batch_size=256,
     ema_decay=0.999,
-    guidance_scale=1.75,
-    init={'mask_ratio': 0.6, 'noise_scale': 0.15, 'noise_unit': 'table'},
+    guidance_scale=1.0,
     gan={
       'weight': gan_weight,
       'fakes': 'hard',
@@ -152,7 +150,6 @@ def _distillation(
       'ramp_steps': 200,
       'optimizer': {'learning_rate': 1e-3},
     },
-    optimizer={'decay': 'linear', 'final_ratio': 0.05},
   )
 
 
@@ -163,38 +160,31 @@ def _shrink(config: ConfigDict) -> None:
   config.classifier.widths = (32, 64, 64)
   generator, tokenizer = config.model.generator, config.model.tokenizer
   generator.update(
-    {'width': 64, 'depth': 3, 'num_heads': 4, 'mlp_width': 128, 'unroll': 3}
+    {'width': 128, 'depth': 4, 'num_heads': 4, 'mlp_width': 256, 'unroll': 4}
   )
   generator.dtype = 'float32'
   tokenizer.hidden_channels = 16
   tokenizer.num_norm_groups = 8
-  if 'codebook_size' in tokenizer:
-    generator.vocab_size = tokenizer.codebook_size = 64
-    tokenizer.embedding_dim = 8
-    generator.table_scale = 0.125
   lengths = {
-    'features': 400, 'judge': 400, 'tokenizer': 600, 'teacher': 1500,
-    'dimo': 1000,
+    'features': 400, 'judge': 400, 'tokenizer': 600, 'teacher': 800,
+    'dimo': 400,
   }  # fmt: skip
   for name in config.stages:
     stage = config[name]
-    stage.steps = lengths.get(name, 400)
+    stage.steps = lengths.get(name, 150)
     stage.batch_size = 32 if stage.kind == 'distill' else 64
     stage.optimizer.warmup_steps = 50
     if stage.kind == 'tokenizer':
       stage.restart_steps = 400
-    if stage.kind == 'teacher':
-      stage.ema_decay = 0.998
-      stage.optimizer.learning_rate = 2e-3
     if stage.kind == 'distill':
       stage.ema_decay = 0.99
-      stage.optimizer.learning_rate *= 2
-      stage.auxiliary.optimizer.learning_rate *= 2
-      stage.gan.taps = (0, 1, 2)
-      stage.gan.delay_steps = stage.gan.ramp_steps = 100
+      stage.optimizer.learning_rate = 3e-4
+      stage.gan.taps = (0, 1, 2, 3)
+      stage.gan.delay_steps = stage.gan.ramp_steps = 30
   config.evaluation.update(
-    {'num_images': 2000, 'batch_size': 100, 'teacher_steps': (1, 16)}
+    {'num_images': 1000, 'batch_size': 250, 'teacher_steps': (1, 8, 32)}
   )
+  config.evaluation.guidance_scales = (1.0,)
 
 
 def _shorten(config: ConfigDict) -> None:

@@ -71,20 +71,20 @@ def _base(family: str) -> ConfigDict:
         'clip_norm': 0.0,
       },
     ),
-    dimo=_distillation('teacher', 2e-4, auxiliary_rate=3e-3, steps=1400),
+    dimo=_distillation('teacher', 2e-4, auxiliary_rate=3e-3, steps=2200),
     softdimo=_distillation(
-      'dimo', 1e-4, auxiliary_rate=1e-3, steps=450, gan_weight=30.0
+      'dimo', 1e-4, auxiliary_rate=1e-3, steps=1600, gan_weight=30.0
     ),
     sampling=defaults.random_order(steps=16),
     evaluation=defaults.evaluation(
       # Fewer images measure the size of the set as much as their quality.
       num_images=10_000,
       seeds=1,
-      batch_size=100,
+      batch_size=1000,
       teacher_steps=(1, 16),
       # The teacher's best, and that of the distillation.
       guidance_scales=(1.25, 1.75),
-      every=225,
+      every=400,
     ),
     loop=defaults.loop(log_every=50, checkpoint_every=500),
   )
@@ -162,10 +162,7 @@ def _distillation(
       'fakes': 'hard',
       'taps': (0, 1, 2),
       'width': 128,
-      # Strong heads for a short time: later they know the training images by
-      # heart, and the student gets worse again (docs/results.md).
-      'updates': 2,
-      'delay_steps': 50,
+      'delay_steps': 100,
       'ramp_steps': 100,
       'optimizer': {'learning_rate': 3e-3},
     },

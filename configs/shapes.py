@@ -112,8 +112,8 @@ def _stages() -> dict[str, ConfigDict]:
       restart_power=2.0,
       optimizer={'warmup_steps': 50, 'final_ratio': 0.05},
     ),
-    'clip': defaults.contrastive(1.5e-3, steps=1200),
-    'clip_held_out': defaults.contrastive(1.5e-3, steps=1200),
+    'clip': defaults.contrastive(2e-3),
+    'clip_held_out': defaults.contrastive(2e-3),
     'teacher': defaults.teacher(
       1.5e-3,
       steps=2000,

@@ -33,8 +33,6 @@ def test_a_workdir_of_version_0_1_is_the_same_run(tmp_path):
   """Without the fields added since, and with temperatures spelt out."""
   config = digits.get_config()
   config.evaluation.every = 0
-  for stage in (config.dimo, config.softdimo):
-    stage.gan.updates = 1
   old = config.to_dict()
   for stage in (old['dimo'], old['softdimo']):
     for field in (

@@ -110,8 +110,7 @@ def perturb(
     world: sizes.
     scene: the original, whose statement is false for the result.
     rng: draws the change and its outcome.
-    change: one of `changes(scene)`; random if None: the relation in half of
-      the scenes that state one, since it is what towers learn last.
+    change: one of `changes(scene)`; uniformly random if None.
 
   Returns:
     (scene with its own true statement, the change).
@@ -120,9 +119,7 @@ def perturb(
     ValueError: if `change` is not in `changes(scene)`.
   """
   possible = changes(scene)
-  if change is None:
-    related = 'relation' in possible and rng.random() < 0.5
-    change = 'relation' if related else _choose(rng, possible)
+  change = _choose(rng, possible) if change is None else change
   if change not in possible:
     raise ValueError(f'this scene can change {possible}, not {change!r}')
   return _CHANGES[change](world, scene, rng), change

@@ -89,11 +89,7 @@ class CLIPImageTower(ImageTower):
       self.patch_shape,
     )
     self.class_emb = self.param('class_emb', normal, (self.width,))
-    # As large as the embeddings of patches. At the official scale, that of
-    # `normal`, small towers do not learn for a thousand steps where things are.
-    self.pos_emb = self.param(
-      'pos_emb', nn.initializers.normal(1.0), (self.positions, self.width)
-    )
+    self.pos_emb = self.param('pos_emb', normal, (self.positions, self.width))
     self.projection = self.param(
       'projection', normal, (self.width, self.projection_width)
     )

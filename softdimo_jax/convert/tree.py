@@ -275,6 +275,11 @@ def _place(
   pieces: dict[str, dict[int | None, Array]],
 ) -> None:
   """Transforms one entry and files it under its leaves and layer."""
+  if not jnp.issubdtype(array.dtype, jnp.floating):
+    raise ConversionError(
+      f'{name} has dtype {array.dtype}, not a floating-point one; convert '
+      'weights that are not quantised'
+    )
   if not isinstance(array, jax.ShapeDtypeStruct) and not _is_finite(array):
     raise ConversionError(
       f'{name} contains NaN or infinity; the file is damaged, or its training '

@@ -158,6 +158,13 @@ def test_weights_are_finite():
       tree.convert(state, RULES, TARGET)
 
 
+@pytest.mark.parametrize('make', [dict, abstract])
+def test_weights_are_floating_point(make):
+  state = STATE | {'ln.bias': np.int8([0, 1])}
+  with pytest.raises(ConversionError, match=r'ln\.bias has dtype int8'):
+    tree.convert(make(state), RULES, TARGET)
+
+
 def test_an_entry_that_matches_two_rules_is_an_error():
   rules = (*RULES, Rule(r'ln\.bias', 'ln/scale'))
   with pytest.raises(ConversionError, match=r'ln\.bias matches two rules'):

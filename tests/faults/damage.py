@@ -130,8 +130,8 @@ KEEPS_JSON = {
 
 
 def _cut_json(data: bytes, rng: random.Random) -> bytes:
-  """Ends within an object, not between two."""
-  end = rng.choice([i for i, x in enumerate(data) if x == ord(':')])
+  """Ends within an object or a list, not between two."""
+  end = rng.choice([i for i, x in enumerate(data) if x in b':,'])
   return data[: end + 1]
 
 

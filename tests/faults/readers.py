@@ -153,7 +153,8 @@ def _weights(name: str) -> Target:
       'one more': _tensors(lambda x: x.update(extra=np.zeros(3))),
       'one less': _tensors(lambda x: x.pop('layers.2.bias')),
       'another shape': _tensors(
-        lambda x: x.update({'layers.0.weight': np.zeros((4, 9), np.float32)})
+        # That of the first layer may have any input.
+        lambda x: x.update({'layers.2.weight': np.zeros((4, 5), np.float32)})
       ),
       'whole numbers': _tensors(
         lambda x: x.update({'layers.0.weight': np.zeros((4, 8), np.int64)})

@@ -112,12 +112,12 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 
 def _numbers(value: Any, path: tuple[str, ...]) -> Iterator[Number]:
-  if isinstance(value, dict):
+  allowed = _found(path)
+  # `data` is also the name of a section; an axis of the mesh has its range.
+  if isinstance(value, dict) and (allowed is None or path == ('data',)):
     for key, part in value.items():
       yield from _numbers(part, (*path, str(key)))
-    return
-  allowed = _found(path)
-  if isinstance(value, tuple | list):
+  elif isinstance(value, tuple | list):
     for part in value:
       yield from _numbers(part, path)
   elif isinstance(value, bool):

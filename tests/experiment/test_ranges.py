@@ -73,6 +73,8 @@ def test_no_number_may_be_nan_or_infinite(module, variant):
     ('dimo.reward.terms.clip', NAN),
     ('dimo.divergence.beta', NAN),
     ('dimo.temperature', None),
+    ('dimo.temperature', {}),
+    ('sampling.steps', {'a': 3}),
   ],
 )
 def test_wrong_numbers_are_named(key, value):

@@ -145,7 +145,9 @@ def _score(root: pathlib.Path) -> None:
         'path': _DETECTIONS.value,
         'sha256': hashlib.sha256(read_bytes(_DETECTIONS.value)).hexdigest(),
       },
-      'prompts_sha256': _digest([sample.record for sample in samples]),
+      'prompts_sha256': json_records.digest(
+        [sample.record for sample in samples]
+      ),
       'paired_by': 'names of the pictures',
       'colors': network or 'of the detections',
       'pictures': _made_by(root),
@@ -164,10 +166,6 @@ def _score(root: pathlib.Path) -> None:
   write_atomically(root / _RESULTS, json.dumps(results, indent=2) + '\n')
   print(table.format_table(rows))
   print(f'verdicts per image in {root / _RESULTS}')
-
-
-def _digest(value: Any) -> str:
-  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _rows(

@@ -8,8 +8,6 @@ The folder is created complete or not at all.
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,12 +17,10 @@ import flax.linen as nn
 
 from softdimo_jax.convert import registry
 from softdimo_jax.errors import UserError
-from softdimo_jax.runtime import checkpoint, checksums
-from softdimo_jax.runtime.files import unique_json
+from softdimo_jax.runtime import checkpoint, checksums, json_records
 from softdimo_jax.types import Params
 
 _MODEL, _PARAMS = 'model.json', 'params'
-_DIGEST = 'sha256'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +72,7 @@ def save_converted(
   }
   with _appearing(folder.absolute()) as partial:
     checkpoint.save_params(partial / _PARAMS, params)
-    text = json.dumps(model | {_DIGEST: _digest(model)}, indent=2)
-    (partial / _MODEL).write_text(f'{text}\n', 'utf-8')
+    json_records.write(partial / _MODEL, model)
 
 
 def is_converted(folder: pathlib.Path) -> bool:
@@ -99,9 +94,7 @@ def identity(folder: pathlib.Path) -> str:
     made_from = [model['family'], model['options'], source]
   except (AttributeError, KeyError, TypeError) as error:
     raise UserError(f'{folder / _MODEL} is damaged ({error!r})') from error
-  return hashlib.sha256(
-    json.dumps(made_from, sort_keys=True).encode()
-  ).hexdigest()
+  return json_records.digest(made_from)
 
 
 def load_converted(
@@ -146,30 +139,17 @@ def load_module(folder: pathlib.Path, family: str | None = None) -> Any:
 
 def _read_model(folder: pathlib.Path) -> Any:
   try:
-    model = unique_json((folder / _MODEL).read_text('utf-8'))
+    return json_records.read(folder / _MODEL)
   except (FileNotFoundError, NotADirectoryError) as error:
     raise UserError(
       f'{folder} is not a converted checkpoint (it has no {_MODEL}); create it '
       'with python -m softdimo_jax.convert'
     ) from error
   except (OSError, ValueError) as error:
-    raise UserError(f'{folder / _MODEL} cannot be read ({error})') from error
-  # Earlier versions stored no digest.
-  if isinstance(model, dict) and model.pop(_DIGEST, None) not in (
-    None,
-    _digest(model),
-  ):
     raise UserError(
-      f'{folder / _MODEL} is damaged or was edited; delete {folder} and '
-      'convert the checkpoint again'
-    )
-  return model
-
-
-def _digest(model: Mapping[str, Any]) -> str:
-  """SHA-256 of what model.json says."""
-  text = json.dumps(model, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()
+      f'{folder / _MODEL} cannot be read ({error}); if it is damaged or was '
+      f'edited, delete {folder} and convert the checkpoint again'
+    ) from error
 
 
 @contextlib.contextmanager

@@ -1,7 +1,5 @@
 """Numbered images of a run, identical for export and evaluation."""
 
-import hashlib
-import json
 from typing import Any
 
 import jax
@@ -16,6 +14,7 @@ from softdimo_jax.experiment.inputs import Conditions
 from softdimo_jax.experiment.methods import Method
 from softdimo_jax.experiment.run import Run
 from softdimo_jax.method import sampling
+from softdimo_jax.runtime import json_records
 from softdimo_jax.runtime.preemption import PreemptionNotice
 from softdimo_jax.runtime.progress import Progress
 
@@ -58,7 +57,7 @@ class RunImages(ImageSet):
       'sampler': dict(method.options),
       'conditions': {
         'number': len(conditions),
-        'sha256': _digest([list(conditions.names), order.tolist()]),
+        'sha256': json_records.digest([list(conditions.names), order.tolist()]),
       },
       'seed': seed,
       'random_keys': 'of each image',  # of each batch in earlier versions
@@ -122,7 +121,3 @@ def write(
     export.write(start, images.floats(start, stop))
     progress.update(done, {})
   export.finish()
-
-
-def _digest(value: Any) -> str:
-  return hashlib.sha256(json.dumps(value).encode()).hexdigest()

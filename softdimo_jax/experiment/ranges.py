@@ -53,7 +53,7 @@ _RANGES = {
   **_each(_SIZE, 'starts', 'held_out'),
   'evaluation.tteo.steps': _STEPS,
   # Of the mesh; -1 takes the devices that are left.
-  **_each(count(-1), 'data', 'fsdp', 'tensor'),
+  **_each(count(-1), 'mesh.data', 'mesh.fsdp', 'mesh.tensor'),
   # Of networks.
   **_each(_SIZE, 'vocab_size', 'length', 'width', 'widths', 'depth'),
   **_each(_SIZE, 'num_heads', 'mlp_width', 'unroll', 'resolution', 'patch'),
@@ -113,8 +113,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 def _numbers(value: Any, path: tuple[str, ...]) -> Iterator[Number]:
   allowed = _found(path)
-  # `data` is also the name of a section; an axis of the mesh has its range.
-  if isinstance(value, dict) and (allowed is None or path == ('data',)):
+  if isinstance(value, dict) and allowed is None:
     for key, part in value.items():
       yield from _numbers(part, (*path, str(key)))
   elif isinstance(value, tuple | list):

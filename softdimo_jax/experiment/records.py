@@ -5,8 +5,6 @@ stored in its folder when its training begins.
 """
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -45,7 +43,7 @@ class Record:
     settings = {
       k: float(v) if type(v) is int else v for k, v in self.settings.items()
     }
-    return _digest([self.name, settings, self.reads])
+    return json_records.digest([self.name, settings, self.reads])
 
   @property
   def steps(self) -> int:
@@ -225,13 +223,11 @@ def _digests(
   """Digests of trained and pretrained stages, by name."""
   given = lambda name: [flat.get('weights'), flat.get(f'pretrained.{name}')]
   return {
-    name: made[name].digest if name in made else _digest(given(name))
+    name: made[name].digest
+    if name in made
+    else json_records.digest(given(name))
     for name in names
   }
-
-
-def _digest(value: Any) -> str:
-  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 # One function per kind of stage.

@@ -1,5 +1,6 @@
 """Small JSON files with their own checksum, which shows damage."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -46,6 +47,11 @@ def json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
   if not isinstance(found, dict):
     raise ValueError(f'it contains {found!r:.20}, not an object')
   return found
+
+
+def digest(value: Any) -> str:
+  """SHA-256 of a JSON value, whatever the order of its keys."""
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(record: Mapping[str, Any]) -> int:

@@ -13,13 +13,13 @@ def test_another_network_over_the_same_weights_is_refused(tmp_path):
   released.save(tmp_path / 'head', 'aesthetic_head')
   path = tmp_path / 'head' / 'model.json'
   model = json.loads(path.read_text())
-  digest = model.pop('sha256')
+  digest = model.pop('crc32')
   # As earlier versions wrote it.
   path.write_text(json.dumps(model))
   module, _ = folder.load_converted(tmp_path / 'head')
   assert module.widths == (4, 1)
   model['options']['widths'] = [1]  # it would ignore the second layer
-  path.write_text(json.dumps(model | {'sha256': digest}))
+  path.write_text(json.dumps(model | {'crc32': digest}))
   with pytest.raises(UserError, match='is damaged or was edited'):
     folder.load_converted(tmp_path / 'head')
 

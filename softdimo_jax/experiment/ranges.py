@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import ml_collections
 
 from softdimo_jax.runtime import bounds
@@ -76,6 +77,12 @@ _OPTIONAL = (
   *('gan.temperature', 'reward.temperature', 'sampling.temperature'),
   'init.max_mask_ratio',
 )
+# Fields that hold several numbers, and those that hold one or several.
+_SEVERAL = (
+  *('guidance_scales', 'taps', 'micro', 'offsets', 'widths', 'rope_axes'),
+  *('channel_multipliers', 'attention_resolutions', 'level_channels'),
+)
+_ONE_OR_SEVERAL = ('teacher_steps', 'grid', 'choice_temperature')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +109,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
   """Checks every number.
 
   Raises:
-    ValueError: naming the first field that is out of its range.
+    ValueError: naming the first field that is out of its range, or holds one
+      number instead of several.
   """
   for number in numbers(config):
     name = '.'.join(number.path)
@@ -113,17 +121,27 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 def _numbers(value: Any, path: tuple[str, ...]) -> Iterator[Number]:
   allowed = _found(path)
+  several = isinstance(value, tuple | list)
   if isinstance(value, dict) and allowed is None:
     for key, part in value.items():
       yield from _numbers(part, (*path, str(key)))
-  elif isinstance(value, tuple | list):
+  elif several and allowed is None:
     for part in value:
       yield from _numbers(part, path)
+  elif several and path[-1] in _SEVERAL + _ONE_OR_SEVERAL:
+    for part in jax.tree.leaves(value, is_leaf=_is_no_list):
+      yield Number(path, part, allowed)
+  elif path[-1] in _SEVERAL:
+    raise ValueError(f'{".".join(path)}={value!r} must be several numbers')
   elif isinstance(value, bool):
     if allowed is not None:
       yield Number(path, value, allowed)
   elif allowed is not None or isinstance(value, int | float):
     yield Number(path, value, allowed)
+
+
+def _is_no_list(value: Any) -> bool:
+  return not isinstance(value, tuple | list)
 
 
 def _found(path: tuple[str, ...]) -> Bounds | None:

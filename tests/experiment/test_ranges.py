@@ -75,6 +75,10 @@ def test_no_number_may_be_nan_or_infinite(module, variant):
     ('dimo.temperature', None),
     ('dimo.temperature', {}),
     ('sampling.steps', {'a': 3}),
+    ('sampling.steps', (3,)),
+    ('softdimo.gan.weight', [1.0]),
+    ('evaluation.guidance_scales', 1.0),
+    ('softdimo.gan.taps', None),
   ],
 )
 def test_wrong_numbers_are_named(key, value):

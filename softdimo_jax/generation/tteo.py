@@ -5,7 +5,7 @@ Without steps it is best-of-N.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import ml_collections
@@ -22,7 +22,7 @@ from softdimo_jax.networks.generators.condition import (
   batch_size,
 )
 from softdimo_jax.rewards import scoring
-from softdimo_jax.runtime.batched import Batched, joined, take
+from softdimo_jax.runtime.batched import Batched, take
 from softdimo_jax.types import Params
 
 
@@ -108,25 +108,48 @@ class TTEO:
     fold = jax.vmap(jax.random.fold_in, (None, 0))
     number = np.arange(self.starts)
     keys = jax.vmap(fold, (0, None))(keys, number).reshape(total)
-    result, images, first = jax.tree.map(
-      lambda array: array.reshape(count, self.starts, *array.shape[1:]),
-      joined(
-        self._run.stream(
-          (params, tokenizer, reward_params),
-          (
-            (keys[rows], *take((text, prompt_ids), rows // self.starts))
-            for rows in starts
-          ),
-          size,
-        )
+    results = self._run.stream(
+      (params, tokenizer, reward_params),
+      (
+        (keys[rows], *take((text, prompt_ids), rows // self.starts))
+        for rows in starts
       ),
+      size,
     )
-    chosen = np.arange(count), result.best.score.argmax(1)
+    return self._best(zip(starts, results, strict=True))
+
+  def _best(
+    self,
+    batches: Iterable[
+      tuple[np.ndarray, tuple[Optimized, np.ndarray, np.ndarray]]
+    ],
+  ) -> Best:
+    """The best start of every prompt; all images would not fit in memory.
+
+    Args:
+      batches: (numbers of the starts, those of a prompt one behind the other,
+        and the results of `_optimize`).
+    """
+    best: list[tuple[float, np.ndarray]] = []
+    first, curves = [], []
+    for rows, (result, images, initial) in batches:
+      curves.append(result.scores)
+      first.append(initial[rows % self.starts == 0])
+      prompts = rows // self.starts
+      for prompt in np.unique(prompts):
+        own = np.flatnonzero(prompts == prompt)
+        winner = own[result.best.score[own].argmax()]
+        found = result.best.score[winner], images[winner].copy()
+        if prompt == len(best):
+          best.append(found)
+        elif found[0] > best[prompt][0]:
+          best[prompt] = found
+    scores, images = zip(*best, strict=True)
     return Best(
-      images=images[chosen],
-      scores=result.best.score[chosen],
-      first=first[:, 0],
-      curves=result.scores,
+      images=np.stack(images),
+      scores=np.stack(scores),
+      first=np.concatenate(first),
+      curves=np.concatenate(curves).reshape(len(best), self.starts, -1),
     )
 
   def _optimize(

@@ -250,7 +250,7 @@ def _post_training(**changes: Any) -> ConfigDict:
     'dimo',
     6e-4,
     2e-3,
-    steps=1500,
+    steps=1000,
     temperature=1.0,
     reward={'weight': 8.0},
     **changes,

@@ -136,7 +136,7 @@ def _stages() -> dict[str, ConfigDict]:
       'clip_held_out', 1e-3, guidance_scale=1.0
     ),
     # At temperature 1, the student leaves more open to chance, cell by cell.
-    'dimo': _distillation('teacher', 1.5e-4, 3e-3, steps=1000, temperature=0.5),
+    'dimo': _distillation('teacher', 1.5e-4, 3e-3, temperature=0.5),
     'softdimo': _post_training(),
     'reward_only': _post_training(divergence={'weight': 0.0}),
   }
@@ -216,7 +216,6 @@ def _distillation(
   learning_rate: float,
   auxiliary_rate: float,
   *,
-  steps: int,
   temperature: float,
   **changes: Any,
 ) -> ConfigDict:
@@ -224,7 +223,7 @@ def _distillation(
     start,
     learning_rate,
     auxiliary_rate=auxiliary_rate,
-    steps=steps,
+    steps=1000,
     batch_size=64,
     ema_decay=0.995,
     # Guidance counts objects twice: a guided step draws several for one.
@@ -247,13 +246,7 @@ def _post_training(**changes: Any) -> ConfigDict:
   # Almost one-hot tokens pass no gradient on. At temperature 1 they are less
   # so, and at this rate a wrong one still turns within a few hundred steps.
   config = _distillation(
-    'dimo',
-    6e-4,
-    2e-3,
-    steps=1000,
-    temperature=1.0,
-    reward={'weight': 8.0},
-    **changes,
+    'dimo', 6e-4, 2e-3, temperature=1.0, reward={'weight': 8.0}, **changes
   )
   config.reward.terms = ConfigDict(_TERMS)
   return config

@@ -135,11 +135,11 @@ class TTEO:
     for rows, (result, images, initial) in batches:
       curves.append(result.scores)
       first.append(initial[rows % self.starts == 0])
-      prompts = rows // self.starts
+      prompts, score = rows // self.starts, np.asarray(result.best.score)
       for prompt in np.unique(prompts):
         own = np.flatnonzero(prompts == prompt)
-        winner = own[result.best.score[own].argmax()]
-        found = result.best.score[winner], images[winner].copy()
+        winner = own[score[own].argmax()]
+        found = float(score[winner]), images[winner].copy()
         if prompt == len(best):
           best.append(found)
         elif found[0] > best[prompt][0]:
@@ -147,7 +147,7 @@ class TTEO:
     scores, images = zip(*best, strict=True)
     return Best(
       images=np.stack(images),
-      scores=np.stack(scores),
+      scores=np.array(scores, np.float32),
       first=np.concatenate(first),
       curves=np.concatenate(curves).reshape(len(best), self.starts, -1),
     )

@@ -254,7 +254,8 @@ def _post_training(**changes: Any) -> ConfigDict:
 
 # Further post-training stages, as long as `softdimo`.
 _ABLATIONS = {
-  # As its start was trained: at the rate of the rewards, Di[M]O falls apart.
+  # At the temperature and rate of its start: at those of the rewards, Di[M]O
+  # falls apart.
   'continued_dimo': {
     'reward': {'weight': 0.0},
     'temperature': 0.5,

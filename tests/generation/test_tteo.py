@@ -124,6 +124,15 @@ def test_batches_cover_every_start(system):
   assert len(np.unique(best.curves[..., 0])) > 5
 
 
+def test_the_best_start_may_be_in_any_batch(system):
+  best = system.run(starts=5, steps=0, batch_size=2)
+  winners = best.curves[..., 0].argmax(1)
+  assert (winners > 1).any()  # behind the first batch of its prompt
+  np.testing.assert_array_equal(best.scores, best.curves.max((1, 2)))
+  score = system.rewards['clip'].score(system.clip, best.images, CAPTIONS)
+  np.testing.assert_allclose(5 * score, best.scores, rtol=1e-4)
+
+
 def test_starts_do_not_depend_on_their_batch_or_number(system):
   best = system.run(starts=5, steps=1, batch_size=4)
   more = system.run(starts=7, steps=1, batch_size=14)
